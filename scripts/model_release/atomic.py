@@ -1,0 +1,83 @@
+"""Writes that happen whole or not at all: a temporary file beside the target, then a rename."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from model_release.errors import ReleaseError
+
+
+@contextmanager
+def atomic_path(target: Path, *, error: type[ReleaseError]) -> Iterator[Path]:
+    """Gives a temporary path beside `target` that becomes `target` when the block ends well.
+
+    The temporary file is removed on any failure, Ctrl-C included; `target` then is what it was
+    before. Parent folders are made, and those made here are removed again on failure.
+
+    Args:
+        target: The file to write. A symbolic link is followed, so the link stays a link.
+        error: The class to raise for a path that cannot be written; it decides the exit code.
+
+    Yields:
+        A path in the same folder, so that the final rename stays within one file system.
+
+    Raises:
+        ReleaseError: `error`, when the operating system refuses (permissions, a full disk, a
+            folder in the file's place).
+    """
+    target = Path(os.path.realpath(target))
+    made: list[Path] = []
+    temporary: Path | None = None
+    try:
+        made = _make_parents(target.parent)
+        if target.is_dir():
+            raise IsADirectoryError(f"{target.name} is a folder")
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".partial", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+        temporary.replace(target)
+    except BaseException as failure:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        for folder in reversed(made):
+            try:
+                folder.rmdir()
+            except OSError:
+                break  # Something else was put there meanwhile; it is not ours to remove.
+        if isinstance(failure, OSError):
+            raise error(
+                f"{target} must be writable, got: {failure.strerror or failure}. "
+                "Choose another path, or free the space and the permissions it needs."
+            ) from failure
+        raise
+
+
+def write_bytes(target: Path, content: bytes, *, error: type[ReleaseError]) -> None:
+    """Writes `content` to `target` whole or not at all; see `atomic_path`."""
+    with atomic_path(target, error=error) as temporary:
+        temporary.write_bytes(content)
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    """Makes `folder` and what is missing above it; returns the made ones, topmost first."""
+    missing: list[Path] = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    missing.reverse()
+    for path in missing:
+        path.mkdir(exist_ok=True)
+    return missing
+
+
+def _umask() -> int:
+    """The process's umask; reading it means setting it, so it is put back at once."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,244 @@
+"""PyTorch -> ONNX with intermediate activations, through the framework's own seams.
+
+The model is traced on fake tensors: no weight is allocated, and time and memory depend on the
+graph alone. Attention is seen through transformers' `AttentionInterface` (a registered function is
+given q, k and v), everything else through module hooks. No forward pass is copied.
+"""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.modeling_utils import AttentionInterface
+from transformers.pytorch_utils import Conv1D
+
+from model_release.architecture import EMBEDDING, HEAD, ModelShape
+from model_release.contract import Selection, load_contract, tensor_name
+from model_release.errors import ExportError
+
+DEFAULT_OPSET = 20
+"""The newest opset that every backend of onnxruntime-web runs (its deprecated default build ends at 21)."""
+
+_ATTENTION = "see_through"
+_MODULE = "model."  # Where `_SeeThrough` keeps the model; parameter names start with it.
+
+
+def build_config(config: Mapping[str, Any], *, attention: str) -> GPT2Config:
+    """A transformers config from a parsed config.json.
+
+    Args:
+        config: The parsed config.json, already accepted by `architecture.shape_from_config`.
+        attention: Name of the attention implementation.
+
+    Raises:
+        ExportError: transformers refuses a value.
+    """
+    try:
+        built = GPT2Config.from_dict(dict(config), attn_implementation=attention)
+        # Dropout and the loss head play no part; an odd value must not stop the export.
+        built.use_cache = False
+    except (TypeError, ValueError, KeyError) as failure:
+        raise ExportError(f"config.json must be a GPT-2 config that transformers accepts: {failure}. Correct the config.") from failure
+    return built
+
+
+def build_model(config: GPT2Config) -> GPT2LMHeadModel:
+    """The untrained module of a config, in evaluation mode.
+
+    Raises:
+        ExportError: transformers cannot build it, for instance for an unknown activation function.
+    """
+    try:
+        return GPT2LMHeadModel(config).eval()
+    except (KeyError, ValueError, TypeError) as failure:
+        raise ExportError(f"config.json must describe a model that transformers can build: {failure}. Correct the config.") from failure
+
+
+def capture(config: Mapping[str, Any], shape: ModelShape, selection: Selection, *, opset: int = DEFAULT_OPSET) -> ir.Model:
+    """Traces a model into an ONNX graph whose parameters carry names and shapes, but no values.
+
+    Args:
+        config: The parsed config.json.
+        shape: Its sizes; `shape.tied` decides whether the head is the embedding table.
+        selection: What to export.
+        opset: ONNX opset version.
+
+    Returns:
+        The graph. Initializers named as in `shape.parameters()` have no `const_value` yet; small
+        constants have theirs. Inputs and outputs are the contract's, in its order.
+
+    Raises:
+        ExportError: The config cannot be built, or torch cannot export it.
+    """
+    names = [output.name for output in load_contract().expected_outputs(shape, selection)]
+    AttentionInterface.register(_ATTENTION, _attention)
+    built = build_config({**config, "tie_word_embeddings": shape.tied}, attention=_ATTENTION)
+    fake = FakeTensorMode()
+    with _quiet(), torch.no_grad():
+        with fake:
+            model = build_model(built)
+            for module in model.modules():
+                if isinstance(module, Conv1D):
+                    module.__class__ = _MatMulProjection
+            example = torch.zeros(2, 7, dtype=torch.int64)
+        dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("seq")}
+        try:
+            with fake:
+                program = torch.export.export(
+                    _SeeThrough(model, selection, names),
+                    (example,),
+                    dynamic_shapes={"input_ids": dynamic},
+                    strict=False,
+                )
+            exported = torch.onnx.export(
+                program,
+                input_names=[load_contract().input_name],
+                output_names=names,
+                opset_version=opset,
+                optimize=False,  # Folding needs values; `graph.tidy` folds what can be folded without.
+                verbose=False,
+            )
+        except (RuntimeError, torch.onnx.errors.OnnxExporterError) as failure:
+            first_line = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
+            raise ExportError(f"torch could not export this model at opset {opset}: {first_line[:300]}. Try another --opset.") from failure
+    if exported is None:
+        raise ExportError(f"torch returned no ONNX program at opset {opset}. Try another --opset.")
+    return _name_parameters(exported.model, shape)
+
+
+class _MatMulProjection(Conv1D):
+    """transformers' Conv1D as matrix product and sum: MatMul and Add, with no Reshape around them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] -> [..., out]."""
+        return torch.matmul(x, self.weight) + self.bias
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,  # noqa: ARG001 - None for a causal run; ours is in `seen`.
+    *,
+    scaling: float,
+    seen: dict[str, torch.Tensor],
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention in the open: [batch, heads, seq, head_dim] -> [batch, seq, heads, head_dim]."""
+    scores = torch.matmul(query, key.transpose(-1, -2)) * scaling  # [batch, heads, seq, seq]
+    probs = torch.softmax(torch.where(seen["causal"], scores, torch.finfo(scores.dtype).min), dim=-1)
+    z = torch.matmul(probs, value)
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    for kind, tensor in (("q", query), ("k", key), ("v", value), ("attn_scores", scores), ("attn_probs", probs), ("attn_z", z)):
+        seen[tensor_name(kind, layer)] = tensor
+    return z.transpose(1, 2), None
+
+
+class _SeeThrough(torch.nn.Module):
+    """A language model that returns the contract's outputs as a tuple."""
+
+    def __init__(self, model: GPT2LMHeadModel, selection: Selection, names: list[str]) -> None:
+        super().__init__()
+        self.model = model
+        self.selection = selection
+        self.names = names
+
+    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """[batch, seq] int64 -> the outputs, in the contract's order."""
+        positions = torch.arange(input_ids.shape[1])
+        # One mask for all layers: [seq, seq], true where a query may see a key.
+        seen = {"causal": positions[None, :] <= positions[:, None]}
+        with watch(self.model, seen):
+            # Embeddings looked up here spare the graph two Reshapes around input_ids.
+            output = self.model(
+                inputs_embeds=self.model.transformer.wte(input_ids),
+                position_ids=positions[None, :],
+                use_cache=False,
+                logits_to_keep=1 if self.selection.logits == "last" else 0,
+                seen=seen,
+            )
+        seen["logits"] = output.logits
+        # Two names may mean one tensor (what leaves a layer enters the next); ONNX wants two values.
+        tensors = [seen[name] for name in self.names]
+        return tuple(
+            tensor.clone() if any(tensor is other for other in tensors[:index]) else tensor
+            for index, tensor in enumerate(tensors)
+        )
+
+
+@contextlib.contextmanager
+def watch(model: GPT2LMHeadModel, seen: dict[str, torch.Tensor]) -> Iterator[None]:
+    """Hooks that put a module's inputs and outputs into `seen`, under the contract's names."""
+    body = model.transformer
+    with contextlib.ExitStack() as hooks:
+
+        def on_output(module: torch.nn.Module, name: str) -> None:
+            def hook(_module: object, _inputs: object, output: Any) -> None:
+                seen[name] = output[0] if isinstance(output, tuple) else output
+
+            hooks.callback(module.register_forward_hook(hook).remove)
+
+        def on_input(module: torch.nn.Module, name: str) -> None:
+            def hook(_module: object, inputs: tuple[torch.Tensor, ...]) -> None:
+                seen[name] = inputs[0]
+
+            hooks.callback(module.register_forward_pre_hook(hook).remove)
+
+        on_output(body.wte, "token_embedding")
+        on_output(body.wpe, "position_embedding")
+        on_input(body.drop, "embedding_sum")
+        on_output(body.ln_f, "final_ln")
+        for layer, block in enumerate(body.h):
+            on_input(block, tensor_name("resid_pre", layer))
+            on_output(block.ln_1, tensor_name("ln_1", layer))
+            on_output(block.attn, tensor_name("attn_output", layer))
+            on_input(block.ln_2, tensor_name("resid_mid", layer))
+            on_output(block.ln_2, tensor_name("ln_2", layer))
+            on_output(block.mlp.c_fc, tensor_name("mlp_fc1", layer))
+            on_output(block.mlp.act, tensor_name("mlp_gelu", layer))
+            on_output(block.mlp, tensor_name("mlp_output", layer))
+            on_output(block, tensor_name("resid_post", layer))
+        yield
+
+
+def _name_parameters(model: ir.Model, shape: ModelShape) -> ir.Model:
+    """Gives initializers the checkpoint's names and takes the fake values off them."""
+    graph = model.graph
+    for value in list(graph.initializers.values()):
+        if not str(value.name).startswith(_MODULE):
+            continue
+        name = str(value.name).removeprefix(_MODULE)
+        if shape.tied and name == HEAD:
+            name = EMBEDDING
+        del graph.initializers[str(value.name)]
+        value.name = name
+        value.const_value = None
+        graph.initializers[name] = value
+    missing = shape.parameters().keys() - graph.initializers.keys()
+    if missing:
+        raise ExportError(f"the traced graph must use every parameter, {sorted(missing)[0]} is not in it. Report this as a defect.")
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporters' chatter off the terminal; failures still raise."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "transformers", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,188 @@
+"""Passes over the ONNX graph, and the facts of a graph that the contract judges.
+
+A pass takes a model, changes it in place and says whether it did; running it twice changes nothing.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxscript.optimizer
+from onnx_ir.passes.common import (
+    ClearMetadataAndDocStringPass,
+    CommonSubexpressionEliminationPass,
+    IdentityEliminationPass,
+    OutputFixPass,
+    RemoveUnusedNodesPass,
+    RemoveUnusedOpsetsPass,
+)
+
+from model_release.checks import ModelFacts, TensorFacts, ValueFacts
+from model_release.metadata import ModelMetadata
+from model_release.modelfile import checker_problem, read_model
+
+PRODUCER = "transformer-model-release"
+
+
+def tidy(model: ir.Model, output_names: Sequence[str]) -> ir.Model:
+    """Makes a traced graph small and reproducible, without looking at parameters' values.
+
+    Constants are folded, copies removed, symbolic dimensions named `batch` and `seq`, and
+    everything that speaks of the exporting machine (stack traces, source lines) is dropped.
+
+    Args:
+        model: A graph from `capture.capture`.
+        output_names: The graph's outputs, in order. Two of them may be one value by now (what
+            leaves a layer enters the next); each then gets a value of its own.
+    """
+    with _quiet():
+        onnxscript.optimizer.optimize(model, onnx_shape_inference=False)
+        drop_equal_reshapes(model)
+        for cleanup in (
+            IdentityEliminationPass(),
+            CommonSubexpressionEliminationPass(),
+            RemoveUnusedNodesPass(),
+            RemoveUnusedOpsetsPass(),
+            ClearMetadataAndDocStringPass(),
+        ):
+            cleanup(model)
+    OutputFixPass()(model)
+    for value, name in zip(model.graph.outputs, output_names, strict=True):
+        value.name = name
+    name_dimensions(model)
+    for index, node in enumerate(model.graph):
+        node.name = f"{node.op_type}_{index}"
+    model.graph.name = "see_through"
+    model.producer_name = PRODUCER
+    model.producer_version = ""
+    model.functions.clear()
+    return model
+
+
+def drop_equal_reshapes(model: ir.Model) -> bool:
+    """Removes Reshapes whose output has the shape of their input.
+
+    Before: `x [batch, seq, hidden] -> Reshape -> y [batch, seq, hidden]`. After: readers of y read x.
+    """
+    modified = False
+    outputs = set(model.graph.outputs)
+    for node in list(model.graph):
+        if node.op_type != "Reshape" or node.outputs[0] in outputs:
+            continue
+        source, result = node.inputs[0], node.outputs[0]
+        if source is not None and source.shape is not None and source.shape == result.shape:
+            result.replace_all_uses_with(source)
+            model.graph.remove(node, safe=True)
+            modified = True
+    return modified
+
+
+def name_dimensions(model: ir.Model) -> bool:
+    """Calls the two dynamic axes `batch` and `seq`, wherever they occur.
+
+    Before: `input_ids [s72, s70]`. After: `input_ids [batch, seq]`.
+    """
+    shape = model.graph.inputs[0].shape
+    assert shape is not None
+    names = {str(dim): name for dim, name in zip(shape, ("batch", "seq"), strict=True)}
+    modified = False
+    for value in _values(model):
+        if value.shape is None:
+            continue
+        renamed = [names.get(str(dim), str(dim)) if isinstance(dim, ir.SymbolicDim) else dim for dim in value.shape]
+        if renamed != list(value.shape):
+            value.shape = ir.Shape(renamed)
+            modified = True
+    return modified
+
+
+def attach_parameters(model: ir.Model, shapes: dict[str, tuple[int, ...]], load: Callable[[str], np.ndarray]) -> None:
+    """Gives each parameter a float32 value that is loaded when it is written, and not kept.
+
+    Args:
+        model: A graph from `capture.capture`.
+        shapes: Parameters' names and shapes.
+        load: Name -> float32 array of that shape.
+    """
+    for name, shape in shapes.items():
+
+        def loader(name: str = name) -> ir.TensorProtocol:
+            return ir.Tensor(load(name), name=name)
+
+        value = model.graph.initializers[name]
+        value.const_value = ir.LazyTensor(loader, dtype=ir.DataType.FLOAT, shape=ir.Shape(shape), name=name)
+    order = {name: index for index, name in enumerate(shapes)}
+    ordered = sorted(model.graph.initializers.items(), key=lambda item: (order.get(item[0], -1), item[0]))
+    model.graph.initializers.clear()
+    for name, value in ordered:
+        model.graph.initializers[name] = value
+
+
+def set_metadata(model: ir.Model, metadata: ModelMetadata) -> None:
+    """Writes our metadata in place of all other."""
+    model.metadata_props.clear()
+    model.metadata_props.update(metadata.to_props())
+
+
+def read_facts(path: Path) -> ModelFacts:
+    """What the contract needs to know of a model file, without running it.
+
+    Raises:
+        ContractError: The file is no ONNX model, or the ONNX checker refuses it.
+    """
+    model = read_model(path)
+    tensors = [
+        TensorFacts(name=name, dtype=value.const_value.dtype.name, dims=tuple(value.const_value.shape.numpy()), size_bytes=value.const_value.nbytes)
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None
+    ]
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.TENSOR:
+                tensor = attribute.as_tensor()
+                tensors.append(
+                    TensorFacts(name=node.outputs[0].name or "", dtype=tensor.dtype.name, dims=tuple(tensor.shape.numpy()), size_bytes=tensor.nbytes)
+                )
+    names = set(model.graph.initializers)
+    return ModelFacts(
+        props=dict(model.metadata_props),
+        inputs=tuple(_value_facts(value) for value in model.graph.inputs if value.name not in names),
+        outputs=tuple(_value_facts(value) for value in model.graph.outputs),
+        tensors=tuple(tensors),
+        opset=model.opset_imports.get("", 0),
+        domains=tuple(sorted({node.domain for node in ir.traversal.RecursiveGraphIterator(model.graph)})),
+        file_bytes=path.stat().st_size,
+        checker_problem=checker_problem(path),
+    )
+
+
+def _value_facts(value: ir.Value) -> ValueFacts:
+    dims: tuple[int | str, ...] = ()
+    if value.shape is not None:
+        dims = tuple(dim if isinstance(dim, int) else str(dim) for dim in value.shape)
+    return ValueFacts(name=value.name or "", dtype=value.dtype.name if value.dtype is not None else "UNKNOWN", dims=dims)
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    yield from model.graph.inputs
+    for node in model.graph:
+        yield from node.outputs
+
+
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences the optimizer's notes on parameters without values: that is how we trace."""
+    logger = logging.getLogger("onnx_ir")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+

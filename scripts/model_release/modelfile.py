@@ -1,0 +1,276 @@
+"""ONNX files read and written tensor by tensor, so that memory does not grow with the model.
+
+`onnx.load` and `onnx.save` hold a model two or three times over. Here a file's large tensors stay
+on disk: reading notes where their bytes are, writing streams them into place. The bytes follow
+protobuf's wire format (https://protobuf.dev/programming-guides/encoding/) and the field numbers of
+onnx.proto; everything but large `raw_data` goes through the onnx package's own classes.
+"""
+
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import google.protobuf.message
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from model_release.atomic import atomic_path
+from model_release.errors import ContractError, ReleaseError
+
+MAX_FILE_BYTES = 2**31 - 1
+"""Largest protobuf message that parsers accept; also below GitHub's limit for a release asset."""
+
+_LARGE_BYTES = 1024  # Smaller tensors travel inside the graph.
+
+# Field numbers of onnx.proto.
+_MODEL_GRAPH = 7
+_GRAPH_INITIALIZER = 5
+_TENSOR_RAW_DATA = 9
+# Wire types.
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def read_model(path: Path) -> ir.Model:
+    """Reads a model whose large tensors are loaded from the file when asked for, one at a time.
+
+    Args:
+        path: A single-file ONNX model.
+
+    Raises:
+        ContractError: The file is missing, is no ONNX model, or keeps tensors in other files.
+    """
+    proto, places = _read_outline(path)
+    lazy: dict[str, ir.LazyTensor] = {}
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ContractError(f"{path} must hold its tensors itself, {tensor.name[:80]!r} points at another file. Export it again.")
+        if tensor.name in places:
+            lazy[tensor.name] = _stored_tensor(path, tensor, places[tensor.name])
+            _mark_external(tensor)
+    try:
+        model = ir.from_proto(proto)
+        for name, stored in lazy.items():
+            model.graph.initializers[name].const_value = stored
+    except (KeyError, ValueError, TypeError, RuntimeError) as failure:
+        raise ContractError(f"{path} must be a well-formed ONNX graph, got: {_reason(failure)}. Export it again.") from failure
+    return model
+
+
+def write_model(model: ir.Model, path: Path, *, error: type[ReleaseError]) -> None:
+    """Writes a model as one file, whole or not at all; large tensors are streamed one by one.
+
+    Equal models give equal bytes: tensors are written in the order of the graph's initializers,
+    and nothing depends on time or place.
+
+    Raises:
+        ReleaseError: `error`, when the file cannot be written or would pass `MAX_FILE_BYTES`.
+    """
+    large = {
+        name: value.const_value
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None and value.const_value.nbytes > _LARGE_BYTES
+    }
+    try:
+        for name, tensor in large.items():
+            # Serializing must not load the values; a marker stands in for them.
+            model.graph.initializers[name].const_value = ir.ExternalTensor(
+                "-", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name
+            )
+        proto: onnx.ModelProto = ir.to_proto(model)
+    finally:
+        for name, tensor in large.items():
+            model.graph.initializers[name].const_value = tensor
+    entries = [_Entry.of(tensor, large) for tensor in proto.graph.initializer]
+    del proto.graph.initializer[:]
+    graph = proto.graph.SerializeToString(deterministic=True)
+    proto.ClearField("graph")
+    head = proto.SerializeToString(deterministic=True)
+    graph_bytes = len(graph) + sum(entry.size_bytes for entry in entries)
+    if len(head) + graph_bytes + 16 > MAX_FILE_BYTES:
+        raise error(
+            f"{path.name} must be smaller than 2 GiB (the limit of an ONNX file and of a release asset), "
+            f"got {graph_bytes / 1e6:.0f} MB. Choose a smaller precision or a smaller model."
+        )
+    with atomic_path(path, error=error) as temporary, temporary.open("wb") as file:
+        file.write(head + _tag(_MODEL_GRAPH) + _varint(graph_bytes) + graph)
+        for entry in entries:
+            entry.write(file)
+
+
+def checker_problem(path: Path) -> str:
+    """What the ONNX checker says against a file, or nothing; large tensors' values are not looked at.
+
+    Raises:
+        ContractError: The file is missing or no ONNX model.
+    """
+    proto, places = _read_outline(path)
+    for index in reversed(range(len(proto.graph.initializer))):
+        tensor = proto.graph.initializer[index]
+        if tensor.name in places:
+            # To the checker a tensor without its values is an input: it has a name, a type and a shape.
+            proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+            del proto.graph.initializer[index]
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as failure:
+        return _reason(failure)
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """An initializer as it stands in the graph message: its header, then perhaps streamed data."""
+
+    header: bytes
+    data: ir.TensorProtocol | None
+    size_bytes: int
+
+    @classmethod
+    def of(cls, proto: onnx.TensorProto, large: dict[str, ir.TensorProtocol]) -> "_Entry":
+        data = large.get(proto.name)
+        data_bytes = 0
+        if data is not None:
+            proto.ClearField("external_data")
+            proto.ClearField("data_location")
+            data_bytes = data.nbytes
+        fields = proto.SerializeToString(deterministic=True)
+        if data is not None:
+            fields += _tag(_TENSOR_RAW_DATA) + _varint(data_bytes)
+        header = _tag(_GRAPH_INITIALIZER) + _varint(len(fields) + data_bytes) + fields
+        return cls(header=header, data=data, size_bytes=len(header) + data_bytes)
+
+    def write(self, file: BinaryIO) -> None:
+        file.write(self.header)
+        if self.data is not None:
+            file.flush()  # `tofile` may write past Python's buffer.
+            start = file.tell()
+            self.data.tofile(file)
+            file.seek(0, os.SEEK_END)
+            if file.tell() - start != self.data.nbytes:
+                raise OSError(f"tensor {self.data.name} gave {file.tell() - start} bytes in place of {self.data.nbytes}")
+
+
+def _read_outline(path: Path) -> tuple[onnx.ModelProto, dict[str, tuple[int, int]]]:
+    """A file's graph, and the places (offset, length) of the large tensors' bytes left out of it."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            outline, places = _outline(content)
+        proto = onnx.ModelProto.FromString(outline)
+    except (OSError, ValueError, google.protobuf.message.DecodeError) as failure:
+        raise ContractError(f"{path} must be an ONNX file, got: {_reason(failure)}. Export it again.") from failure
+    if not proto.graph.node:
+        raise ContractError(f"{path} must be an ONNX file with a graph, got none. Export it again.")
+    return proto, places
+
+
+def _stored_tensor(path: Path, tensor: onnx.TensorProto, place: tuple[int, int]) -> ir.LazyTensor:
+    """A tensor whose bytes are at `place` (offset, length) of `path`."""
+    offset, length = place
+    dtype = ir.DataType(tensor.data_type)
+    shape = ir.Shape(tuple(tensor.dims))
+    elements = int(np.prod(tuple(tensor.dims), dtype=np.int64))
+    if length != -(-elements * dtype.bitwidth // 8):
+        raise ContractError(f"{path} must hold whole tensors, {tensor.name[:80]!r} has {length} bytes for {elements} elements. Export it again.")
+
+    def load() -> ir.TensorProtocol:
+        with path.open("rb") as file:
+            file.seek(offset)
+            raw = np.frombuffer(file.read(length), dtype=np.uint8)
+        if dtype.bitwidth < 8:
+            return ir.PackedTensor(raw, dtype, shape=shape, name=tensor.name)
+        return ir.Tensor(raw.view(dtype.numpy().newbyteorder("<")).reshape(tuple(tensor.dims)), dtype=dtype, name=tensor.name)
+
+    return ir.LazyTensor(load, dtype=dtype, shape=shape, name=tensor.name)
+
+
+def _mark_external(tensor: onnx.TensorProto) -> None:
+    """Makes a tensor without data acceptable to the parser; its values are attached afterwards."""
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "-"
+
+
+def _outline(content: mmap.mmap) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """The model without its large raw data, and where in the file that data is.
+
+    Raises:
+        ValueError: The bytes are no protobuf message.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    model, graph = bytearray(), bytearray()
+    for number, start, body, end in _fields(content, 0, len(content)):
+        if number != _MODEL_GRAPH:
+            model += content[start:end]
+            continue
+        for inner, inner_start, inner_body, inner_end in _fields(content, body, end):
+            if inner != _GRAPH_INITIALIZER or inner_end - inner_body <= _LARGE_BYTES:
+                graph += content[inner_start:inner_end]
+                continue
+            tensor, place = bytearray(), None
+            for field, field_start, field_body, field_end in _fields(content, inner_body, inner_end):
+                if field == _TENSOR_RAW_DATA:
+                    place = (field_body, field_end - field_body)
+                else:
+                    tensor += content[field_start:field_end]
+            if place is not None:
+                places[onnx.TensorProto.FromString(bytes(tensor)).name] = place
+            graph += _tag(_GRAPH_INITIALIZER) + _varint(len(tensor)) + tensor
+    return bytes(model + _tag(_MODEL_GRAPH) + _varint(len(graph)) + graph), places
+
+
+def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """The fields of a message: (number, start, start of the value, end), as offsets."""
+    position = start
+    while position < end:
+        field_start = position
+        key, position = _read_varint(content, position, end)
+        number, wire = key >> 3, key & 7
+        body = position
+        if wire == _VARINT:
+            _, position = _read_varint(content, position, end)
+        elif wire == _BYTES:
+            length, body = _read_varint(content, position, end)
+            position = body + length
+        elif wire in (_FIXED32, _FIXED64):
+            position += 8 if wire == _FIXED64 else 4
+        else:
+            raise ValueError(f"wire type {wire} at byte {field_start}")
+        if number == 0 or position > end:
+            raise ValueError(f"broken or truncated field at byte {field_start}")
+        yield number, field_start, body, position
+
+
+def _read_varint(content: mmap.mmap, position: int, end: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= end:
+            raise ValueError(f"truncated at byte {position}")
+        byte = content[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError(f"number too long at byte {position}")
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _tag(number: int) -> bytes:
+    return _varint(number << 3 | _BYTES)
+
+
+def _reason(failure: BaseException) -> str:
+    """A failure's first line, bounded."""
+    text = getattr(failure, "strerror", None) or str(failure) or type(failure).__name__
+    return str(text).splitlines()[0][:200]
