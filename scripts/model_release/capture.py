@@ -23,9 +23,6 @@ from model_release.architecture import EMBEDDING, HEAD, ModelShape
 from model_release.contract import Selection, load_contract, tensor_name
 from model_release.errors import ExportError
 
-DEFAULT_OPSET = 20
-"""The newest opset that every backend of onnxruntime-web runs (its deprecated default build ends at 21)."""
-
 _ATTENTION = "see_through"
 _MODULE = "model."  # Where `_SeeThrough` keeps the model; parameter names start with it.
 
@@ -61,7 +58,7 @@ def build_model(config: GPT2Config) -> GPT2LMHeadModel:
         raise ExportError(f"config.json must describe a model that transformers can build: {failure}. Correct the config.") from failure
 
 
-def capture(config: Mapping[str, Any], shape: ModelShape, selection: Selection, *, opset: int = DEFAULT_OPSET) -> ir.Model:
+def capture(config: Mapping[str, Any], shape: ModelShape, selection: Selection, *, opset: int) -> ir.Model:
     """Traces a model into an ONNX graph whose parameters carry names and shapes, but no values.
 
     Args:

@@ -50,11 +50,6 @@ class Reference:
         seen["logits"] = result.logits[:, -1:] if last_logits else result.logits
         return {output.name: seen[output.name].numpy() for output in wanted}
 
-    def logits(self, input_ids: Array) -> Array:
-        """Runs `[batch, seq]` int64 ids; returns `[batch, seq, vocab]`."""
-        with torch.no_grad():
-            logits: Array = self._model(input_ids=torch.from_numpy(input_ids), use_cache=False).logits.numpy()
-        return logits
 
 
 class _Only(dict[str, torch.Tensor]):

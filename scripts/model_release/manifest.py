@@ -1,0 +1,118 @@
+"""Files -> sizes, sha256 and a byte-stable manifest.
+
+`manifest.json` says what a release holds and what was measured; `SHA256SUMS` lets `sha256sum -c`
+check it. Equal content gives equal bytes: keys are sorted, nothing depends on time or place.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_release.contract import CONTRACT_FOLDER
+from model_release.errors import HostError, ManifestError
+
+MANIFEST_NAME = "manifest.json"
+CHECKSUMS_NAME = "SHA256SUMS"
+MANIFEST_VERSION = 1
+
+MAX_ASSET_BYTES = 2**31 - 1
+"""A GitHub release asset must be smaller than 2 GiB
+(https://docs.github.com/repositories/releasing-projects-on-github/about-releases)."""
+
+_CHUNK_BYTES = 2**20
+# GitHub rewrites other characters, so a name outside this set would not be the name published.
+_ASSET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """A file of a release."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hex; read in chunks.
+
+    Raises:
+        ManifestError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as failure:
+        raise ManifestError(f"{path.name} must be readable, got: {failure.strerror}. Make the release again.") from failure
+    return digest.hexdigest()
+
+
+def describe_files(folder: Path, names: Iterable[str]) -> tuple[FileEntry, ...]:
+    """Sizes and hashes of files of a folder, by name.
+
+    Raises:
+        ManifestError: A file cannot be read, or its name is none a release asset can have.
+        HostError: A file is too large for a release asset.
+    """
+    entries = []
+    for name in sorted(names):
+        if not _ASSET_NAME.fullmatch(name):
+            raise ManifestError(f"a release file's name must match {_ASSET_NAME.pattern}, got {name[:80]!r}. Rename the file.")
+        digest = sha256_of(folder / name)
+        size_bytes = (folder / name).stat().st_size
+        if size_bytes > MAX_ASSET_BYTES:
+            raise HostError(
+                f"{name} must be smaller than 2 GiB to be a release asset, got {size_bytes / 1e6:.0f} MB. Choose a smaller precision."
+            )
+        entries.append(FileEntry(name=name, size_bytes=size_bytes, sha256=digest))
+    return tuple(entries)
+
+
+def render(document: Mapping[str, Any]) -> bytes:
+    """A manifest as bytes.
+
+    Raises:
+        ManifestError: It does not fit `contract/manifest.schema.json`.
+    """
+    validate(document)
+    return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def parse(content: bytes) -> dict[str, Any]:
+    """Reads a manifest, which may come from anywhere.
+
+    Raises:
+        ManifestError: It is no JSON, or does not fit the schema.
+    """
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as failure:
+        raise ManifestError(f"{MANIFEST_NAME} must be JSON, got: {failure}. Make the release again.") from failure
+    validate(document)
+    return dict(document)
+
+
+def validate(document: object) -> None:
+    """Checks a manifest against its schema; see `parse`."""
+    import jsonschema  # Only manifests need it; importing it takes longer than most commands.
+
+    schema = json.loads((CONTRACT_FOLDER / "manifest.schema.json").read_text(encoding="utf-8"))
+    problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(document))
+    if problem is not None:
+        raise ManifestError(f"{MANIFEST_NAME} must fit contract/manifest.schema.json, at {problem.json_path}: {problem.message[:200]}. Make the release again.")
+
+
+def checksums(entries: Iterable[FileEntry]) -> bytes:
+    """`SHA256SUMS` as `sha256sum -c` reads it."""
+    return "".join(f"{entry.sha256}  {entry.name}\n" for entry in sorted(entries, key=lambda entry: entry.name)).encode()
+
+
+def rounded(value: float) -> float:
+    """A measured figure to two significant digits: more would differ from machine to machine."""
+    return float(f"{value:.1e}")

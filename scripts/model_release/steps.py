@@ -1,0 +1,233 @@
+"""One function a command: request -> result. Commands translate, steps act, rules judge.
+
+Heavy rooms are imported where they are needed: quantizing needs no PyTorch, `--help` needs nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model_release.atomic import atomic_path
+from model_release.contract import (
+    FULL_PRECISION,
+    Logits,
+    Selection,
+    load_contract,
+    model_file_name,
+    parse_activations,
+    parse_layers,
+)
+from model_release.errors import ExportError, QuantizeError, UsageError
+
+if TYPE_CHECKING:
+    from model_release.verification import PyTorchModel, Verification
+    from model_release.weights import Weights
+
+DEMO_FOLDER = Path(__file__).resolve().parents[1] / "demo_model"
+DEFAULT_MODEL = "gpt2"
+DEFAULT_OPSET = 20
+"""Loaded by onnxruntime since 1.17 (https://onnxruntime.ai/docs/reference/compatibility.html)."""
+
+Progress = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRequest:
+    """Which weights: a registry key or Hub id, a folder, or the embedded model; at most one.
+
+    Attributes:
+        model: Key of `contract/models.json`, or a Hub id.
+        folder: A folder with config.json and weights.
+        demo: The embedded model.
+        revision: A commit, branch or tag of the Hub's repository.
+    """
+
+    model: str | None = None
+    folder: Path | None = None
+    demo: bool = False
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if sum([self.model is not None, self.folder is not None, self.demo]) > 1:
+            raise UsageError("--model, --model-path and --demo exclude each other. Give one of them.")
+        if self.revision is not None and (self.folder is not None or self.demo):
+            raise UsageError("--revision belongs to a model of the Hub. Leave it out with --model-path and --demo.")
+
+    @property
+    def name(self) -> str:
+        """A short name for folders and URLs: the model's own, without its organisation."""
+        text = "demo" if self.demo else self.folder.resolve().name if self.folder else (self.model or DEFAULT_MODEL)
+        last = text.rsplit("/", 1)[-1]
+        return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in last).strip("._-")[:60] or "model"
+
+    def describe(self) -> str:
+        """The source in words."""
+        if self.demo:
+            return "the embedded model"
+        return f"folder {self.folder}" if self.folder else f"{self.model or DEFAULT_MODEL}{f' at {self.revision}' if self.revision else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionRequest:
+    """What to see of the model, as the command line says it."""
+
+    layers: str | None = None
+    all_layers: bool = False
+    activations: str | None = None
+    logits: Logits = "all"
+    opset: int = DEFAULT_OPSET
+
+    def __post_init__(self) -> None:
+        if self.layers is not None and self.all_layers:
+            raise UsageError("--layers and --all-layers exclude each other. Give one of them.")
+        contract = load_contract()
+        if not contract.min_opset <= self.opset <= contract.max_opset:
+            raise UsageError(
+                f"--opset must be from {contract.min_opset} to {contract.max_opset}, got {self.opset}. The default is {DEFAULT_OPSET}."
+            )
+        parse_activations(self.activations)
+        if self.layers is not None:
+            parse_layers(self.layers, 10**6)  # Malformed text fails before anything is fetched.
+
+    def resolve(self, layer_count: int) -> Selection:
+        """The selection for a model of `layer_count` layers; by default the last one."""
+        text = f"0-{layer_count - 1}" if self.all_layers else (self.layers if self.layers is not None else "-1")
+        return Selection(
+            layers=parse_layers(text, layer_count), activations=parse_activations(self.activations), logits=self.logits
+        )
+
+
+def load_weights(source: SourceRequest, progress: Progress = silent) -> "Weights":
+    """Verified weights of a source.
+
+    Raises:
+        WeightsError: They cannot be had, or are broken.
+        ManifestError: A file's sha256 is not the pinned one.
+    """
+    from model_release.weights import load_folder
+
+    if source.demo:
+        return load_folder(DEMO_FOLDER, source="demo")
+    if source.folder is not None:
+        return load_folder(source.folder)
+    from model_release.hub import fetch_model
+
+    fetched = fetch_model(source.model or DEFAULT_MODEL, revision=source.revision, progress=progress)
+    return load_folder(fetched.folder, source=fetched.source, revision=fetched.revision, files=fetched.files)
+
+
+def export_model(
+    source: SourceRequest, request: SelectionRequest, output: Path, *, verify: bool = False, progress: Progress = silent
+) -> "Verification | None":
+    """Exports a model to an ONNX file; with `verify`, only if it equals PyTorch.
+
+    Returns:
+        The verification, if one was asked for. When it fails nothing is written.
+
+    Raises:
+        ReleaseError: See `load_weights`; ExportError when the export or the file fails, ContractError
+            or NumericMismatchError when the verification does.
+    """
+    progress(f"weights: {source.describe()}")
+    weights = load_weights(source, progress)
+    selection = request.resolve(weights.shape.layers)
+    with atomic_path(output, error=ExportError) as temporary:
+        export_weights(weights, selection, request.opset, temporary, progress)
+        if not verify:
+            return None
+        result = verify_weights(temporary, output.name, pytorch_reference(weights), text_ids(weights), progress)
+        result.require()
+    return result
+
+
+def export_weights(weights: "Weights", selection: Selection, opset: int, output: Path, progress: Progress) -> None:
+    """Traces the graph, attaches the weights, writes the file."""
+    from model_release import graph
+    from model_release.capture import capture
+    from model_release.metadata import ModelMetadata
+    from model_release.modelfile import write_model
+
+    contract = load_contract()
+    progress(f"export: layers {','.join(map(str, selection.layers))}, {len(selection.activations)} kinds of activations, opset {opset}")
+    model = capture(weights.config, weights.shape, selection, opset=opset)
+    graph.tidy(model, [expected.name for expected in contract.expected_outputs(weights.shape, selection)])
+    graph.attach_parameters(model, weights.shape.parameters(), weights.tensor)
+    metadata = ModelMetadata(
+        contract_version=contract.version,
+        source=weights.source,
+        revision=weights.revision,
+        weights_sha256=weights.sha256,
+        shape=weights.shape,
+        selection=selection,
+        precision=FULL_PRECISION,
+    )
+    graph.set_metadata(model, metadata)
+    write_model(model, output, error=ExportError)
+
+
+def quantize_model(model: Path, precisions: Sequence[str], output_dir: Path, *, progress: Progress = silent) -> tuple[Path, ...]:
+    """Makes precisions of an exported model, each file whole or not at all.
+
+    Raises:
+        QuantizeError: The model is not one of ours, or a precision cannot be made or written.
+    """
+    from model_release.precision import quantize_file
+
+    targets = []
+    for precision in precisions:
+        progress(f"quantize: {precision}")
+        target = output_dir / model_file_name(precision)
+        if target.resolve() == model.resolve():
+            raise QuantizeError(f"{target} is the model to read. Choose another --output-dir.")
+        quantize_file(model, target, precision)
+        targets.append(target)
+    return tuple(targets)
+
+
+def verify_model(model: Path, reference: SourceRequest | None, *, progress: Progress = silent) -> "Verification":
+    """Verifies a model file against the contract, and against PyTorch where a reference is given.
+
+    Raises:
+        ContractError: The file is no model of ours. Findings do not raise; see `Verification.require`.
+        WeightsError: The reference cannot be had, or has another shape than the model.
+    """
+    from model_release.graph import read_facts
+    from model_release.metadata import metadata_from_props
+
+    metadata = metadata_from_props(read_facts(model).props)
+    if reference is None:
+        return verify_weights(model, model.name, None, [], progress)
+    progress(f"reference: {reference.describe()}")
+    weights = load_weights(reference, progress)
+    if weights.shape != metadata.shape:
+        raise UsageError(f"the reference must have the model's shape {asdict(metadata.shape)}, got {asdict(weights.shape)}. Give the weights it was made from.")
+    return verify_weights(model, model.name, pytorch_reference(weights), text_ids(weights), progress)
+
+
+def verify_weights(
+    path: Path, name: str, reference: "PyTorchModel | None", text: Sequence[int], progress: Progress
+) -> "Verification":
+    """Verifies a file under the name people will see it by; see `verification.verify_file`."""
+    from model_release.verification import verify_file
+
+    return verify_file(path, name=name, reference=reference, text_ids=text, progress=lambda step: progress(f"verify {name}: {step}"))
+
+
+def pytorch_reference(weights: "Weights") -> "PyTorchModel":
+    """PyTorch's model of the weights; it remembers its answers for the next precision."""
+    from model_release.reference import Reference
+    from model_release.verification import CachedReference
+
+    return CachedReference(Reference(weights))
+
+
+def text_ids(weights: "Weights") -> list[int]:
+    """The validation text in the model's tokens, if it has a tokenizer."""
+    from model_release.text import encode_validation_text
+
+    return encode_validation_text(weights)

@@ -1,0 +1,37 @@
+"""Real text as token ids, through the tokenizer that is released with the model."""
+
+from pathlib import Path
+
+import tokenizers
+
+from model_release.errors import WeightsError
+from model_release.weights import Weights
+
+VALIDATION_TEXT = Path(__file__).resolve().parents[1] / "demo_model" / "validation.txt"
+"""English that the embedded model was not trained on."""
+
+_TOKENIZER = "tokenizer.json"
+
+
+def encode_validation_text(weights: Weights) -> list[int]:
+    """The validation text in the model's tokens; nothing for a model without `tokenizer.json`.
+
+    Raises:
+        WeightsError: The tokenizer is broken, or has tokens the model does not know: it would be
+            released, and the web app would fail on it.
+    """
+    if _TOKENIZER not in weights.tokenizer_files:
+        return []
+    path = weights.folder / _TOKENIZER
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except OSError as failure:
+        raise WeightsError(f"{path} must be readable, got: {failure.strerror}.") from failure
+    except Exception as failure:  # noqa: BLE001 - the library raises bare Exception for every broken file
+        raise WeightsError(f"{path} must be a tokenizer, got: {str(failure)[:200]}. Replace it, or remove the file.") from failure
+    ids: list[int] = tokenizer.encode(VALIDATION_TEXT.read_text(encoding="utf-8"), add_special_tokens=False).ids
+    if max(ids, default=0) >= weights.shape.vocab:
+        raise WeightsError(
+            f"{path} must be this model's tokenizer, it gives token {max(ids)} and the model has {weights.shape.vocab}. Replace it."
+        )
+    return ids

@@ -1,0 +1,297 @@
+"""Verifies a model file: its structure, its behaviour on fixed inputs, and its numbers against PyTorch's.
+
+This room decides what to run; `checks.py` judges the results.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from model_release import checks
+from model_release.checks import Agreement, Array, Deviation, Finding
+from model_release.contract import Output, load_contract
+from model_release.errors import ContractError, NumericMismatchError, ReleaseError
+from model_release.graph import read_facts
+from model_release.metadata import ModelMetadata, metadata_from_props
+from model_release.runtime import RunError, Session
+
+SEQUENCE_LENGTHS = (1, 2, 7)
+"""Tokens of the probes, besides the model's longest sequence."""
+
+BATCH = 3
+_QUALITY_WINDOWS = 16
+_QUALITY_TOKENS = 128
+_CACHE_BYTES = 512 * 2**20
+
+
+class PyTorchModel(Protocol):
+    """What verification needs of a reference; `reference.Reference` is one."""
+
+    def run(self, input_ids: Array, outputs: Sequence[Output], *, last_logits: bool) -> dict[str, Array]:
+        """Runs `[batch, seq]` ids and returns the outputs by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputRow:
+    """An output as the dummy run returned it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """The result of verifying one file.
+
+    Attributes:
+        outputs: What the dummy run (batch 1, seq 7) returned.
+        findings: Broken clauses; none means the file is good.
+        clauses: IDs of the clauses that were judged.
+        deviations: The worst deviation of each output kind over all probes; none without a reference.
+        agreement: Next-token agreement; None without a reference.
+    """
+
+    file: str
+    file_bytes: int
+    metadata: ModelMetadata
+    outputs: tuple[OutputRow, ...]
+    findings: tuple[Finding, ...]
+    clauses: tuple[str, ...]
+    deviations: tuple[Deviation, ...]
+    agreement: Agreement | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether no clause is broken."""
+        return not self.findings
+
+    def require(self) -> None:
+        """Fails once, with everything that was found.
+
+        Raises:
+            ContractError: A clause of structure or behaviour is broken.
+            NumericMismatchError: Only clauses against PyTorch are.
+        """
+        if self.passed:
+            return
+        stages = load_contract().clauses
+        error: type[ReleaseError] = NumericMismatchError
+        if any(stages[finding.clause].stage != "reference" for finding in self.findings):
+            error = ContractError
+        broken = ", ".join(dict.fromkeys(finding.clause for finding in self.findings))
+        raise error(
+            f"{self.file} must fulfil the contract, {len(self.findings)} finding(s) break {broken}; "
+            f"the first: {self.findings[0]}. See contract/ACTIVATIONS_CONTRACT.md."
+        )
+
+
+def verify_file(
+    path: Path,
+    *,
+    name: str = "",
+    reference: PyTorchModel | None = None,
+    text_ids: Sequence[int] = (),
+    progress: Callable[[str], None] = lambda _: None,
+) -> Verification:
+    """Verifies a model file.
+
+    Args:
+        path: The file.
+        name: What to call it in the result, if not by its own name.
+        reference: PyTorch's model of the same weights; without it the NUM, KL and TOP clauses are
+            not judged.
+        text_ids: Token ids of real text on which next-token agreement is measured; random ids
+            otherwise.
+        progress: Told of each step.
+
+    Raises:
+        ContractError: The file is no ONNX model, lacks our metadata, or cannot be loaded. Broken
+            clauses do not raise here; see `Verification.require`.
+    """
+    progress("reading the graph")
+    facts = read_facts(path)
+    metadata = metadata_from_props(facts.props)
+    findings = checks.check_structure(facts, metadata)
+    judged = ["META01", "IO01", "IO02", "IO03", "IO04", "GRAPH01", "TIED01", "SIZE01"]
+    session = Session(path)
+    probes = _Probes(session, metadata, reference, text_ids, progress)
+    probes.run_all()
+    if reference is not None:
+        findings_clauses = [*judged, *probes.judged, "NUM01", "KL01", "TOP01"]
+    else:
+        findings_clauses = [*judged, *probes.judged]
+    return Verification(
+        file=name or path.name,
+        file_bytes=facts.file_bytes,
+        metadata=metadata,
+        outputs=probes.rows,
+        findings=tuple(dict.fromkeys([*findings, *probes.findings])),
+        clauses=tuple(findings_clauses),
+        deviations=tuple(probes.worst.values()),
+        agreement=probes.agreement,
+    )
+
+
+class _Probes:
+    """The runs of one verification, and what they showed."""
+
+    def __init__(
+        self,
+        session: Session,
+        metadata: ModelMetadata,
+        reference: PyTorchModel | None,
+        text_ids: Sequence[int],
+        progress: Callable[[str], None],
+    ) -> None:
+        contract = load_contract()
+        self._session, self._reference, self._text_ids, self._progress = session, reference, text_ids, progress
+        self._shape, self._selection = metadata.shape, metadata.selection
+        self._precision = contract.precision(metadata.precision)
+        self._expected = contract.expected_outputs(metadata.shape, metadata.selection)
+        self._names = [output.name for output in self._expected if output.name in session.output_names]
+        self._random = np.random.default_rng(0)
+        self.findings: list[Finding] = []
+        self.rows: tuple[OutputRow, ...] = ()
+        self.worst: dict[str, Deviation] = {}
+        self.agreement: Agreement | None = None
+        self.judged: list[str] = ["RUN01", "FIN01", "CONST01", "PROB01", "PROB02", "EMB01", "SUM01", "ATTN01", "CAUS01", "BATCH01"]
+
+    def run_all(self) -> None:
+        """Runs every probe; a run that fails is a finding, and the others go on."""
+        longest = self._shape.positions
+        lengths = sorted({*(length for length in SEQUENCE_LENGTHS if length <= longest), longest})
+        steps: list[tuple[str, Callable[[], None]]] = [
+            (f"batch 1, seq {length}", lambda length=length: self._probe_length(length)) for length in lengths
+        ]
+        short = min(7, longest)
+        steps.append((f"batch {BATCH}, seq {short}", lambda: self._probe_batch(short)))
+        if self._shape.vocab > 1:
+            steps.append(("later tokens changed", lambda: self._probe_causality(min(16, longest))))
+            steps.append(("repeated tokens", lambda: self._probe_embedding(short)))
+        if self._reference is not None:
+            steps.append(("next-token agreement with PyTorch", self._measure_agreement))
+        for name, step in steps:
+            self._progress(name)
+            try:
+                step()
+            except RunError as failure:
+                self.findings.append(Finding(clause="RUN01", tensor="", message=str(failure)))
+
+    def _ids(self, batch: int, seq: int) -> Array:
+        return self._random.integers(0, self._shape.vocab, size=(batch, seq), dtype=np.int64)
+
+    def _probe_length(self, length: int) -> None:
+        ids = self._ids(1, length)
+        got = self._judge(ids)
+        if length == min(7, self._shape.positions):
+            self.rows = tuple(OutputRow(name=name, shape=array.shape, dtype=str(array.dtype)) for name, array in got.items())
+        if length == self._shape.positions and length > 1:
+            self.findings += checks.check_not_constant(got)
+
+    def _probe_batch(self, length: int) -> None:
+        ids = self._ids(BATCH, length)
+        together = self._judge(ids)
+        for row in range(BATCH):
+            alone = self._session.run(ids[row : row + 1], self._names)
+            self.findings += checks.check_batch_rows(together, alone, row, self._expected, self._precision)
+
+    def _probe_causality(self, length: int) -> None:
+        if length < 2:
+            return
+        same = length // 2
+        ids = self._ids(1, length)
+        changed = ids.copy()
+        changed[:, same:] = (changed[:, same:] + 1) % self._shape.vocab
+        before, after = self._session.run(ids, self._names), self._session.run(changed, self._names)
+        self.findings += checks.check_causality(before, after, same, self._expected, self._precision)
+
+    def _probe_embedding(self, length: int) -> None:
+        if "embedding_sum" not in self._names:
+            return
+        ids = np.stack([np.zeros(length, np.int64), np.full(length, self._shape.vocab - 1, np.int64)])
+        got = self._session.run(ids, ["embedding_sum"])
+        self.findings += checks.check_embedding_parts(got["embedding_sum"], self._precision)
+
+    def _judge(self, ids: Array) -> dict[str, Array]:
+        """Runs ids and judges the outputs, against PyTorch's too where there is a reference."""
+        batch, seq = ids.shape
+        got = self._session.run(ids, self._names)
+        self.findings += checks.check_outputs(got, self._expected, batch, seq)
+        if self._reference is not None:
+            expected = self._reference.run(ids, self._expected, last_logits=self._selection.logits == "last")
+            self.findings += checks.check_reference(got, expected, self._expected, self._precision)
+            for output in self._expected:
+                if output.name in got and got[output.name].shape == expected[output.name].shape:
+                    self._note(checks.deviation(output.kind, got[output.name], expected[output.name]))
+        return got
+
+    def _note(self, deviation: Deviation) -> None:
+        """Keeps the worst of each kind: each figure for itself."""
+        known = self.worst.get(deviation.kind, deviation)
+        self.worst[deviation.kind] = Deviation(
+            kind=deviation.kind,
+            max_abs=max(known.max_abs, deviation.max_abs),
+            relative=max(known.relative, deviation.relative),
+            cosine=min(known.cosine, deviation.cosine),
+        )
+
+    def _measure_agreement(self) -> None:
+        logits = [output for output in self._expected if output.kind == "logits" and output.name in self._names]
+        if self._reference is None or not logits:
+            return
+        parts = []
+        for ids in self._windows():
+            got = self._session.run(ids, ["logits"])["logits"]
+            expected = self._reference.run(ids, logits, last_logits=self._selection.logits == "last")["logits"]
+            if got.shape != expected.shape:
+                return  # RUN01 has said so.
+            parts.append(checks.agreement(got, expected))
+        positions = sum(part.positions for part in parts)
+
+        def mean(values: Iterator[float]) -> float:
+            return sum(value * part.positions for value, part in zip(values, parts, strict=True)) / positions
+
+        self.agreement = Agreement(
+            positions=positions,
+            mean_kl=mean(part.mean_kl for part in parts),
+            top1=mean(part.top1 for part in parts),
+            top1_or_tie=mean(part.top1_or_tie for part in parts),
+        )
+        self.findings += checks.check_agreement(self.agreement, self._precision)
+
+    def _windows(self) -> Iterator[Array]:
+        """Inputs of [1, tokens]: windows of the text, evenly spread; random ids without a text."""
+        tokens = min(_QUALITY_TOKENS, self._shape.positions)
+        starts = range(0, len(self._text_ids) - tokens + 1, tokens)
+        if not starts:
+            for _ in range(_QUALITY_WINDOWS):
+                yield self._ids(1, tokens)
+            return
+        step = max(1, len(starts) // _QUALITY_WINDOWS)
+        for start in starts[::step][:_QUALITY_WINDOWS]:
+            yield np.array([self._text_ids[start : start + tokens]], dtype=np.int64)
+
+
+class CachedReference:
+    """Remembers a reference's answers, as several precisions are verified on the same inputs."""
+
+    def __init__(self, reference: PyTorchModel) -> None:
+        self._reference = reference
+        self._known: dict[tuple[bytes, tuple[int, ...], tuple[str, ...], bool], dict[str, Array]] = {}
+        self._room_bytes = _CACHE_BYTES
+
+    def run(self, input_ids: Array, outputs: Sequence[Output], *, last_logits: bool) -> dict[str, Array]:
+        """As `PyTorchModel.run`."""
+        key = (input_ids.tobytes(), input_ids.shape, tuple(output.name for output in outputs), last_logits)
+        if key in self._known:
+            return self._known[key]
+        answer = self._reference.run(input_ids, outputs, last_logits=last_logits)
+        size_bytes = sum(array.nbytes for array in answer.values())
+        if size_bytes <= self._room_bytes:
+            self._room_bytes -= size_bytes
+            self._known[key] = answer
+        return answer

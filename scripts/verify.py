@@ -1,0 +1,6 @@
+"""Verify a model file against the contract and PyTorch. See `python scripts/verify.py --help`."""
+
+from model_release.cli import verify, run
+
+if __name__ == "__main__":
+    run(verify)
