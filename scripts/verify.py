@@ -1,6 +1,6 @@
 """Verify a model file against the contract and PyTorch. See `python scripts/verify.py --help`."""
 
-from model_release.cli import verify, run
+from model_release.cli import run, verify
 
 if __name__ == "__main__":
     run(verify)

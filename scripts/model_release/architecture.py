@@ -21,7 +21,14 @@ HEAD = "lm_head.weight"
 """An untied head, `[vocab, hidden]`."""
 
 # transformers' own limit is none; these keep a hostile config from asking for absurd graphs.
-_LIMITS = {"layers": 512, "heads": 1024, "hidden": 65_536, "intermediate": 1_048_576, "vocab": 4_194_304, "positions": 1_048_576}
+_LIMITS = {
+    "layers": 512,
+    "heads": 1024,
+    "hidden": 65_536,
+    "intermediate": 1_048_576,
+    "vocab": 4_194_304,
+    "positions": 1_048_576,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +123,15 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
             "Choose a language model; other heads have no logits to release."
         )
     if config.get("add_cross_attention"):
-        raise WeightsError("config.json's add_cross_attention must be false. Cross attention needs a second input, which the contract has not.")
+        raise WeightsError(
+            "config.json's add_cross_attention must be false. Cross attention needs a second input, "
+            "which the contract has not."
+        )
     tied = config.get("tie_word_embeddings", True)
     if not isinstance(tied, bool):
-        raise WeightsError(f"config.json's tie_word_embeddings must be true or false, got {_short(tied)}. Correct the config.")
+        raise WeightsError(
+            f"config.json's tie_word_embeddings must be true or false, got {_short(tied)}. Correct the config."
+        )
     hidden = _size(config, "hidden", ("n_embd", "hidden_size"), 768)
     inner = config.get("n_inner")
     shape = ModelShape(
@@ -132,7 +144,10 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
         tied=tied,
     )
     if shape.hidden % shape.heads:
-        raise WeightsError(f"config.json's n_embd must be a multiple of n_head, got {shape.hidden} and {shape.heads}. Correct the config.")
+        raise WeightsError(
+            f"config.json's n_embd must be a multiple of n_head, got {shape.hidden} and {shape.heads}. "
+            f"Correct the config."
+        )
     return shape
 
 
@@ -141,7 +156,8 @@ def _size(config: Mapping[str, Any], field: str, keys: tuple[str, ...], default:
     key, value = next(((key, config[key]) for key in keys if key in config), (keys[0], default))
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LIMITS[field]:
         raise WeightsError(
-            f"config.json's {key} must be a whole number from 1 to {_LIMITS[field]}, got {_short(value)}. Correct the config."
+            f"config.json's {key} must be a whole number from 1 to {_LIMITS[field]}, got {_short(value)}. "
+            f"Correct the config."
         )
     return value
 

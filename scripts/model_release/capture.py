@@ -9,14 +9,15 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
 import onnx_ir as ir
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.modeling_utils import AttentionInterface
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
 from model_release.architecture import EMBEDDING, HEAD, ModelShape
@@ -42,7 +43,9 @@ def build_config(config: Mapping[str, Any], *, attention: str) -> GPT2Config:
         # Dropout and the loss head play no part; an odd value must not stop the export.
         built.use_cache = False
     except (TypeError, ValueError, KeyError) as failure:
-        raise ExportError(f"config.json must be a GPT-2 config that transformers accepts: {failure}. Correct the config.") from failure
+        raise ExportError(
+            f"config.json must be a GPT-2 config that transformers accepts: {failure}. Correct the config."
+        ) from failure
     return built
 
 
@@ -53,9 +56,13 @@ def build_model(config: GPT2Config) -> GPT2LMHeadModel:
         ExportError: transformers cannot build it, for instance for an unknown activation function.
     """
     try:
-        return GPT2LMHeadModel(config).eval()
+        model = GPT2LMHeadModel(config)
     except (KeyError, ValueError, TypeError) as failure:
-        raise ExportError(f"config.json must describe a model that transformers can build: {failure}. Correct the config.") from failure
+        raise ExportError(
+            f"config.json must describe a model that transformers can build: {failure}. Correct the config."
+        ) from failure
+    model.train(False)
+    return model
 
 
 def capture(config: Mapping[str, Any], shape: ModelShape, selection: Selection, *, opset: int) -> ir.Model:
@@ -104,7 +111,9 @@ def capture(config: Mapping[str, Any], shape: ModelShape, selection: Selection, 
             )
         except (RuntimeError, torch.onnx.errors.OnnxExporterError) as failure:
             first_line = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
-            raise ExportError(f"torch could not export this model at opset {opset}: {first_line[:300]}. Try another --opset.") from failure
+            raise ExportError(
+                f"torch could not export this model at opset {opset}: {first_line[:300]}. Try another --opset."
+            ) from failure
     if exported is None:
         raise ExportError(f"torch returned no ONNX program at opset {opset}. Try another --opset.")
     return _name_parameters(exported.model, shape)
@@ -134,7 +143,14 @@ def _attention(
     probs = torch.softmax(torch.where(seen["causal"], scores, torch.finfo(scores.dtype).min), dim=-1)
     z = torch.matmul(probs, value)
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    for kind, tensor in (("q", query), ("k", key), ("v", value), ("attn_scores", scores), ("attn_probs", probs), ("attn_z", z)):
+    for kind, tensor in (
+        ("q", query),
+        ("k", key),
+        ("v", value),
+        ("attn_scores", scores),
+        ("attn_probs", probs),
+        ("attn_z", z),
+    ):
         seen[tensor_name(kind, layer)] = tensor
     return z.transpose(1, 2), None
 
@@ -171,39 +187,53 @@ class _SeeThrough(torch.nn.Module):
         )
 
 
-@contextlib.contextmanager
-def watch(model: GPT2LMHeadModel, seen: dict[str, torch.Tensor]) -> Iterator[None]:
-    """Hooks that put a module's inputs and outputs into `seen`, under the contract's names."""
-    body = model.transformer
-    with contextlib.ExitStack() as hooks:
+class Hooks(contextlib.ExitStack):
+    """Module hooks that are removed when the block ends."""
 
-        def on_output(module: torch.nn.Module, name: str) -> None:
-            def hook(_module: object, _inputs: object, output: Any) -> None:
-                seen[name] = output[0] if isinstance(output, tuple) else output
+    def on_output(self, module: torch.nn.Module, see: Callable[[torch.Tensor], None]) -> None:
+        """Calls `see` with what the module returns; with the first part, where that is a tuple."""
 
-            hooks.callback(module.register_forward_hook(hook).remove)
+        def hook(_module: object, _inputs: object, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+            see(output[0] if isinstance(output, tuple) else output)
 
-        def on_input(module: torch.nn.Module, name: str) -> None:
-            def hook(_module: object, inputs: tuple[torch.Tensor, ...]) -> None:
-                seen[name] = inputs[0]
+        self.callback(module.register_forward_hook(hook).remove)
 
-            hooks.callback(module.register_forward_pre_hook(hook).remove)
+    def on_input(self, module: torch.nn.Module, see: Callable[[torch.Tensor], None]) -> None:
+        """Calls `see` with the module's first argument."""
 
-        on_output(body.wte, "token_embedding")
-        on_output(body.wpe, "position_embedding")
-        on_input(body.drop, "embedding_sum")
-        on_output(body.ln_f, "final_ln")
-        for layer, block in enumerate(body.h):
-            on_input(block, tensor_name("resid_pre", layer))
-            on_output(block.ln_1, tensor_name("ln_1", layer))
-            on_output(block.attn, tensor_name("attn_output", layer))
-            on_input(block.ln_2, tensor_name("resid_mid", layer))
-            on_output(block.ln_2, tensor_name("ln_2", layer))
-            on_output(block.mlp.c_fc, tensor_name("mlp_fc1", layer))
-            on_output(block.mlp.act, tensor_name("mlp_gelu", layer))
-            on_output(block.mlp, tensor_name("mlp_output", layer))
-            on_output(block, tensor_name("resid_post", layer))
-        yield
+        def hook(_module: object, inputs: tuple[torch.Tensor, ...]) -> None:
+            see(inputs[0])
+
+        self.callback(module.register_forward_pre_hook(hook).remove)
+
+
+def blocks_of(model: GPT2LMHeadModel) -> list[GPT2Block]:
+    """The transformer blocks, in order."""
+    return [cast(GPT2Block, block) for block in model.transformer.h]
+
+
+def watch(model: GPT2LMHeadModel, seen: dict[str, torch.Tensor]) -> Hooks:
+    """Hooks that put modules' inputs and outputs into `seen`, under the contract's names."""
+    hooks, body = Hooks(), model.transformer
+
+    def put(name: str) -> Callable[[torch.Tensor], None]:
+        return lambda tensor: seen.__setitem__(name, tensor)
+
+    hooks.on_output(body.wte, put("token_embedding"))
+    hooks.on_output(body.wpe, put("position_embedding"))
+    hooks.on_input(body.drop, put("embedding_sum"))
+    hooks.on_output(body.ln_f, put("final_ln"))
+    for layer, block in enumerate(blocks_of(model)):
+        hooks.on_input(block, put(tensor_name("resid_pre", layer)))
+        hooks.on_output(block.ln_1, put(tensor_name("ln_1", layer)))
+        hooks.on_output(block.attn, put(tensor_name("attn_output", layer)))
+        hooks.on_input(block.ln_2, put(tensor_name("resid_mid", layer)))
+        hooks.on_output(block.ln_2, put(tensor_name("ln_2", layer)))
+        hooks.on_output(block.mlp.c_fc, put(tensor_name("mlp_fc1", layer)))
+        hooks.on_output(block.mlp.act, put(tensor_name("mlp_gelu", layer)))
+        hooks.on_output(block.mlp, put(tensor_name("mlp_output", layer)))
+        hooks.on_output(block, put(tensor_name("resid_post", layer)))
+    return hooks
 
 
 def _name_parameters(model: ir.Model, shape: ModelShape) -> ir.Model:
@@ -221,7 +251,9 @@ def _name_parameters(model: ir.Model, shape: ModelShape) -> ir.Model:
         graph.initializers[name] = value
     missing = shape.parameters().keys() - graph.initializers.keys()
     if missing:
-        raise ExportError(f"the traced graph must use every parameter, {sorted(missing)[0]} is not in it. Report this as a defect.")
+        raise ExportError(
+            f"the traced graph must use every parameter, {sorted(missing)[0]} is not in it. Report this as a defect."
+        )
     return model
 
 

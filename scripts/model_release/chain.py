@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model_release import envfile, manifest
-from model_release.atomic import atomic_path, write_bytes
 from model_release.checks import stored_bytes
 from model_release.contract import CONTRACT_FOLDER, FULL_PRECISION, Selection, load_contract, model_file_name
-from model_release.errors import EnvFileError, ExportError, HostError, UsageError
+from model_release.errors import ContractError, EnvFileError, ExportError, HostError, UsageError
+from model_release.files import atomic_path, write_bytes
 from model_release.hosts import Host
 from model_release.manifest import FileEntry
 from model_release.plan import Action, plan_release
@@ -88,7 +88,8 @@ class ReleaseRequest:
     def __post_init__(self) -> None:
         if self.app_precision not in (FULL_PRECISION, *self.precisions):
             raise UsageError(
-                f"--app-precision must be fp32 or one of --precision, got {self.app_precision[:60]!r} with {', '.join(self.precisions)}. Add it to --precision."
+                f"--app-precision must be fp32 or one of --precision, "
+                f"got {self.app_precision[:60]!r} with {', '.join(self.precisions)}. Add it to --precision."
             )
         if self.threshold_bytes < 0:
             raise UsageError("--size-threshold must not be negative. The default is 50 (MB).")
@@ -139,7 +140,10 @@ def release_model(request: ReleaseRequest, host: Host, progress: Progress) -> Re
         step("package", "tokenizer, config, contract, manifest, checksums")
         document, entries = _package(request, weights, selection, verifications, delivery, dist)
         actions = _reconcile(host, request, entries)
-        step("release", ", ".join(f"{action.kind} {action.name}" for action in actions if action.kind != "keep") or "nothing to do")
+        step(
+            "release",
+            ", ".join(f"{action.kind} {action.name}" for action in actions if action.kind != "keep") or "nothing to do",
+        )
         host.apply(request.tag.text, dist, actions)
         url, changed = "", False
         if request.app is not None:
@@ -163,11 +167,25 @@ def describe_release(request: ReleaseRequest, host: Host, progress: Progress) ->
     for name in (FULL_PRECISION, *request.precisions):
         size_bytes = stored_bytes(weights.shape, load_contract().precision(name))
         verdict = "at or under" if size_bytes <= request.threshold_bytes else "over"
-        rows.append([model_file_name(name), f"about {size_bytes / 1e6:.1f}", f"{len(outputs)} outputs, {verdict} the {request.threshold_bytes / 1e6:g} MB threshold"])
+        rows.append(
+            [
+                model_file_name(name),
+                f"about {size_bytes / 1e6:.1f}",
+                f"{len(outputs)} outputs, {verdict} the {request.threshold_bytes / 1e6:g} MB threshold",
+            ]
+        )
     rows += [[name, "", "copied"] for name in (*weights.tokenizer_files, _CONFIG, *CONTRACT_FILES)]
     rows += [[name, "", "written"] for name in (manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME)]
     taken = host.state(request.tag.text) is not None
-    rows.append([request.tag.text, "", "there already: equal content is kept, other content refused" if taken and not request.replace else "released"])
+    rows.append(
+        [
+            request.tag.text,
+            "",
+            "there already: equal content is kept, other content refused"
+            if taken and not request.replace
+            else "released",
+        ]
+    )
     if request.app is not None:
         rows.append([str(request.app.env_file), "", f"{URL_KEY} and {VERSION_KEY} set, after the release"])
     return rows
@@ -192,7 +210,9 @@ def _check_app(app: AppRequest) -> None:
     _edited(app, {URL_KEY: "x", VERSION_KEY: "x"})
     target = app.env_file if app.env_file.exists() else _existing_parent(app.env_file)
     if not _writable(target) or not _writable(_existing_parent(app.env_file)):
-        raise EnvFileError(f"{app.env_file} must be writable. Give it and its folder write permission, or choose another --env-file.")
+        raise EnvFileError(
+            f"{app.env_file} must be writable. Give it and its folder write permission, or choose another --env-file."
+        )
 
 
 def _existing_parent(path: Path) -> Path:
@@ -213,9 +233,13 @@ def _edited(app: AppRequest, values: dict[str, str]) -> tuple[str, str]:
             with app.env_file.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
                 before = file.read()
         except FileNotFoundError as failure:
-            raise EnvFileError(f"{app.env_file} must exist. Create it, an empty file will do, or give --create-env-file.") from failure
+            raise EnvFileError(
+                f"{app.env_file} must exist. Create it, an empty file will do, or give --create-env-file."
+            ) from failure
         except OSError as failure:
-            raise EnvFileError(f"{app.env_file} must be a readable file, got: {failure.strerror}. Correct --env-file.") from failure
+            raise EnvFileError(
+                f"{app.env_file} must be a readable file, got: {failure.strerror}. Correct --env-file."
+            ) from failure
     return before, envfile.set_values(before, values)
 
 
@@ -233,7 +257,9 @@ def _write_env(app: AppRequest, values: dict[str, str], progress: Progress) -> b
     return True
 
 
-def _verify_all(weights: "Weights", precisions: Sequence[str], dist: Path, progress: Progress) -> dict[str, "Verification"]:
+def _verify_all(
+    weights: "Weights", precisions: Sequence[str], dist: Path, progress: Progress
+) -> dict[str, "Verification"]:
     """Verifies every file against one PyTorch model; fails once, after all were looked at."""
     reference, text = pytorch_reference(weights), text_ids(weights)
     results = {}
@@ -242,7 +268,10 @@ def _verify_all(weights: "Weights", precisions: Sequence[str], dist: Path, progr
         results[precision] = result = verify_weights(dist / name, name, reference, text, progress=_nothing)
         measured = result.agreement
         figures = f", mean KL {measured.mean_kl:.1e} nats, top-1 {measured.top1:.1%}" if measured else ""
-        progress(f"      {name}: {f'{len(result.clauses)} clauses hold' if result.passed else f'{len(result.findings)} findings'}{figures}")
+        progress(
+            f"      {name}: "
+            f"{f'{len(result.clauses)} clauses hold' if result.passed else f'{len(result.findings)} findings'}{figures}"
+        )
         for finding in result.findings:
             progress(f"      {finding}")
     for result in results.values():
@@ -261,7 +290,8 @@ def _decide_delivery(request: ReleaseRequest, dist: Path) -> dict[str, Any]:
     within = size_bytes <= request.threshold_bytes
     if request.delivery == "git" and not within:
         raise UsageError(
-            f"--delivery git needs a model of at most {request.threshold_bytes / 1e6:g} MB, {file} has {size_bytes / 1e6:.1f} MB. "
+            f"--delivery git needs a model of at most {request.threshold_bytes / 1e6:g} MB, "
+            f"{file} has {size_bytes / 1e6:.1f} MB. "
             "Choose a smaller precision, --delivery release, or another --size-threshold."
         )
     mode = ("git" if within else "release") if request.delivery == "auto" else request.delivery
@@ -279,7 +309,8 @@ def _decide_delivery(request: ReleaseRequest, dist: Path) -> dict[str, Any]:
 def _describe_delivery(delivery: dict[str, Any]) -> str:
     sign = "≤" if delivery["within_threshold"] else ">"
     return (
-        f"{delivery['file']} {delivery['size_bytes'] / 1e6:.1f} MB {sign} {delivery['threshold_bytes'] / 1e6:g} MB: delivery {delivery['mode']}"
+        f"{delivery['file']} {delivery['size_bytes'] / 1e6:.1f} MB {sign} "
+        f"{delivery['threshold_bytes'] / 1e6:g} MB: delivery {delivery['mode']}"
     )
 
 
@@ -334,7 +365,9 @@ def _package(
 def _variant(precision: str, result: "Verification", text: str, threshold_bytes: int) -> dict[str, Any]:
     """A model file's entry of the manifest: what it is, and what was measured on it."""
     terms = load_contract().precision(precision)
-    assert result.agreement is not None  # It was verified against a reference, and passed.
+    measured = result.agreement
+    if measured is None:
+        raise ContractError(f"{result.file} must have been compared with PyTorch. Report this as a defect.")
     return {
         "file": result.file,
         "precision": precision,
@@ -354,10 +387,10 @@ def _variant(precision: str, result: "Verification", text: str, threshold_bytes:
         ],
         "agreement": {
             "text": text,
-            "positions": result.agreement.positions,
-            "mean_kl_nats": manifest.rounded(result.agreement.mean_kl),
-            "top1": round(result.agreement.top1, 3),
-            "top1_or_tie": round(result.agreement.top1_or_tie, 3),
+            "positions": measured.positions,
+            "mean_kl_nats": manifest.rounded(measured.mean_kl),
+            "top1": round(measured.top1, 3),
+            "top1_or_tie": round(measured.top1_or_tie, 3),
         },
     }
 
@@ -373,7 +406,8 @@ def _reconcile(host: Host, request: ReleaseRequest, entries: Sequence[FileEntry]
     if refused:
         free = next_free(request.tag, host.tags())
         raise HostError(
-            f"{request.tag.text} is released with other content ({refused[0].name}: {refused[0].reason}, {len(refused)} in all). "
+            f"{request.tag.text} is released with other content ({refused[0].name}: {refused[0].reason}, "
+            f"{len(refused)} in all). "
             f"Use the next free tag, {free.text}, or give --replace."
         )
     return actions
@@ -388,7 +422,9 @@ def _deliver(request: ReleaseRequest, app: AppRequest, document: dict[str, Any],
         return host.asset_url(request.tag.text, file) + query
     # Relative to the app's base, which its bundler knows and we do not.
     folder = f"models/{request.source.name}"
-    tokenizer = [entry["name"] for entry in document["files"] if entry["name"].startswith(("tokenizer", "vocab.", "merges."))]
+    tokenizer = [
+        entry["name"] for entry in document["files"] if entry["name"].startswith(("tokenizer", "vocab.", "merges."))
+    ]
     for name in (file, *tokenizer, _CONFIG, manifest.MANIFEST_NAME):
         _copy(dist / name, app.static_dir / folder / name)
     return f"{folder}/{file}{query}"

@@ -6,6 +6,7 @@ Every check returns all it finds; an empty list means the clause holds.
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from model_release.architecture import EMBEDDING, HEAD, ModelShape
 from model_release.contract import Contract, Output, Precision, load_contract, parse_tensor_name, tensor_name
 from model_release.metadata import ModelMetadata
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 SIZE_SHARE = 0.01
 """SIZE01: how far stored bytes may be from the expected ones."""
@@ -116,14 +117,22 @@ def check_structure(facts: ModelFacts, metadata: ModelMetadata) -> list[Finding]
     expected = {output.name: output for output in contract.expected_outputs(metadata.shape, metadata.selection)}
     got_names = [value.name for value in facts.outputs]
     findings += [_finding("IO02", name, "the output is missing") for name in expected if name not in got_names]
-    findings += [_finding("IO02", name, "the output is not in the contract's set") for name in got_names if name not in expected]
+    findings += [
+        _finding("IO02", name, "the output is not in the contract's set") for name in got_names if name not in expected
+    ]
     for value in facts.outputs:
         if value.name not in expected:
             continue
         if value.dtype != "FLOAT":
             findings.append(_finding("IO03", value.name, f"dtype must be float32, got {value.dtype.lower()}"))
         if value.dims != expected[value.name].dims:
-            findings.append(_finding("IO04", value.name, f"declared shape must be {_dims(expected[value.name].dims)}, got {_dims(value.dims)}"))
+            findings.append(
+                _finding(
+                    "IO04",
+                    value.name,
+                    f"declared shape must be {_dims(expected[value.name].dims)}, got {_dims(value.dims)}",
+                )
+            )
     findings += _check_graph(facts, contract)
     findings += _check_storage(facts, metadata)
     return findings
@@ -132,13 +141,17 @@ def check_structure(facts: ModelFacts, metadata: ModelMetadata) -> list[Finding]
 def _check_version(metadata: ModelMetadata, contract: Contract) -> Iterator[Finding]:
     if metadata.contract_version.split(".")[0] != contract.version.split(".")[0]:
         yield _finding(
-            "META01", "", f"contract version must be {contract.version.split('.')[0]}.x, got {metadata.contract_version}"
+            "META01",
+            "",
+            f"contract version must be {contract.version.split('.')[0]}.x, got {metadata.contract_version}",
         )
 
 
 def _check_graph(facts: ModelFacts, contract: Contract) -> Iterator[Finding]:
     if not contract.min_opset <= facts.opset <= contract.max_opset:
-        yield _finding("GRAPH01", "", f"opset must be from {contract.min_opset} to {contract.max_opset}, got {facts.opset}")
+        yield _finding(
+            "GRAPH01", "", f"opset must be from {contract.min_opset} to {contract.max_opset}, got {facts.opset}"
+        )
     foreign = [domain for domain in facts.domains if domain]
     if foreign:
         yield _finding("GRAPH01", "", f"operators must be of the standard ONNX domain, got {', '.join(foreign)}")
@@ -155,17 +168,23 @@ def _check_storage(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Findi
     allowed = sum(1 for dims in parameters.values() if math.prod(dims) == table)
     if tables > allowed:
         what = "once, head included" if metadata.shape.tied else f"once, beside {HEAD}"
-        yield _finding("TIED01", EMBEDDING, f"the token table must be stored {what}, got {tables - allowed} more of its size")
+        yield _finding(
+            "TIED01", EMBEDDING, f"the token table must be stored {what}, got {tables - allowed} more of its size"
+        )
     expected = stored_bytes(metadata.shape, precision)
     stored = sum(tensor.size_bytes for tensor in facts.tensors)
     # A few scalars (epsilon, axes, shapes) are no parameters; they are bounded as part of the graph.
     graph_allowance = 65_536 + 32_768 * metadata.shape.layers
     if stored < expected * (1 - SIZE_SHARE) or stored > expected * (1 + SIZE_SHARE) + 4096:
         yield _finding(
-            "SIZE01", "", f"stored tensors must take {expected:,} bytes within 1 % for {metadata.precision}, got {stored:,}"
+            "SIZE01",
+            "",
+            f"stored tensors must take {expected:,} bytes within 1 % for {metadata.precision}, got {stored:,}",
         )
     if facts.file_bytes - stored > graph_allowance:
-        yield _finding("SIZE01", "", f"the graph must take at most {graph_allowance:,} bytes, got {facts.file_bytes - stored:,}")
+        yield _finding(
+            "SIZE01", "", f"the graph must take at most {graph_allowance:,} bytes, got {facts.file_bytes - stored:,}"
+        )
 
 
 def stored_bytes(shape: ModelShape, precision: Precision) -> int:
@@ -199,11 +218,17 @@ def check_outputs(got: Mapping[str, Array], expected: tuple[Output, ...], batch:
         wanted = tuple(sizes[dim] if isinstance(dim, str) else dim for dim in output.dims)
         if array.shape != wanted or array.dtype != np.float32:
             findings.append(
-                _finding("RUN01", output.name, f"at batch {batch}, seq {seq} it must be float32 {wanted}, got {array.dtype} {array.shape}")
+                _finding(
+                    "RUN01",
+                    output.name,
+                    f"at batch {batch}, seq {seq} it must be float32 {wanted}, got {array.dtype} {array.shape}",
+                )
             )
         elif not np.isfinite(array).all():
             count = int((~np.isfinite(array)).sum())
-            findings.append(_finding("FIN01", output.name, f"every value must be finite, {count} of {array.size} are not"))
+            findings.append(
+                _finding("FIN01", output.name, f"every value must be finite, {count} of {array.size} are not")
+            )
         elif output.kind == "attn_probs":
             findings += _check_probabilities(output.name, array)
     broken = {finding.tensor for finding in findings}
@@ -217,7 +242,11 @@ def _check_probabilities(name: str, probs: Array) -> Iterator[Finding]:
     """PROB01 and PROB02 on [batch, heads, seq, seq]."""
     off = float(np.abs(probs.sum(axis=-1, dtype=np.float64) - 1).max())
     if off > 1e-4 or probs.min() < 0:
-        yield _finding("PROB01", name, f"rows must sum to 1 within 1e-4, one is off by {off:.3g} (smallest value {probs.min():.3g})")
+        yield _finding(
+            "PROB01",
+            name,
+            f"rows must sum to 1 within 1e-4, one is off by {off:.3g} (smallest value {probs.min():.3g})",
+        )
     mass = float(np.triu(probs, k=1).max(initial=0.0))
     if mass > 1e-6:
         yield _finding("PROB02", name, f"no probability may lie above the diagonal, got up to {mass:.3g}")
@@ -228,13 +257,17 @@ def _check_sums(got: Mapping[str, Array]) -> Iterator[Finding]:
     layers = sorted({layer for layer in (parse_tensor_name(name)[1] for name in got) if layer is not None})
     for rule in load_contract().sums:
         for layer in layers if "{L" in rule.total else [0]:
-            names = [text.replace("{L+1}", str(layer + 1)).replace("{L}", str(layer)) for text in (rule.total, *rule.parts)]
+            names = [
+                text.replace("{L+1}", str(layer + 1)).replace("{L}", str(layer)) for text in (rule.total, *rule.parts)
+            ]
             if not all(name in got for name in names):
                 continue
             total, *parts = (got[name].astype(np.float64) for name in names)
             difference = np.abs(total - sum(parts))
             if _exceeds(difference, np.max([np.abs(part).max() for part in (total, *parts)]), **_EXACT):
-                yield _finding("SUM01", names[0], f"must be {' + '.join(names[1:])}, differs by up to {difference.max():.3g}")
+                yield _finding(
+                    "SUM01", names[0], f"must be {' + '.join(names[1:])}, differs by up to {difference.max():.3g}"
+                )
 
 
 def _check_attention(got: Mapping[str, Array]) -> Iterator[Finding]:
@@ -247,11 +280,19 @@ def _check_attention(got: Mapping[str, Array]) -> Iterator[Finding]:
         if kind == "attn_scores":
             difference = float(np.abs(_softmax(_masked(scores)) - probs).max())
             if difference > 1e-4:
-                yield _finding("ATTN01", name, f"softmax of the masked scores must be the probabilities, differs by up to {difference:.3g}")
+                yield _finding(
+                    "ATTN01",
+                    name,
+                    f"softmax of the masked scores must be the probabilities, differs by up to {difference:.3g}",
+                )
         if kind == "attn_z" and (values := got.get(tensor_name("v", layer))) is not None:
             products = probs.astype(np.float64) @ values.astype(np.float64)
             if _exceeds(np.abs(products - scores), np.abs(values).max(), **_EXACT):
-                yield _finding("ATTN01", name, f"must be probabilities x values, differs by up to {np.abs(products - scores).max():.3g}")
+                yield _finding(
+                    "ATTN01",
+                    name,
+                    f"must be probabilities x values, differs by up to {np.abs(products - scores).max():.3g}",
+                )
 
 
 def check_not_constant(got: Mapping[str, Array]) -> list[Finding]:
@@ -273,33 +314,59 @@ def check_embedding_parts(embedding_sum: Array, precision: Precision) -> list[Fi
     difference = embedding_sum[0].astype(np.float64) - embedding_sum[1]  # [seq, hidden]: token a - token b
     spread = np.abs(difference - difference[:1])
     if _exceeds(spread, np.abs(embedding_sum).max(), **_EXACT):
-        return [_finding("EMB01", "embedding_sum", f"must be a token part plus a position part, they mix by {spread.max():.3g} in {precision.name}")]
+        return [
+            _finding(
+                "EMB01",
+                "embedding_sum",
+                f"must be a token part plus a position part, they mix by {spread.max():.3g} in {precision.name}",
+            )
+        ]
     return []
 
 
 def check_causality(
-    before: Mapping[str, Array], after: Mapping[str, Array], same: int, expected: tuple[Output, ...], precision: Precision
+    before: Mapping[str, Array],
+    after: Mapping[str, Array],
+    same: int,
+    expected: tuple[Output, ...],
+    precision: Precision,
 ) -> list[Finding]:
     """CAUS01: two runs that share their first `same` tokens agree on those positions."""
-    findings = []
+    findings: list[Finding] = []
     for output in expected:
         if output.name not in before or output.name not in after or "seq" not in output.dims:
             continue
         part = tuple(slice(same) if dim == "seq" else slice(None) for dim in output.dims)
-        findings += _check_close("CAUS01", output, after[output.name][part], before[output.name][part], precision, "must not see later tokens")
+        findings += _check_close(
+            "CAUS01",
+            output,
+            after[output.name][part],
+            before[output.name][part],
+            precision,
+            "must not see later tokens",
+        )
     return findings
 
 
 def check_batch_rows(
-    together: Mapping[str, Array], alone: Mapping[str, Array], row: int, expected: tuple[Output, ...], precision: Precision
+    together: Mapping[str, Array],
+    alone: Mapping[str, Array],
+    row: int,
+    expected: tuple[Output, ...],
+    precision: Precision,
 ) -> list[Finding]:
     """BATCH01: row `row` of a batch equals the run of that sequence alone."""
-    findings = []
+    findings: list[Finding] = []
     for output in expected:
         if output.name not in together or output.name not in alone or output.dims[0] != "batch":
             continue
         findings += _check_close(
-            "BATCH01", output, together[output.name][row : row + 1], alone[output.name], precision, "must not depend on the batch's other rows"
+            "BATCH01",
+            output,
+            together[output.name][row : row + 1],
+            alone[output.name],
+            precision,
+            "must not depend on the batch's other rows",
         )
     return findings
 
@@ -312,11 +379,15 @@ def check_reference(
         finding
         for output in expected
         if output.name in got and output.name in reference
-        for finding in _check_close("NUM01", output, got[output.name], reference[output.name], precision, "must equal PyTorch's")
+        for finding in _check_close(
+            "NUM01", output, got[output.name], reference[output.name], precision, "must equal PyTorch's"
+        )
     ]
 
 
-def _check_close(clause: str, output: Output, got: Array, expected: Array, precision: Precision, must: str) -> Iterator[Finding]:
+def _check_close(
+    clause: str, output: Output, got: Array, expected: Array, precision: Precision, must: str
+) -> Iterator[Finding]:
     """Element by element: |got - expected| <= atol + rtol x the row's largest |expected|."""
     tolerance = precision.tolerance(output.kind)
     if got.shape != expected.shape:
@@ -332,7 +403,8 @@ def _check_close(clause: str, output: Output, got: Array, expected: Array, preci
             clause,
             output.name,
             f"{must} within atol {tolerance.atol:g} and rtol {tolerance.rtol:g} of its row ({precision.name}), "
-            f"got {got[worst]:.6g} for {expected[worst]:.6g} at {tuple(int(i) for i in worst)}; largest difference {difference.max():.3g}",
+            f"got {got[worst]:.6g} for {expected[worst]:.6g} at {tuple(int(i) for i in worst)}; "
+            f"largest difference {difference.max():.3g}",
         )
 
 
@@ -368,14 +440,20 @@ def check_agreement(measured: Agreement, precision: Precision) -> list[Finding]:
     findings = []
     if not measured.mean_kl <= precision.max_mean_kl:
         findings.append(
-            _finding("KL01", "logits", f"mean KL must be at most {precision.max_mean_kl:g} nats for {precision.name}, got {measured.mean_kl:.3g}")
+            _finding(
+                "KL01",
+                "logits",
+                f"mean KL must be at most {precision.max_mean_kl:g} nats for {precision.name}, "
+                f"got {measured.mean_kl:.3g}",
+            )
         )
     if not measured.top1_or_tie >= precision.min_top1_agreement:
         findings.append(
             _finding(
                 "TOP01",
                 "logits",
-                f"top-1 agreement must be at least {precision.min_top1_agreement:.1%} for {precision.name}, got {measured.top1_or_tie:.1%}",
+                f"top-1 agreement must be at least {precision.min_top1_agreement:.1%} for {precision.name}, "
+                f"got {measured.top1_or_tie:.1%}",
             )
         )
     return findings
@@ -387,16 +465,19 @@ def _exceeds(difference: Array, scale: float, *, atol: float, rtol: float) -> bo
 
 def _masked(scores: Array) -> Array:
     seq = scores.shape[-1]
-    return np.where(np.tri(seq, dtype=bool), scores, -np.inf)
+    masked: Array = np.where(np.tri(seq, dtype=bool), scores, -np.inf)
+    return masked
 
 
 def _softmax(scores: Array) -> Array:
-    return np.exp(_log_softmax(scores))
+    probs: Array = np.exp(_log_softmax(scores))
+    return probs
 
 
 def _log_softmax(logits: Array) -> Array:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    logs: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return logs
 
 
 def _finding(clause: str, tensor: str, message: str) -> Finding:

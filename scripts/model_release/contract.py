@@ -182,7 +182,9 @@ class Contract:
             UsageError: There is none of this name.
         """
         if name not in self.precisions:
-            raise UsageError(f"precision must be one of {', '.join(self.precisions)}; got {name[:60]!r}. Correct the name.")
+            raise UsageError(
+                f"precision must be one of {', '.join(self.precisions)}; got {name[:60]!r}. Correct the name."
+            )
         return self.precisions[name]
 
     def expected_outputs(self, shape: ModelShape, selection: Selection) -> tuple[Output, ...]:
@@ -231,7 +233,9 @@ def load_contract() -> Contract:
     try:
         return _parse(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as failure:
-        raise ContractError(f"contract/activations.json must be readable and fit its schema, got {failure!r}. Restore the file.") from failure
+        raise ContractError(
+            f"contract/activations.json must be readable and fit its schema, got {failure!r}. Restore the file."
+        ) from failure
 
 
 def _parse(document: Mapping[str, Any]) -> Contract:
@@ -287,7 +291,9 @@ def parse_layers(text: str, layer_count: int) -> tuple[int, ...]:
             raise UsageError(f"layers must be numbers and ranges separated by commas, got {text[:60]!r}. {example}")
         ends = [int(end) for end in match.groups() if end is not None]
         if not all(-layer_count <= end < layer_count for end in ends):
-            raise UsageError(f"layers must be from 0 to {layer_count - 1} (or -{layer_count} to -1), got {part.strip()}. {example}")
+            raise UsageError(
+                f"layers must be from 0 to {layer_count - 1} (or -{layer_count} to -1), got {part.strip()}. {example}"
+            )
         first, last = (end % layer_count for end in (ends[0], ends[-1]))
         if first > last:
             raise UsageError(f"a range of layers must run upwards, got {part.strip()}. {example}")
@@ -315,7 +321,8 @@ def parse_activations(text: str | None) -> tuple[str, ...]:
             wanted.add(part)
         else:
             raise UsageError(
-                f"activations must be all, default, or names among {', '.join(contract.all_activations)}; got {part[:60]!r}. Correct the name."
+                f"activations must be all, default, or names among {', '.join(contract.all_activations)}; "
+                f"got {part[:60]!r}. Correct the name."
             )
     return tuple(kind for kind in contract.all_activations if kind in wanted)
 
@@ -331,7 +338,9 @@ def parse_precisions(text: str) -> tuple[str, ...]:
     names = [part.strip() for part in text.split(",")]
     for name in names:
         if name not in made:
-            raise UsageError(f"precision must be one or more of {', '.join(made)}; got {name[:60]!r}. Correct the name.")
+            raise UsageError(
+                f"precision must be one or more of {', '.join(made)}; got {name[:60]!r}. Correct the name."
+            )
     return tuple(dict.fromkeys(names))
 
 

@@ -85,9 +85,8 @@ def name_dimensions(model: ir.Model) -> bool:
 
     Before: `input_ids [s72, s70]`. After: `input_ids [batch, seq]`.
     """
-    shape = model.graph.inputs[0].shape
-    assert shape is not None
-    names = {str(dim): name for dim, name in zip(shape, ("batch", "seq"), strict=True)}
+    axes = model.graph.inputs[0].shape or ir.Shape([])
+    names = {str(dim): name for dim, name in zip(axes, ("batch", "seq"), strict=True)}
     modified = False
     for value in _values(model):
         if value.shape is None:
@@ -135,7 +134,12 @@ def read_facts(path: Path) -> ModelFacts:
     """
     model = read_model(path)
     tensors = [
-        TensorFacts(name=name, dtype=value.const_value.dtype.name, dims=tuple(value.const_value.shape.numpy()), size_bytes=value.const_value.nbytes)
+        TensorFacts(
+            name=name,
+            dtype=value.const_value.dtype.name,
+            dims=tuple(value.const_value.shape.numpy()),
+            size_bytes=value.const_value.nbytes,
+        )
         for name, value in model.graph.initializers.items()
         if value.const_value is not None
     ]
@@ -144,7 +148,12 @@ def read_facts(path: Path) -> ModelFacts:
             if attribute.type == ir.AttributeType.TENSOR:
                 tensor = attribute.as_tensor()
                 tensors.append(
-                    TensorFacts(name=node.outputs[0].name or "", dtype=tensor.dtype.name, dims=tuple(tensor.shape.numpy()), size_bytes=tensor.nbytes)
+                    TensorFacts(
+                        name=node.outputs[0].name or "",
+                        dtype=tensor.dtype.name,
+                        dims=tuple(tensor.shape.numpy()),
+                        size_bytes=tensor.nbytes,
+                    )
                 )
     names = set(model.graph.initializers)
     return ModelFacts(
@@ -163,15 +172,15 @@ def _value_facts(value: ir.Value) -> ValueFacts:
     dims: tuple[int | str, ...] = ()
     if value.shape is not None:
         dims = tuple(dim if isinstance(dim, int) else str(dim) for dim in value.shape)
-    return ValueFacts(name=value.name or "", dtype=value.dtype.name if value.dtype is not None else "UNKNOWN", dims=dims)
+    return ValueFacts(
+        name=value.name or "", dtype=value.dtype.name if value.dtype is not None else "UNKNOWN", dims=dims
+    )
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:
     yield from model.graph.inputs
     for node in model.graph:
         yield from node.outputs
-
-
 
 
 @contextmanager
@@ -184,5 +193,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-

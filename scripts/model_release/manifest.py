@@ -4,7 +4,6 @@
 check it. Equal content gives equal bytes: keys are sorted, nothing depends on time or place.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 from model_release.contract import CONTRACT_FOLDER
 from model_release.errors import HostError, ManifestError
+from model_release.files import sha256_of
 
 MANIFEST_NAME = "manifest.json"
 CHECKSUMS_NAME = "SHA256SUMS"
@@ -23,7 +23,6 @@ MAX_ASSET_BYTES = 2**31 - 1
 """A GitHub release asset must be smaller than 2 GiB
 (https://docs.github.com/repositories/releasing-projects-on-github/about-releases)."""
 
-_CHUNK_BYTES = 2**20
 # GitHub rewrites other characters, so a name outside this set would not be the name published.
 _ASSET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 
@@ -37,22 +36,6 @@ class FileEntry:
     sha256: str
 
 
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hex; read in chunks.
-
-    Raises:
-        ManifestError: The file cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-    except OSError as failure:
-        raise ManifestError(f"{path.name} must be readable, got: {failure.strerror}. Make the release again.") from failure
-    return digest.hexdigest()
-
-
 def describe_files(folder: Path, names: Iterable[str]) -> tuple[FileEntry, ...]:
     """Sizes and hashes of files of a folder, by name.
 
@@ -63,12 +46,15 @@ def describe_files(folder: Path, names: Iterable[str]) -> tuple[FileEntry, ...]:
     entries = []
     for name in sorted(names):
         if not _ASSET_NAME.fullmatch(name):
-            raise ManifestError(f"a release file's name must match {_ASSET_NAME.pattern}, got {name[:80]!r}. Rename the file.")
-        digest = sha256_of(folder / name)
+            raise ManifestError(
+                f"a release file's name must match {_ASSET_NAME.pattern}, got {name[:80]!r}. Rename the file."
+            )
+        digest = sha256_of(folder / name, error=ManifestError)
         size_bytes = (folder / name).stat().st_size
         if size_bytes > MAX_ASSET_BYTES:
             raise HostError(
-                f"{name} must be smaller than 2 GiB to be a release asset, got {size_bytes / 1e6:.0f} MB. Choose a smaller precision."
+                f"{name} must be smaller than 2 GiB to be a release asset, got {size_bytes / 1e6:.0f} MB. "
+                f"Choose a smaller precision."
             )
         entries.append(FileEntry(name=name, size_bytes=size_bytes, sha256=digest))
     return tuple(entries)
@@ -105,12 +91,17 @@ def validate(document: object) -> None:
     schema = json.loads((CONTRACT_FOLDER / "manifest.schema.json").read_text(encoding="utf-8"))
     problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(document))
     if problem is not None:
-        raise ManifestError(f"{MANIFEST_NAME} must fit contract/manifest.schema.json, at {problem.json_path}: {problem.message[:200]}. Make the release again.")
+        raise ManifestError(
+            f"{MANIFEST_NAME} must fit contract/manifest.schema.json, "
+            f"at {problem.json_path}: {problem.message[:200]}. Make the release again."
+        )
 
 
 def checksums(entries: Iterable[FileEntry]) -> bytes:
     """`SHA256SUMS` as `sha256sum -c` reads it."""
-    return "".join(f"{entry.sha256}  {entry.name}\n" for entry in sorted(entries, key=lambda entry: entry.name)).encode()
+    return "".join(
+        f"{entry.sha256}  {entry.name}\n" for entry in sorted(entries, key=lambda entry: entry.name)
+    ).encode()
 
 
 def rounded(value: float) -> float:

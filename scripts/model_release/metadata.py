@@ -81,18 +81,32 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
             precision=load_contract().precision(values[f"{_PREFIX}precision"]).name,
         )
     except UsageError as failure:
-        raise ContractError(f"META01: the model file's metadata must be what this project writes: {failure}") from failure
+        raise ContractError(
+            f"META01: the model file's metadata must be what this project writes: {failure}"
+        ) from failure
 
 
 def _keys() -> tuple[str, ...]:
-    names = ("contract_version", "source", "revision", "weights_sha256", "shape", "layers", "activations", "logits", "precision")
+    names = (
+        "contract_version",
+        "source",
+        "revision",
+        "weights_sha256",
+        "shape",
+        "layers",
+        "activations",
+        "logits",
+        "precision",
+    )
     return tuple(f"{_PREFIX}{name}" for name in names)
 
 
 def _match(values: Mapping[str, str], name: str, pattern: str) -> str:
     value = values[f"{_PREFIX}{name}"]
     if not re.fullmatch(pattern, value, re.ASCII):
-        raise ContractError(f"META01: metadata {name} must match {pattern}, got {value[:60]!r}. Export the model again.")
+        raise ContractError(
+            f"META01: metadata {name} must match {pattern}, got {value[:60]!r}. Export the model again."
+        )
     return value
 
 
@@ -101,8 +115,12 @@ def _shape(text: str) -> ModelShape:
         fields: Any = json.loads(text)
         shape = ModelShape(**fields)
     except (ValueError, TypeError) as failure:
-        raise ContractError(f"META01: metadata shape must be the model's sizes, got {text[:60]!r}. Export the model again.") from failure
+        raise ContractError(
+            f"META01: metadata shape must be the model's sizes, got {text[:60]!r}. Export the model again."
+        ) from failure
     sizes = (shape.layers, shape.heads, shape.hidden, shape.intermediate, shape.vocab, shape.positions)
     if any(type(size) is not int or not 0 < size < 2**31 for size in sizes) or type(shape.tied) is not bool:
-        raise ContractError(f"META01: metadata shape must hold positive sizes, got {text[:60]!r}. Export the model again.")
+        raise ContractError(
+            f"META01: metadata shape must hold positive sizes, got {text[:60]!r}. Export the model again."
+        )
     return shape

@@ -11,15 +11,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import google.protobuf.message
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from model_release.atomic import atomic_path
 from model_release.errors import ContractError, ReleaseError
+from model_release.files import atomic_path
 
 MAX_FILE_BYTES = 2**31 - 1
 """Largest protobuf message that parsers accept; also below GitHub's limit for a release asset."""
@@ -47,7 +47,9 @@ def read_model(path: Path) -> ir.Model:
     lazy: dict[str, ir.LazyTensor] = {}
     for tensor in proto.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise ContractError(f"{path} must hold its tensors itself, {tensor.name[:80]!r} points at another file. Export it again.")
+            raise ContractError(
+                f"{path} must hold its tensors itself, {tensor.name[:80]!r} points at another file. Export it again."
+            )
         if tensor.name in places:
             lazy[tensor.name] = _stored_tensor(path, tensor, places[tensor.name])
             _mark_external(tensor)
@@ -56,7 +58,9 @@ def read_model(path: Path) -> ir.Model:
         for name, stored in lazy.items():
             model.graph.initializers[name].const_value = stored
     except (KeyError, ValueError, TypeError, RuntimeError) as failure:
-        raise ContractError(f"{path} must be a well-formed ONNX graph, got: {_reason(failure)}. Export it again.") from failure
+        raise ContractError(
+            f"{path} must be a well-formed ONNX graph, got: {_reason(failure)}. Export it again."
+        ) from failure
     return model
 
 
@@ -78,7 +82,7 @@ def write_model(model: ir.Model, path: Path, *, error: type[ReleaseError]) -> No
         for name, tensor in large.items():
             # Serializing must not load the values; a marker stands in for them.
             model.graph.initializers[name].const_value = ir.ExternalTensor(
-                "-", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name
+                "-", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
             )
         proto: onnx.ModelProto = ir.to_proto(model)
     finally:
@@ -148,10 +152,12 @@ class _Entry:
         if self.data is not None:
             file.flush()  # `tofile` may write past Python's buffer.
             start = file.tell()
-            self.data.tofile(file)
+            cast(ir.LazyTensor, self.data).tofile(file)
             file.seek(0, os.SEEK_END)
             if file.tell() - start != self.data.nbytes:
-                raise OSError(f"tensor {self.data.name} gave {file.tell() - start} bytes in place of {self.data.nbytes}")
+                raise OSError(
+                    f"tensor {self.data.name} gave {file.tell() - start} bytes in place of {self.data.nbytes}"
+                )
 
 
 def _read_outline(path: Path) -> tuple[onnx.ModelProto, dict[str, tuple[int, int]]]:
@@ -174,7 +180,10 @@ def _stored_tensor(path: Path, tensor: onnx.TensorProto, place: tuple[int, int])
     shape = ir.Shape(tuple(tensor.dims))
     elements = int(np.prod(tuple(tensor.dims), dtype=np.int64))
     if length != -(-elements * dtype.bitwidth // 8):
-        raise ContractError(f"{path} must hold whole tensors, {tensor.name[:80]!r} has {length} bytes for {elements} elements. Export it again.")
+        raise ContractError(
+            f"{path} must hold whole tensors, {tensor.name[:80]!r} has {length} bytes for {elements} elements. "
+            f"Export it again."
+        )
 
     def load() -> ir.TensorProtocol:
         with path.open("rb") as file:
@@ -182,7 +191,9 @@ def _stored_tensor(path: Path, tensor: onnx.TensorProto, place: tuple[int, int])
             raw = np.frombuffer(file.read(length), dtype=np.uint8)
         if dtype.bitwidth < 8:
             return ir.PackedTensor(raw, dtype, shape=shape, name=tensor.name)
-        return ir.Tensor(raw.view(dtype.numpy().newbyteorder("<")).reshape(tuple(tensor.dims)), dtype=dtype, name=tensor.name)
+        return ir.Tensor(
+            raw.view(dtype.numpy().newbyteorder("<")).reshape(tuple(tensor.dims)), dtype=dtype, name=tensor.name
+        )
 
     return ir.LazyTensor(load, dtype=dtype, shape=shape, name=tensor.name)
 

@@ -43,7 +43,9 @@ class Action:
     reason: str
 
 
-def plan_release(wanted: Iterable[FileEntry], state: ReleaseState | None, *, replace: bool = False) -> tuple[Action, ...]:
+def plan_release(
+    wanted: Iterable[FileEntry], state: ReleaseState | None, *, replace: bool = False
+) -> tuple[Action, ...]:
     """What turns a host's state into the wanted release.
 
     Args:

@@ -15,13 +15,12 @@ import numpy as np
 import onnx_ir as ir
 
 from model_release.architecture import EMBEDDING
+from model_release.checks import Array
 from model_release.contract import FULL_PRECISION
 from model_release.errors import ContractError, QuantizeError
 from model_release.graph import set_metadata
 from model_release.metadata import ModelMetadata, metadata_from_props
 from model_release.modelfile import read_model, write_model
-
-Array = np.ndarray
 
 _FP16_MAX = 65504.0
 _WEIGHT_LEVELS = 64
@@ -54,10 +53,14 @@ def quantize_file(source: Path, target: Path, precision: str) -> ModelMetadata:
     except ContractError as failure:
         raise QuantizeError(str(failure)) from failure
     if metadata.precision != FULL_PRECISION:
-        raise QuantizeError(f"{source} must be an fp32 model, got {metadata.precision}. Quantize the model.onnx that export.py made.")
+        raise QuantizeError(
+            f"{source} must be an fp32 model, got {metadata.precision}. Quantize the model.onnx that export.py made."
+        )
     missing = sorted(metadata.shape.parameters().keys() - model.graph.initializers.keys())
     if missing:
-        raise QuantizeError(f"{source} must hold every parameter under its own name, {missing[0]} is missing. Export it again.")
+        raise QuantizeError(
+            f"{source} must hold every parameter under its own name, {missing[0]} is missing. Export it again."
+        )
     CODECS[precision](model, metadata)
     metadata = ModelMetadata(**{**vars(metadata), "precision": precision})
     set_metadata(model, metadata)
@@ -98,7 +101,9 @@ def store_int8_dynamic(model: ir.Model, metadata: ModelMetadata) -> None:
         axis = 1 if is_table else 0
         scale_shape = (dims[0], 1) if is_table else (dims[1],)
         stored = _store(model, f"{name}.int8", weight, ir.DataType.INT8, ir.Shape(dims), _to_int8(axis))
-        scale = _store(model, f"{name}.scale", weight, ir.DataType.FLOAT, ir.Shape(scale_shape), _to_scale(axis, scale_shape))
+        scale = _store(
+            model, f"{name}.scale", weight, ir.DataType.FLOAT, ir.Shape(scale_shape), _to_scale(axis, scale_shape)
+        )
         for node, _ in list(weight.uses()):
             if node.op_type == "Gather":
                 _gather_decoded(model, node, stored, scale)
@@ -107,7 +112,9 @@ def store_int8_dynamic(model: ir.Model, metadata: ModelMetadata) -> None:
             elif node.op_type == "MatMul":
                 _multiply_integers(model, node, stored, scale)
             else:
-                raise QuantizeError(f"{name} must be read by Gather, Transpose or MatMul, got {node.op_type}. Export the model again.")
+                raise QuantizeError(
+                    f"{name} must be read by Gather, Transpose or MatMul, got {node.op_type}. Export the model again."
+                )
 
 
 CODECS: dict[str, Callable[[ir.Model, ModelMetadata], None]] = {
@@ -141,7 +148,9 @@ def _store(
 def _to_fp16(values: Array, name: str) -> Array:
     largest = float(np.abs(values).max(initial=0.0))
     if not largest <= _FP16_MAX:
-        raise QuantizeError(f"{name} must lie within ±{_FP16_MAX:.0f} to be stored as fp16, got {largest:g}. Choose another precision.")
+        raise QuantizeError(
+            f"{name} must lie within ±{_FP16_MAX:.0f} to be stored as fp16, got {largest:g}. Choose another precision."
+        )
     return values.astype(np.float16)
 
 
@@ -178,7 +187,9 @@ def _gather_decoded(model: ir.Model, gather: ir.Node, stored: ir.Value, scale: i
     build.replace(build("Mul", rows, build("Gather", scale, ids, axis=0)))
 
 
-def _transposed(model: ir.Model, transpose: ir.Node, stored: ir.Value, scale: ir.Value) -> tuple[ir.Node, ir.Value, ir.Value]:
+def _transposed(
+    model: ir.Model, transpose: ir.Node, stored: ir.Value, scale: ir.Value
+) -> tuple[ir.Node, ir.Value, ir.Value]:
     """A head reads its table transposed: so do the stored values, and their scales become a row."""
     build = _Builder(model, transpose)
     turned = build("Transpose", stored, perm=[1, 0])
@@ -194,10 +205,23 @@ def _multiply_integers(model: ir.Model, product: ir.Node, stored: ir.Value, scal
     build = _Builder(model, product)
     x, weight = product.inputs
     transpose = weight.producer() if weight is not None else None  # A head's; nothing reads it any more.
-    largest = build("ReduceMax", build("Abs", x), build.constant("axes_last", [-1], np.int64), keepdims=1)  # [batch, seq, 1]
-    token_scale = build("Max", build("Mul", largest, build.constant("per_level", 1 / _ACTIVATION_LEVELS, np.float32)), build.constant("smallest_scale", _SMALLEST_SCALE, np.float32))
-    levels = build("Add", build("Round", build("Div", x, token_scale)), build.constant("zero_level", _ACTIVATION_ZERO, np.float32))
-    sums = build("MatMulInteger", build("Cast", levels, to=ir.DataType.UINT8), stored, build.constant("zero_point", _ACTIVATION_ZERO, np.uint8))
+    largest = build(
+        "ReduceMax", build("Abs", x), build.constant("axes_last", [-1], np.int64), keepdims=1
+    )  # [batch, seq, 1]
+    token_scale = build(
+        "Max",
+        build("Mul", largest, build.constant("per_level", 1 / _ACTIVATION_LEVELS, np.float32)),
+        build.constant("smallest_scale", _SMALLEST_SCALE, np.float32),
+    )
+    levels = build(
+        "Add", build("Round", build("Div", x, token_scale)), build.constant("zero_level", _ACTIVATION_ZERO, np.float32)
+    )
+    sums = build(
+        "MatMulInteger",
+        build("Cast", levels, to=ir.DataType.UINT8),
+        stored,
+        build.constant("zero_point", _ACTIVATION_ZERO, np.uint8),
+    )
     scaled = build("Mul", build("Cast", sums, to=ir.DataType.FLOAT), token_scale)
     build.replace(build("Mul", scaled, scale))
     if transpose is not None:
@@ -221,7 +245,7 @@ class _Builder:
         if name not in self._graph.initializers:
             tensor = ir.tensor(np.array(value, dtype=dtype), name=name)
             self._graph.initializers[name] = ir.Value(
-                name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+                name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
             )
         return self._graph.initializers[name]
 

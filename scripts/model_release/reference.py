@@ -6,16 +6,16 @@ the capture cannot hide in both.
 """
 
 from collections.abc import Iterable
+from functools import partial
 
-import numpy as np
 import torch
 from transformers import GPT2LMHeadModel
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 
-from model_release.capture import build_config, build_model, watch
+from model_release.capture import Hooks, blocks_of, build_config, build_model, watch
+from model_release.checks import Array
 from model_release.contract import Output, tensor_name
 from model_release.weights import Weights
-
-Array = np.ndarray
 
 
 class Reference:
@@ -35,10 +35,10 @@ class Reference:
         config.reorder_and_upcast_attn = False  # The same numbers by another route; hooks would miss it.
         with torch.device("meta"):
             model = build_model(config)
-        state = {name: torch.from_numpy(np.array(weights.tensor(name))) for name in shape.parameters()}
+        state = {name: torch.tensor(weights.tensor(name)) for name in shape.parameters()}
         model.load_state_dict(state, strict=False, assign=True)
         model.tie_weights()
-        self._model: GPT2LMHeadModel = model.eval()
+        self._model = model
 
     def run(self, input_ids: Array, outputs: Iterable[Output], *, last_logits: bool = False) -> dict[str, Array]:
         """Runs `[batch, seq]` int64 ids; returns the outputs by name, as float32 arrays."""
@@ -49,7 +49,6 @@ class Reference:
             result = model(input_ids=torch.from_numpy(input_ids), use_cache=False)
         seen["logits"] = result.logits[:, -1:] if last_logits else result.logits
         return {output.name: seen[output.name].numpy() for output in wanted}
-
 
 
 class _Only(dict[str, torch.Tensor]):
@@ -64,47 +63,33 @@ class _Only(dict[str, torch.Tensor]):
             super().__setitem__(name, tensor)
 
 
-class _watch_attention:  # noqa: N801 - a context manager, used like a function.
-    """Adds q, k, v, scores, probabilities and z of every layer to `seen`."""
+def _watch_attention(model: GPT2LMHeadModel, seen: _Only) -> Hooks:
+    """Hooks that add q, k, v, scores, probabilities and z of every layer to `seen`."""
+    hooks = Hooks()
+    for layer, block in enumerate(blocks_of(model)):
+        attention = block.attn
+        hooks.on_output(attention.c_attn, partial(_cut_projection, attention, layer, seen))
+        hooks.on_input(attention.c_proj, partial(_cut_z, attention, layer, seen))
 
-    def __init__(self, model: GPT2LMHeadModel, seen: _Only) -> None:
-        self._model, self._seen = model, seen
-        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+        def put_probs(_module: object, _inputs: object, output: tuple[torch.Tensor, ...], layer: int = layer) -> None:
+            seen[tensor_name("attn_probs", layer)] = output[1]
 
-    def __enter__(self) -> None:
-        for layer, block in enumerate(self._model.transformer.h):
-            self._hooks += [
-                block.attn.c_attn.register_forward_hook(self._on_projection(layer, block.attn)),
-                block.attn.c_proj.register_forward_pre_hook(self._on_z(layer, block.attn)),
-                block.attn.register_forward_hook(self._on_attention(layer)),
-            ]
+        hooks.callback(attention.register_forward_hook(put_probs).remove)
+    return hooks
 
-    def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
 
-    def _on_projection(self, layer: int, attention: torch.nn.Module):  # type: ignore[no-untyped-def]
-        def hook(_module: object, _inputs: object, output: torch.Tensor) -> None:
-            batch, seq, _ = output.shape  # [batch, seq, 3 * hidden]: q, k and v side by side
-            heads = output.reshape(batch, seq, 3, attention.num_heads, attention.head_dim).permute(2, 0, 3, 1, 4)
-            q, k, v = heads
-            for kind, tensor in (("q", q), ("k", k), ("v", v)):
-                self._seen[tensor_name(kind, layer)] = tensor
-            name = tensor_name("attn_scores", layer)
-            if name in self._seen.names:
-                self._seen[name] = torch.einsum("bhid,bhjd->bhij", q, k) * attention.scaling
+def _cut_projection(attention: GPT2Attention, layer: int, seen: _Only, projected: torch.Tensor) -> None:
+    """[batch, seq, 3 x hidden], q, k and v side by side -> three of [batch, heads, seq, head_dim]."""
+    batch, seq, _ = projected.shape
+    q, k, v = projected.reshape(batch, seq, 3, attention.num_heads, attention.head_dim).permute(2, 0, 3, 1, 4)
+    for kind, tensor in (("q", q), ("k", k), ("v", v)):
+        seen[tensor_name(kind, layer)] = tensor
+    name = tensor_name("attn_scores", layer)
+    if name in seen.names:
+        seen[name] = torch.einsum("bhid,bhjd->bhij", q, k) * attention.scaling
 
-        return hook
 
-    def _on_z(self, layer: int, attention: torch.nn.Module):  # type: ignore[no-untyped-def]
-        def hook(_module: object, inputs: tuple[torch.Tensor]) -> None:
-            batch, seq, _ = inputs[0].shape
-            self._seen[tensor_name("attn_z", layer)] = inputs[0].reshape(batch, seq, attention.num_heads, -1).transpose(1, 2)
-
-        return hook
-
-    def _on_attention(self, layer: int):  # type: ignore[no-untyped-def]
-        def hook(_module: object, _inputs: object, output: tuple[torch.Tensor, torch.Tensor]) -> None:
-            self._seen[tensor_name("attn_probs", layer)] = output[1]
-
-        return hook
+def _cut_z(attention: GPT2Attention, layer: int, seen: _Only, joined: torch.Tensor) -> None:
+    """[batch, seq, hidden], head after head -> [batch, heads, seq, head_dim]."""
+    batch, seq, _ = joined.shape
+    seen[tensor_name("attn_z", layer)] = joined.reshape(batch, seq, attention.num_heads, -1).transpose(1, 2)

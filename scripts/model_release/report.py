@@ -19,7 +19,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequen
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     lines = []
     for row in (header, *rows):
-        cells = [cell.rjust(width) if column in right else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
@@ -53,11 +56,22 @@ def render_verification(result: Verification, style: str) -> str:
         return json.dumps(verification_document(result), indent=2)
     markdown = style == "markdown"
     draw = markdown_table if markdown else table
-    title = f"{result.file}: {result.metadata.precision}, {megabytes(result.file_bytes)} MB, contract {result.metadata.contract_version}"
+    title = (
+        f"{result.file}: {result.metadata.precision}, {megabytes(result.file_bytes)} MB, "
+        f"contract {result.metadata.contract_version}"
+    )
     parts = [f"## {title}" if markdown else title]
-    parts.append(draw(["output", "shape", "dtype"], [[row.name, "×".join(map(str, row.shape)), row.dtype] for row in result.outputs]))
+    parts.append(
+        draw(
+            ["output", "shape", "dtype"],
+            [[row.name, "×".join(map(str, row.shape)), row.dtype] for row in result.outputs],
+        )
+    )
     if result.deviations:
-        rows = [[item.kind, f"{item.max_abs:.2e}", f"{item.relative:.2e}", f"{item.cosine:.6f}"] for item in result.deviations]
+        rows = [
+            [item.kind, f"{item.max_abs:.2e}", f"{item.relative:.2e}", f"{item.cosine:.6f}"]
+            for item in result.deviations
+        ]
         parts.append(draw(["against PyTorch", "max abs", "relative", "cosine"], rows, right=[1, 2, 3]))
     if result.agreement is not None:
         measured = result.agreement
@@ -66,7 +80,11 @@ def render_verification(result: Verification, style: str) -> str:
             f"top-1 agreement {measured.top1:.1%} ({measured.top1_or_tie:.1%} with ties)"
         )
     if result.findings:
-        parts.append(draw(["broken", "tensor", "finding"], [[item.clause, item.tensor, item.message] for item in result.findings]))
+        parts.append(
+            draw(
+                ["broken", "tensor", "finding"], [[item.clause, item.tensor, item.message] for item in result.findings]
+            )
+        )
     else:
         against = "" if result.agreement is not None else " (not compared with PyTorch: give --reference)"
         parts.append(f"{len(result.clauses)} clauses hold: {' '.join(result.clauses)}{against}")

@@ -34,7 +34,9 @@ class Session:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except _FAILURES as failure:
-            raise ContractError(f"RUN01: onnxruntime must load {path.name}, it says: {_reason(failure)}. Export it again.") from failure
+            raise ContractError(
+                f"RUN01: onnxruntime must load {path.name}, it says: {_reason(failure)}. Export it again."
+            ) from failure
         self._input = self._session.get_inputs()[0].name if self._session.get_inputs() else ""
         self.output_names: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
 
@@ -48,7 +50,9 @@ class Session:
         try:
             arrays = self._session.run(wanted, {self._input: np.asarray(input_ids, dtype=np.int64)})
         except _FAILURES as failure:
-            raise RunError(f"onnxruntime must run it at batch and seq {list(input_ids.shape)}, it says: {_reason(failure)}") from failure
+            raise RunError(
+                f"onnxruntime must run it at batch and seq {list(input_ids.shape)}, it says: {_reason(failure)}"
+            ) from failure
         return dict(zip(wanted, (np.asarray(array) for array in arrays), strict=True))
 
 

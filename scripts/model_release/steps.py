@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model_release.atomic import atomic_path
 from model_release.contract import (
     FULL_PRECISION,
     Logits,
@@ -19,6 +18,7 @@ from model_release.contract import (
     parse_layers,
 )
 from model_release.errors import ExportError, QuantizeError, UsageError
+from model_release.files import atomic_path
 
 if TYPE_CHECKING:
     from model_release.verification import PyTorchModel, Verification
@@ -63,13 +63,20 @@ class SourceRequest:
         """A short name for folders and URLs: the model's own, without its organisation."""
         text = "demo" if self.demo else self.folder.resolve().name if self.folder else (self.model or DEFAULT_MODEL)
         last = text.rsplit("/", 1)[-1]
-        return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in last).strip("._-")[:60] or "model"
+        return (
+            "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in last).strip("._-")[:60]
+            or "model"
+        )
 
     def describe(self) -> str:
         """The source in words."""
         if self.demo:
             return "the embedded model"
-        return f"folder {self.folder}" if self.folder else f"{self.model or DEFAULT_MODEL}{f' at {self.revision}' if self.revision else ''}"
+        return (
+            f"folder {self.folder}"
+            if self.folder
+            else f"{self.model or DEFAULT_MODEL}{f' at {self.revision}' if self.revision else ''}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +95,8 @@ class SelectionRequest:
         contract = load_contract()
         if not contract.min_opset <= self.opset <= contract.max_opset:
             raise UsageError(
-                f"--opset must be from {contract.min_opset} to {contract.max_opset}, got {self.opset}. The default is {DEFAULT_OPSET}."
+                f"--opset must be from {contract.min_opset} to {contract.max_opset}, got {self.opset}. "
+                f"The default is {DEFAULT_OPSET}."
             )
         parse_activations(self.activations)
         if self.layers is not None:
@@ -153,7 +161,10 @@ def export_weights(weights: "Weights", selection: Selection, opset: int, output:
     from model_release.modelfile import write_model
 
     contract = load_contract()
-    progress(f"export: layers {','.join(map(str, selection.layers))}, {len(selection.activations)} kinds of activations, opset {opset}")
+    progress(
+        f"export: layers {','.join(map(str, selection.layers))}, "
+        f"{len(selection.activations)} kinds of activations, opset {opset}"
+    )
     model = capture(weights.config, weights.shape, selection, opset=opset)
     graph.tidy(model, [expected.name for expected in contract.expected_outputs(weights.shape, selection)])
     graph.attach_parameters(model, weights.shape.parameters(), weights.tensor)
@@ -170,7 +181,9 @@ def export_weights(weights: "Weights", selection: Selection, opset: int, output:
     write_model(model, output, error=ExportError)
 
 
-def quantize_model(model: Path, precisions: Sequence[str], output_dir: Path, *, progress: Progress = silent) -> tuple[Path, ...]:
+def quantize_model(
+    model: Path, precisions: Sequence[str], output_dir: Path, *, progress: Progress = silent
+) -> tuple[Path, ...]:
     """Makes precisions of an exported model, each file whole or not at all.
 
     Raises:
@@ -205,7 +218,10 @@ def verify_model(model: Path, reference: SourceRequest | None, *, progress: Prog
     progress(f"reference: {reference.describe()}")
     weights = load_weights(reference, progress)
     if weights.shape != metadata.shape:
-        raise UsageError(f"the reference must have the model's shape {asdict(metadata.shape)}, got {asdict(weights.shape)}. Give the weights it was made from.")
+        raise UsageError(
+            f"the reference must have the model's shape {asdict(metadata.shape)}, got {asdict(weights.shape)}. "
+            f"Give the weights it was made from."
+        )
     return verify_weights(model, model.name, pytorch_reference(weights), text_ids(weights), progress)
 
 
@@ -215,7 +231,9 @@ def verify_weights(
     """Verifies a file under the name people will see it by; see `verification.verify_file`."""
     from model_release.verification import verify_file
 
-    return verify_file(path, name=name, reference=reference, text_ids=text, progress=lambda step: progress(f"verify {name}: {step}"))
+    return verify_file(
+        path, name=name, reference=reference, text_ids=text, progress=lambda step: progress(f"verify {name}: {step}")
+    )
 
 
 def pytorch_reference(weights: "Weights") -> "PyTorchModel":

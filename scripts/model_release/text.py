@@ -27,11 +27,14 @@ def encode_validation_text(weights: Weights) -> list[int]:
         tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except OSError as failure:
         raise WeightsError(f"{path} must be readable, got: {failure.strerror}.") from failure
-    except Exception as failure:  # noqa: BLE001 - the library raises bare Exception for every broken file
-        raise WeightsError(f"{path} must be a tokenizer, got: {str(failure)[:200]}. Replace it, or remove the file.") from failure
+    except Exception as failure:
+        raise WeightsError(
+            f"{path} must be a tokenizer, got: {str(failure)[:200]}. Replace it, or remove the file."
+        ) from failure
     ids: list[int] = tokenizer.encode(VALIDATION_TEXT.read_text(encoding="utf-8"), add_special_tokens=False).ids
     if max(ids, default=0) >= weights.shape.vocab:
         raise WeightsError(
-            f"{path} must be this model's tokenizer, it gives token {max(ids)} and the model has {weights.shape.vocab}. Replace it."
+            f"{path} must be this model's tokenizer, "
+            f"it gives token {max(ids)} and the model has {weights.shape.vocab}. Replace it."
         )
     return ids

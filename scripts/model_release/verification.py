@@ -5,6 +5,7 @@ This room decides what to run; `checks.py` judges the results.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -158,14 +159,25 @@ class _Probes:
         self.rows: tuple[OutputRow, ...] = ()
         self.worst: dict[str, Deviation] = {}
         self.agreement: Agreement | None = None
-        self.judged: list[str] = ["RUN01", "FIN01", "CONST01", "PROB01", "PROB02", "EMB01", "SUM01", "ATTN01", "CAUS01", "BATCH01"]
+        self.judged: list[str] = [
+            "RUN01",
+            "FIN01",
+            "CONST01",
+            "PROB01",
+            "PROB02",
+            "EMB01",
+            "SUM01",
+            "ATTN01",
+            "CAUS01",
+            "BATCH01",
+        ]
 
     def run_all(self) -> None:
         """Runs every probe; a run that fails is a finding, and the others go on."""
         longest = self._shape.positions
         lengths = sorted({*(length for length in SEQUENCE_LENGTHS if length <= longest), longest})
         steps: list[tuple[str, Callable[[], None]]] = [
-            (f"batch 1, seq {length}", lambda length=length: self._probe_length(length)) for length in lengths
+            (f"batch 1, seq {length}", partial(self._probe_length, length)) for length in lengths
         ]
         short = min(7, longest)
         steps.append((f"batch {BATCH}, seq {short}", lambda: self._probe_batch(short)))
@@ -188,7 +200,9 @@ class _Probes:
         ids = self._ids(1, length)
         got = self._judge(ids)
         if length == min(7, self._shape.positions):
-            self.rows = tuple(OutputRow(name=name, shape=array.shape, dtype=str(array.dtype)) for name, array in got.items())
+            self.rows = tuple(
+                OutputRow(name=name, shape=array.shape, dtype=str(array.dtype)) for name, array in got.items()
+            )
         if length == self._shape.positions and length > 1:
             self.findings += checks.check_not_constant(got)
 

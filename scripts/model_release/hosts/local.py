@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from model_release.errors import HostError
-from model_release.manifest import sha256_of
+from model_release.files import sha256_of
 from model_release.plan import Action, ReleaseState, RemoteFile
 
 
@@ -30,11 +30,17 @@ class LocalHost:
             return None
         try:
             files = tuple(
-                RemoteFile(name=path.name, size_bytes=path.stat().st_size, sha256=sha256_of(path) if path.is_file() else "")
+                RemoteFile(
+                    name=path.name,
+                    size_bytes=path.stat().st_size,
+                    sha256=sha256_of(path, error=HostError) if path.is_file() else "",
+                )
                 for path in sorted(folder.iterdir())
             )
         except OSError as failure:
-            raise HostError(f"{folder} must be a readable folder, got: {failure.strerror}. Move it away or choose another tag.") from failure
+            raise HostError(
+                f"{folder} must be a readable folder, got: {failure.strerror}. Move it away or choose another tag."
+            ) from failure
         return ReleaseState(published=True, files=files)
 
     def tags(self) -> Iterable[str]:
@@ -67,7 +73,9 @@ class LocalHost:
             else:
                 staging.rename(target)
         except OSError as failure:
-            raise HostError(f"{target} must be writable, got: {failure.strerror or failure}. Choose another folder or free space.") from failure
+            raise HostError(
+                f"{target} must be writable, got: {failure.strerror or failure}. Choose another folder or free space."
+            ) from failure
         finally:
             if staging is not None and staging.exists():
                 shutil.rmtree(staging)
@@ -75,6 +83,11 @@ class LocalHost:
     def asset_url(self, tag: str, name: str) -> str:
         """See `Host`."""
         return f"{self._base_url}/{tag}/{name}" if self._base_url else (self._root / tag / name).resolve().as_uri()
+
+
+def _sha256(path: Path) -> str:
+    """A file's hash; a folder has none, and no release holds one."""
+    return sha256_of(path, error=HostError) if path.is_file() else ""
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
-"""Writes that happen whole or not at all: a temporary file beside the target, then a rename."""
+"""Files: writes that happen whole or not at all, and hashes."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -32,8 +33,6 @@ def atomic_path(target: Path, *, error: type[ReleaseError]) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         made = _make_parents(target.parent)
-        if target.is_dir():
-            raise IsADirectoryError(f"{target.name} is a folder")
         handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".partial", dir=target.parent)
         os.close(handle)
         temporary = Path(name)
@@ -62,6 +61,19 @@ def write_bytes(target: Path, content: bytes, *, error: type[ReleaseError]) -> N
     """Writes `content` to `target` whole or not at all; see `atomic_path`."""
     with atomic_path(target, error=error) as temporary:
         temporary.write_bytes(content)
+
+
+def sha256_of(path: Path, *, error: type[ReleaseError]) -> str:
+    """The sha256 of a file, in hex; it is read in chunks.
+
+    Raises:
+        ReleaseError: `error`, when the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as failure:
+        raise error(f"{path} must be readable, got: {failure.strerror or failure}. Make it readable.") from failure
 
 
 def _make_parents(folder: Path) -> list[Path]:

@@ -1,0 +1,34 @@
+# Makes .venv with the pinned requirements, once. Sourced by demo.sh and test.sh from the repository's root.
+#
+# environment FILE...: installs the requirement files unless this very set is installed already.
+
+environment() {
+    local python=.venv/bin/python stamp=.venv/requirements.sha256 wanted
+    wanted=$(sha256sum "$@")
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$python" ]; then
+        return
+    fi
+    if ! command -v python3 >/dev/null || ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "error: Python 3.11 or newer must be installed as python3. Install it and run this again." >&2
+        return 1
+    fi
+    echo "making .venv with the pinned requirements (some minutes the first time)" >&2
+    [ -x "$python" ] || python3 -m venv .venv
+    install_torch "$python" "$1"
+    local file
+    for file in "$@"; do
+        "$python" -m pip install --quiet --disable-pip-version-check --requirement "$file"
+    done
+    echo "$wanted" >"$stamp"
+}
+
+# PyTorch's CPU index serves the small build; elsewhere the same version brings gigabytes of CUDA, or is the
+# CPU build already. The index may be out of reach: try it briefly, then take the plain install of the pin.
+install_torch() {
+    local python=$1 pin
+    pin=$(grep -o '^torch==[^ ]*' "$2")
+    "$python" -c "import importlib.metadata as m, sys; sys.exit(m.version('torch').split('+')[0] != '${pin#torch==}')" 2>/dev/null && return
+    "$python" -m pip install --quiet --disable-pip-version-check --retries 0 --timeout 10 \
+        --index-url https://download.pytorch.org/whl/cpu "$pin" 2>/dev/null ||
+        "$python" -m pip install --quiet --disable-pip-version-check "$pin"
+}

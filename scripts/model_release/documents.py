@@ -1,0 +1,165 @@
+"""One source, generated copies: the contract's tables and the commands' help, written into Markdown.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything around it
+is prose written by people.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import click
+
+from model_release.architecture import ModelShape
+from model_release.contract import CONTRACT_FOLDER, Selection, load_contract, model_file_name, tensor_name
+from model_release.errors import ManifestError
+from model_release.metadata import ModelMetadata
+from model_release.report import markdown_table
+
+_PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def fill(text: str, parts: Mapping[str, Callable[[], str]]) -> str:
+    """Replaces every generated part of a document.
+
+    Raises:
+        ManifestError: The document asks for a part there is no source for.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        name = match[2]
+        if name not in parts:
+            raise ManifestError(f"a generated part must be one of {', '.join(parts)}; got {name}. Correct the marker.")
+        return f"{match[1]}{parts[name]()}\n{match[3]}"
+
+    return _PART.sub(replace, text)
+
+
+def documents(commands: Iterable[click.Command]) -> dict[Path, str]:
+    """Every document with generated parts -> its text as it should be."""
+    parts = {
+        "version": lambda: f"Contract version **{load_contract().version}**.",
+        "input": _input,
+        "outputs": _outputs,
+        "dimensions": _dimensions,
+        "clauses": _clauses,
+        "sums": _sums,
+        "precisions": _precisions,
+        "tolerances": _tolerances,
+        "metadata": _metadata,
+        "help": lambda: _help(commands),
+    }
+    paths = (CONTRACT_FOLDER / "ACTIVATIONS_CONTRACT.md", CONTRACT_FOLDER.parent / "README.md")
+    return {path: fill(path.read_text(encoding="utf-8"), parts) for path in paths}
+
+
+def _input() -> str:
+    return markdown_table(
+        ["input", "dtype", "shape", "meaning"],
+        [
+            [
+                f"`{load_contract().input_name}`",
+                "int64",
+                "`[batch, seq]`",
+                "Token ids, 0 to vocab − 1; at most the model's positions.",
+            ]
+        ],
+    )
+
+
+def _outputs() -> str:
+    rows = [
+        [
+            f"`{tensor_name(output.kind) if not output.layered else 'layer_{L}_' + output.kind}`",
+            f"`[{', '.join(output.dims)}]`",
+            "yes" if output.default else "opt-in",
+            output.meaning,
+            f"`{output.transformer_lens}`",
+        ]
+        for output in load_contract().outputs
+    ]
+    return markdown_table(["output", "shape", "default", "meaning", "TransformerLens"], rows)
+
+
+def _dimensions() -> str:
+    return markdown_table(
+        ["dimension", "meaning"], [[f"`{name}`", text] for name, text in load_contract().dimensions.items()]
+    )
+
+
+def _clauses() -> str:
+    return markdown_table(
+        ["clause", "judged on", "promise"],
+        [[clause.id, clause.stage, clause.text] for clause in load_contract().clauses.values()],
+    )
+
+
+def _sums() -> str:
+    return "\n".join(
+        f"- `{rule.total}` = {' + '.join(f'`{part}`' for part in rule.parts)}" for rule in load_contract().sums
+    )
+
+
+def _precisions() -> str:
+    rows = [
+        [
+            f"`{item.name}`",
+            f"`{model_file_name(item.name)}`",
+            item.stored,
+            item.computed,
+            f"{item.matrix_bits} / {item.vector_bits} / {item.scale_bits_per_channel}",
+            f"{item.max_mean_kl:g}",
+            f"{item.min_top1_agreement:.1%}",
+        ]
+        for item in load_contract().precisions.values()
+    ]
+    header = [
+        "precision",
+        "file",
+        "stored",
+        "computed",
+        "bits: matrix / vector / scale a channel",
+        "KL01: at most, nats",
+        "TOP01: at least",
+    ]
+    return markdown_table(header, rows)
+
+
+def _tolerances() -> str:
+    rows = [
+        [
+            f"`{precision.name}`",
+            f"`{kind}`" if kind != "default" else "every other",
+            f"{limit.atol:g}",
+            f"{limit.rtol:g}",
+        ]
+        for precision in load_contract().precisions.values()
+        for kind, limit in sorted(precision.tolerances.items())
+    ]
+    return markdown_table(["precision", "output", "atol", "rtol"], rows, right=[2, 3])
+
+
+def _metadata() -> str:
+    """The keys, with GPT-2's values as the example."""
+    example = ModelMetadata(
+        contract_version=load_contract().version,
+        source="openai-community/gpt2",
+        revision="607a30d783dfa663caf39e06633721c8d4cfcd7e",
+        weights_sha256="248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
+        shape=ModelShape(layers=12, heads=12, hidden=768, intermediate=3072, vocab=50257, positions=1024, tied=True),
+        selection=Selection(layers=(0, 5, 11), activations=load_contract().default_activations),
+        precision="fp16",
+    )
+    return markdown_table(["key", "example"], [[f"`{key}`", f"`{value}`"] for key, value in example.to_props().items()])
+
+
+def _help(commands: Iterable[click.Command]) -> str:
+    """The commands' own help, at a width that fits a page."""
+    blocks = []
+    for command in commands:
+        context = click.Context(
+            command, info_name=f"python scripts/{command.name}.py", max_content_width=100, terminal_width=100
+        )
+        text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+        blocks.append(f"### `{command.name}.py`\n\n```text\n{text}\n```")
+    return "\n\n".join(blocks) + "\n"

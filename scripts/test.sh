@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Lint, types and all tests. Arguments go to pytest, e.g. scripts/test.sh -k envfile. Safe to run again.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/environment.sh
+environment requirements.txt tests/requirements.txt
+bin=.venv/bin
+"$bin"/ruff check .
+"$bin"/ruff format --check .
+"$bin"/mypy
+"$bin"/python scripts/docs.py --check
+"$bin"/python -m pytest "$@"

@@ -1,0 +1,49 @@
+"""What every test has: no sockets unless it says so, and a few small models exported once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from builders import gpt2_folder
+from model_release.contract import parse_activations
+from model_release.steps import SelectionRequest, SourceRequest, export_model
+from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
+
+
+@pytest.fixture(autouse=True)
+def _no_sockets(request: pytest.FixtureRequest) -> None:
+    """Unit tests open no socket; those marked `network` reach 127.0.0.1 alone."""
+    if request.node.get_closest_marker("network"):
+        enable_socket()
+        socket_allow_hosts(["127.0.0.1", "localhost", "::1"], allow_unix_socket=True)
+    else:
+        disable_socket(allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Exports a folder's model; equal requests are exported once."""
+    known: dict[tuple[object, ...], Path] = {}
+
+    def run(folder: Path, *, activations: str | None = "all", **request: object) -> Path:
+        key = (folder, activations, *sorted(request.items()))
+        if key not in known:
+            parse_activations(activations)
+            known[key] = tmp_path_factory.mktemp("exported") / "model.onnx"
+            selection = SelectionRequest(activations=activations, **request)  # type: ignore[arg-type]
+            export_model(SourceRequest(folder=folder), selection, known[key])
+        return known[key]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GPT-2 of 3 layers with random weights, its embedding tied to its head."""
+    return gpt2_folder(tmp_path_factory.mktemp("tiny"), layers=3, hidden=16, heads=2, vocab=31, positions=12)
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny: Path, export: Callable[..., Path]) -> Path:
+    """`tiny` with every layer and activation as an output."""
+    return export(tiny, all_layers=True)
