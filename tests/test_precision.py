@@ -1,0 +1,173 @@
+"""Stored precisions: sizes, numbers against PyTorch, and models that are hard to store in few bits."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from builders import gpt2_config, gpt2_folder, gpt2_state, save_weights
+from model_release.checks import stored_bytes
+from model_release.contract import load_contract
+from model_release.errors import QuantizeError, ReleaseError
+from model_release.precision import quantize_file
+from model_release.reference import Reference
+from model_release.verification import Verification, verify_file
+from model_release.weights import load_folder
+
+PRECISIONS = ["fp16", "int8-dynamic"]
+SHAPES = {
+    "tied": {},
+    "untied": {"tied": False},
+    "vocabulary of 3": {"vocab": 3},
+    "odd sizes": {"hidden": 21, "heads": 3, "vocab": 257, "n_inner": 13},
+}
+
+
+def quantized(
+    folder: Path, precision: str, export: Callable[..., Path], target: Path, **request: object
+) -> Verification:
+    """A precision of a folder's model, verified against PyTorch."""
+    quantize_file(export(folder, all_layers=True, **request), target, precision)
+    return verify_file(target, reference=Reference(load_folder(folder)))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_any_shape_fulfils_the_contract(
+    shape: dict[str, object], precision: str, export: Callable[..., Path], tmp_path: Path
+) -> None:
+    result = quantized(gpt2_folder(tmp_path / "model", **shape), precision, export, tmp_path / "q.onnx")
+    assert list(map(str, result.findings)) == []
+    assert result.metadata.precision == precision
+
+
+@pytest.mark.parametrize(("precision", "share"), [("fp16", 0.51), ("int8-dynamic", 0.27)])
+def test_stored_tensors_take_the_bits_that_the_precision_names(
+    precision: str, share: float, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    quantize_file(tiny_onnx, tmp_path / "q.onnx", precision)
+    size, full = (
+        sum(len(tensor.raw_data) for tensor in onnx.load(path).graph.initializer)
+        for path in (tmp_path / "q.onnx", tiny_onnx)
+    )
+    shape = load_folder_shape(tiny_onnx)
+    assert abs(size / stored_bytes(shape, load_contract().precision(precision)) - 1) < 0.05
+    assert size < full * (share + 0.12)  # Scales and vectors weigh more in a model this small.
+
+
+def load_folder_shape(model: Path):  # type: ignore[no-untyped-def]
+    from model_release.graph import read_facts
+    from model_release.metadata import metadata_from_props
+
+    return metadata_from_props(read_facts(model).props).shape
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_quantizing_twice_gives_identical_bytes(precision: str, tiny_onnx: Path, tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        quantize_file(tiny_onnx, tmp_path / name, precision)
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_fp16_decoding_is_folded_when_a_session_is_created(tiny_onnx: Path, tmp_path: Path) -> None:
+    quantize_file(tiny_onnx, tmp_path / "q.onnx", "fp16")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(tmp_path / "q.onnx", options)
+    before, after = onnx.load(tmp_path / "q.onnx"), onnx.load(tmp_path / "optimized.onnx")
+    assert sum(node.op_type == "Cast" for node in before.graph.node) > 0
+    assert [node.op_type for node in after.graph.node if node.op_type == "Cast"] == []
+
+
+def test_int8_products_run_in_integers_with_the_table_stored_once(tiny_onnx: Path, tmp_path: Path) -> None:
+    quantize_file(tiny_onnx, tmp_path / "q.onnx", "int8-dynamic")
+    model = onnx.load(tmp_path / "q.onnx")
+    types = [node.op_type for node in model.graph.node]
+    assert types.count("MatMulInteger") == 3 * 4 + 1  # four projections a layer, and the head
+    assert [tensor.name for tensor in model.graph.initializer if "wte" in tensor.name] == [
+        "transformer.wte.weight.int8",
+        "transformer.wte.weight.scale",
+    ]
+
+
+def test_int8_weights_leave_room_for_pairs_of_products_in_16_bits(tiny_onnx: Path, tmp_path: Path) -> None:
+    """x64 without VNNI adds two u8 x s8 products in 16 bits: 2 x 255 x 64 fits, 2 x 255 x 127 would saturate."""
+    quantize_file(tiny_onnx, tmp_path / "q.onnx", "int8-dynamic")
+    for tensor in onnx.load(tmp_path / "q.onnx").graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT8:
+            assert np.abs(onnx.numpy_helper.to_array(tensor).astype(int)).max() == 64
+    assert 2 * 255 * 64 < 2**15
+
+
+def test_the_runtimes_own_dynamic_quantization_would_break_causality(tiny_onnx: Path, tmp_path: Path) -> None:
+    """Why ours takes a scale for each token: one scale for all lets later tokens into earlier ones."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(tiny_onnx, tmp_path / "theirs.onnx", weight_type=QuantType.QInt8)
+    quantize_file(tiny_onnx, tmp_path / "ours.onnx", "int8-dynamic")
+    ids = np.arange(12)[None]
+    changed = ids.copy()
+    changed[:, 6:] = 30 - ids[:, 6:]
+
+    def leak(path: Path) -> float:
+        session = onnxruntime.InferenceSession(path)
+        before, after = (session.run(["logits"], {"input_ids": each})[0][:, :6] for each in (ids, changed))
+        return float(np.abs(before - after).max())
+
+    assert leak(tmp_path / "ours.onnx") == 0
+    assert leak(tmp_path / "theirs.onnx") > 1e-3
+
+
+def outlier_folder(path: Path, factor: float) -> Path:
+    """A GPT-2 with channels like real GPT-2's: a few are `factor` times larger at the first position."""
+    config = gpt2_config(layers=3, hidden=32, heads=4, vocab=101, positions=24)
+    state = gpt2_state(config)
+    state["transformer.wpe.weight"][0, [3, 17, 29]] *= factor
+    state["transformer.h.0.mlp.c_proj.bias"][[3, 17]] += torch.tensor([2.0, -3.0])
+    save_weights(path, state)
+    (path / "config.json").write_text(__import__("json").dumps(config))
+    return path
+
+
+@pytest.mark.parametrize("factor", [1, 30, 1000, 30_000])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_outliers_pass_with_right_numbers_or_fail_with_a_finding(
+    factor: float, precision: str, export: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = outlier_folder(tmp_path / "model", factor)
+    result = quantized(folder, precision, export, tmp_path / "q.onnx")
+    if result.passed:
+        reference = Reference(load_folder(folder))
+        ids = np.arange(24)[None]
+        outputs = [
+            output for output in load_contract().expected_outputs(result.metadata.shape, result.metadata.selection)
+        ]
+        expected = reference.run(ids, outputs)
+        session = onnxruntime.InferenceSession(tmp_path / "q.onnx")
+        for name, array in zip(expected, session.run(list(expected), {"input_ids": ids}), strict=True):
+            cosine = (array * expected[name]).sum() / np.linalg.norm(array) / np.linalg.norm(expected[name])
+            assert cosine > 0.99, name
+    else:
+        with pytest.raises(ReleaseError, match="must fulfil the contract"):
+            result.require()
+
+
+def test_a_weight_that_fp16_cannot_hold_is_named(export: Callable[..., Path], tmp_path: Path) -> None:
+    config = gpt2_config()
+    state = gpt2_state(config)
+    state["transformer.h.1.mlp.c_fc.weight"][0, 0] = 1e6
+    save_weights(tmp_path / "model", state)
+    (tmp_path / "model" / "config.json").write_text(__import__("json").dumps(config))
+    model = export(tmp_path / "model")
+    with pytest.raises(QuantizeError, match="transformer.h.1.mlp.c_fc.weight must lie within ±65504"):
+        quantize_file(model, tmp_path / "q.onnx", "fp16")
+    assert not (tmp_path / "q.onnx").exists()
+
+
+def test_only_the_fp32_model_can_be_quantized(tiny_onnx: Path, tmp_path: Path) -> None:
+    quantize_file(tiny_onnx, tmp_path / "q.onnx", "fp16")
+    with pytest.raises(QuantizeError, match="must be an fp32 model, got fp16"):
+        quantize_file(tmp_path / "q.onnx", tmp_path / "again.onnx", "int8-dynamic")
