@@ -162,10 +162,11 @@ def _check_graph(facts: ModelFacts, contract: Contract) -> Iterator[Finding]:
 def _check_storage(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Finding]:
     """TIED01 and SIZE01, from tensors' shapes and bytes; constants inside the graph count as well."""
     precision = load_contract().precision(metadata.precision)
-    parameters = metadata.shape.parameters()
-    table = math.prod(parameters[EMBEDDING])
-    tables = sum(1 for tensor in facts.tensors if math.prod(tensor.dims) == table)
-    allowed = sum(1 for dims in parameters.values() if math.prod(dims) == table)
+    shapes = list(metadata.shape.parameters().values())
+    table = metadata.shape.parameters()[EMBEDDING]
+    either_way = (table, table[::-1])  # A copy for the head may well stand transposed.
+    tables = sum(1 for tensor in facts.tensors if tensor.dims in either_way)
+    allowed = sum(1 for dims in shapes if dims in either_way)
     if tables > allowed:
         what = "once, head included" if metadata.shape.tied else f"once, beside {HEAD}"
         yield _finding(

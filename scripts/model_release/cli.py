@@ -339,7 +339,7 @@ def docs(*, check: bool) -> None:
     from model_release.errors import ManifestError
     from model_release.files import write_bytes
 
-    for path, text in documents([export, quantize, verify, release]).items():
+    for path, text in documents(COMMANDS).items():
         if path.read_text(encoding="utf-8") == text:
             continue
         if check:
@@ -348,3 +348,7 @@ def docs(*, check: bool) -> None:
             )
         write_bytes(path, text.encode(), error=ManifestError)
         click.echo(f"{path.name}: written")
+
+
+COMMANDS = (export, quantize, verify, release, docs)
+"""Every command; the README shows their help in this order."""

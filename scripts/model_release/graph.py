@@ -41,6 +41,7 @@ def tidy(model: ir.Model, output_names: Sequence[str]) -> ir.Model:
     with _quiet():
         onnxscript.optimizer.optimize(model, onnx_shape_inference=False)
         drop_equal_reshapes(model)
+        spell_out_reshapes(model)
         for cleanup in (
             IdentityEliminationPass(),
             CommonSubexpressionEliminationPass(),
@@ -76,6 +77,35 @@ def drop_equal_reshapes(model: ir.Model) -> bool:
         if source is not None and source.shape is not None and source.shape == result.shape:
             result.replace_all_uses_with(source)
             model.graph.remove(node, safe=True)
+            modified = True
+    return modified
+
+
+def spell_out_reshapes(model: ir.Model) -> bool:
+    """Gives Reshapes a constant target, where the dynamic axes stay where they are.
+
+    Before: `Reshape(x, Concat(Shape(...), Shape(...), heads, head_dim))`. After: `Reshape(x, [0, 0,
+    heads, head_dim])`, where 0 copies the axis of x; what computed the shape goes unused.
+    """
+    modified = False
+    for node in list(model.graph):
+        source, result = node.inputs[0] if node.inputs else None, node.outputs[0]
+        if node.op_type != "Reshape" or source is None or source.shape is None or result.shape is None:
+            continue
+        kept = [dim == before for dim, before in zip(result.shape, source.shape, strict=False)]
+        kept += [False] * (len(result.shape) - len(kept))
+        if not all(isinstance(dim, int) or same for dim, same in zip(result.shape, kept, strict=True)):
+            continue
+        target = [dim if isinstance(dim, int) else 0 for dim in result.shape]
+        name = "reshape_" + "_".join(map(str, target))
+        if name not in model.graph.initializers:
+            tensor = ir.tensor(np.array(target, dtype=np.int64), name=name)
+            model.graph.initializers[name] = ir.Value(
+                name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([len(target)]), const_value=tensor
+            )
+        if node.inputs[1] is not model.graph.initializers[name]:
+            node.replace_input_with(1, model.graph.initializers[name])
+            node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
             modified = True
     return modified
 
