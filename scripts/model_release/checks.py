@@ -389,7 +389,11 @@ def check_reference(
 def _check_close(
     clause: str, output: Output, got: Array, expected: Array, precision: Precision, must: str
 ) -> Iterator[Finding]:
-    """Element by element: |got - expected| <= atol + rtol x the row's largest |expected|."""
+    """Element by element: |got - expected| <= atol + rtol x the largest |expected| of its row.
+
+    A row is a token's vector (last axis). A map of scores or probabilities, [seq, seq], counts as one
+    row: its first lines hold one or two entries, whose size says nothing about the arithmetic's.
+    """
     tolerance = precision.tolerance(output.kind)
     if got.shape != expected.shape:
         yield _finding(clause, output.name, f"{must}, shapes differ: {got.shape} and {expected.shape}")
@@ -397,7 +401,8 @@ def _check_close(
     if got.size == 0:
         return
     difference = np.abs(got - expected)
-    limit = tolerance.atol + tolerance.rtol * np.abs(expected).max(axis=-1, keepdims=True)
+    row = (-2, -1) if output.dims[-2:] == ("seq", "seq") else (-1,)
+    limit = tolerance.atol + tolerance.rtol * np.abs(expected).max(axis=row, keepdims=True)
     if not (difference <= limit).all():  # not(<=) catches NaN too
         worst = np.unravel_index(int(np.argmax(np.nan_to_num(difference - limit, nan=np.inf))), difference.shape)
         yield _finding(
