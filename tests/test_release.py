@@ -181,9 +181,17 @@ def test_a_copy_that_fails_leaves_no_half_release(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "releases") == []
 
 
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    host, dist = LocalHost(tmp_path / "releases"), tmp_path / "dist"
+    for leftover in (".model-v1.0.0.abc.partial", ".model-v1.0.0.abc.old", ".model-v2.0.0.abc.partial"):
+        write(tmp_path / "releases" / leftover, {"a": b"half"})
+    publish(host, dist, write(dist, {"a": b"1"}))
+    assert sorted(os.listdir(tmp_path / "releases")) == [".model-v2.0.0.abc.partial", "model-v1.0.0"]
+    assert host.tags() == ["model-v1.0.0"]
+
+
 def test_an_asset_url_is_where_the_folder_is_served(tmp_path: Path) -> None:
     assert (
         LocalHost(tmp_path, base_url="https://x.example/r/").asset_url("t", "m.onnx") == "https://x.example/r/t/m.onnx"
     )
     assert LocalHost(tmp_path).asset_url("t", "m.onnx") == (tmp_path / "t" / "m.onnx").as_uri()
-

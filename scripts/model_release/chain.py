@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from model_release import envfile, manifest
 from model_release.checks import stored_bytes
 from model_release.contract import CONTRACT_FOLDER, FULL_PRECISION, Selection, load_contract, model_file_name
-from model_release.errors import ContractError, EnvFileError, ExportError, HostError, UsageError
+from model_release.errors import ContractError, EnvFileError, ExportError, HostError, ReleaseError, UsageError
 from model_release.files import atomic_path, write_bytes
 from model_release.hosts import Host
 from model_release.manifest import FileEntry
@@ -324,9 +324,9 @@ def _package(
 ) -> tuple[dict[str, Any], tuple[FileEntry, ...]]:
     """Completes `dist`: tokenizer, config, contract, manifest and checksums beside the models."""
     for name in (*weights.tokenizer_files, _CONFIG):
-        _copy(weights.folder / name, dist / name)
+        _copy(weights.folder / name, dist / name, error=ExportError)
     for name in CONTRACT_FILES:
-        _copy(CONTRACT_FOLDER / name, dist / name)
+        _copy(CONTRACT_FOLDER / name, dist / name, error=ExportError)
     files = manifest.describe_files(dist, [path.name for path in dist.iterdir()])
     text = "validation text" if text_ids(weights) else "random tokens"
     document = {
@@ -426,11 +426,11 @@ def _deliver(request: ReleaseRequest, app: AppRequest, document: dict[str, Any],
         entry["name"] for entry in document["files"] if entry["name"].startswith(("tokenizer", "vocab.", "merges."))
     ]
     for name in (file, *tokenizer, _CONFIG, manifest.MANIFEST_NAME):
-        _copy(dist / name, app.static_dir / folder / name)
+        _copy(dist / name, app.static_dir / folder / name, error=HostError)
     return f"{folder}/{file}{query}"
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, *, error: type[ReleaseError]) -> None:
     """Copies a file whole or not at all."""
-    with atomic_path(target, error=ExportError) as temporary:
+    with atomic_path(target, error=error) as temporary:
         shutil.copyfile(source, temporary)

@@ -47,6 +47,9 @@ def run(command: click.Command) -> None:
         # The reader, e.g. `head`, has seen enough. Python would complain once more while closing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as failure:
+        # Rooms explain the files they write; this is what no room foresaw, such as a full temporary folder.
+        _fail(f"the system refused: {failure}. Free space or permissions and run it again.", 1)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -182,7 +185,7 @@ def verify(*, model: Path, reference: str | None, style: str) -> None:
     request = None
     if reference == "demo":
         request = SourceRequest(demo=True)
-    elif reference is not None and Path(reference).is_dir():
+    elif reference is not None and (Path(reference).exists() or _looks_like_a_path(reference)):
         request = SourceRequest(folder=Path(reference))
     elif reference is not None:
         request = SourceRequest(model=reference)
@@ -312,6 +315,11 @@ def release(
             f"env file: {env_file} ({'written' if result.env_changed else 'unchanged'}): "
             f"VITE_MODEL_URL={result.model_url}"
         )
+
+
+def _looks_like_a_path(text: str) -> bool:
+    """Whether a reference means a folder, even one that is missing: a Hub id is `name` or `org/name`."""
+    return text.startswith((".", "/", "~")) or text.count("/") > 1
 
 
 def _bytes(megabytes: float) -> int:

@@ -45,7 +45,7 @@ class LocalHost:
 
     def tags(self) -> Iterable[str]:
         """See `Host`."""
-        return sorted(path.name for path in self._root.iterdir()) if self._root.is_dir() else ()
+        return sorted(path.name for path in self._root.glob("[!.]*")) if self._root.is_dir() else ()
 
     def apply(self, tag: str, dist: Path, actions: Iterable[Action]) -> None:
         """See `Host`. The new folder is complete on disk before it takes the old one's place.
@@ -60,6 +60,7 @@ class LocalHost:
         staging: Path | None = None
         try:
             self._root.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers(tag)
             staging = Path(tempfile.mkdtemp(prefix=f".{tag}.", suffix=".partial", dir=self._root))
             for action in actions:
                 if action.kind != "delete":
@@ -79,6 +80,12 @@ class LocalHost:
         finally:
             if staging is not None and staging.exists():
                 shutil.rmtree(staging)
+
+    def _remove_leftovers(self, tag: str) -> None:
+        """Folders of an earlier run that was killed half way."""
+        for pattern in (f".{tag}.*.partial", f".{tag}.*.old"):
+            for folder in self._root.glob(pattern):
+                shutil.rmtree(folder)
 
     def asset_url(self, tag: str, name: str) -> str:
         """See `Host`."""
