@@ -109,7 +109,7 @@ _selection_options = _options(
         show_default=True,
         help="Logits of all positions, or of the last one.",
     ),
-    click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 26."),
+    click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 25."),
 )
 
 
