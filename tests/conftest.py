@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
+
 from builders import gpt2_folder
 from model_release.contract import parse_activations
 from model_release.steps import SelectionRequest, SourceRequest, export_model
-from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +30,10 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         key = (folder, activations, *sorted(request.items()))
         if key not in known:
             parse_activations(activations)
-            known[key] = tmp_path_factory.mktemp("exported") / "model.onnx"
+            output = tmp_path_factory.mktemp("exported") / "model.onnx"
             selection = SelectionRequest(activations=activations, **request)  # type: ignore[arg-type]
-            export_model(SourceRequest(folder=folder), selection, known[key])
+            export_model(SourceRequest(folder=folder), selection, output)
+            known[key] = output
         return known[key]
 
     return run

@@ -8,6 +8,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from transformers import GPT2LMHeadModel
+
 from builders import gpt2_folder
 from model_release.contract import load_contract, parse_layers
 from model_release.errors import ExportError
@@ -17,7 +19,6 @@ from model_release.reference import Reference
 from model_release.steps import SelectionRequest, SourceRequest, export_model
 from model_release.verification import Verification, verify_file
 from model_release.weights import load_folder
-from transformers import GPT2LMHeadModel
 
 VARIANTS = {
     "untied head": {"tied": False},

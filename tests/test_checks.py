@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from model_release import checks
 from model_release.checks import Agreement
 from model_release.contract import Output, load_contract

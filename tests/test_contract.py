@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from model_release import contract as contract_room
 from model_release import report
 from model_release.architecture import ModelShape

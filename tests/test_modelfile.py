@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from model_release import modelfile
 from model_release.errors import ContractError, ExportError
 from model_release.modelfile import checker_problem, read_model, write_model

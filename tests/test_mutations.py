@@ -3,12 +3,15 @@
 A mutation edits the exported file the way a careless export script or a later edit would break it.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
+
 from builders import gpt2_config, gpt2_folder, gpt2_state, save_weights
 from model_release.errors import ContractError, NumericMismatchError
 from model_release.precision import quantize_file
@@ -16,7 +19,6 @@ from model_release.reference import Reference
 from model_release.steps import SelectionRequest, SourceRequest, export_model
 from model_release.verification import verify_file
 from model_release.weights import load_folder
-from onnx import helper, numpy_helper
 
 TABLE = "transformer.wte.weight"
 Mutation = Callable[[onnx.ModelProto], None]
@@ -173,7 +175,7 @@ def declare_a_fixed_input(model: onnx.ModelProto) -> None:
 def fix_a_length_inside(model: onnx.ModelProto) -> None:
     take_over(model, "embedding_sum", "Reshape", constant(model, "fixed", [-1, 7, 32], "int64"))
     model.graph.node.insert(0, model.graph.node.pop())
-    order = [node for node in model.graph.node if "embedding_sum/before" in node.output][0]
+    order = next(node for node in model.graph.node if "embedding_sum/before" in node.output)
     moved = model.graph.node.pop(0)
     model.graph.node.insert(list(model.graph.node).index(order) + 1, moved)
 
@@ -290,7 +292,7 @@ def test_exact_gelu_in_place_of_gelu_new_is_rejected_as_wrong_numbers(reference:
     config = gpt2_config(layers=3, hidden=32, heads=4, vocab=101, positions=24)
     changed = tmp_path / "exact"
     save_weights(changed, gpt2_state(config))
-    (changed / "config.json").write_text(__import__("json").dumps(config | {"activation_function": "gelu"}))
+    (changed / "config.json").write_text(json.dumps(config | {"activation_function": "gelu"}))
     export_model(SourceRequest(folder=changed), SelectionRequest(layers="0,2"), tmp_path / "model.onnx")
     result = verify_file(tmp_path / "model.onnx", reference=reference)
     assert {finding.clause for finding in result.findings} == {"NUM01"}

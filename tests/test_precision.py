@@ -1,5 +1,6 @@
 """Stored precisions: sizes, numbers against PyTorch, and models that are hard to store in few bits."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +9,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+
 from builders import gpt2_config, gpt2_folder, gpt2_state, save_weights
 from model_release.checks import stored_bytes
 from model_release.contract import load_contract
 from model_release.errors import QuantizeError, ReleaseError
+from model_release.graph import read_facts
+from model_release.metadata import metadata_from_props
 from model_release.precision import quantize_file
 from model_release.reference import Reference
 from model_release.verification import Verification, verify_file
@@ -53,16 +57,9 @@ def test_stored_tensors_take_the_bits_that_the_precision_names(
         sum(len(tensor.raw_data) for tensor in onnx.load(path).graph.initializer)
         for path in (tmp_path / "q.onnx", tiny_onnx)
     )
-    shape = load_folder_shape(tiny_onnx)
+    shape = metadata_from_props(read_facts(tiny_onnx).props).shape
     assert abs(size / stored_bytes(shape, load_contract().precision(precision)) - 1) < 0.05
     assert size < full * (share + 0.12)  # Scales and vectors weigh more in a model this small.
-
-
-def load_folder_shape(model: Path):  # type: ignore[no-untyped-def]
-    from model_release.graph import read_facts
-    from model_release.metadata import metadata_from_props
-
-    return metadata_from_props(read_facts(model).props).shape
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -128,7 +125,7 @@ def outlier_folder(path: Path, factor: float) -> Path:
     state["transformer.wpe.weight"][0, [3, 17, 29]] *= factor
     state["transformer.h.0.mlp.c_proj.bias"][[3, 17]] += torch.tensor([2.0, -3.0])
     save_weights(path, state)
-    (path / "config.json").write_text(__import__("json").dumps(config))
+    (path / "config.json").write_text(json.dumps(config))
     return path
 
 
@@ -142,9 +139,7 @@ def test_outliers_pass_with_right_numbers_or_fail_with_a_finding(
     if result.passed:
         reference = Reference(load_folder(folder))
         ids = np.arange(24)[None]
-        outputs = [
-            output for output in load_contract().expected_outputs(result.metadata.shape, result.metadata.selection)
-        ]
+        outputs = load_contract().expected_outputs(result.metadata.shape, result.metadata.selection)
         expected = reference.run(ids, outputs)
         session = onnxruntime.InferenceSession(tmp_path / "q.onnx")
         for name, array in zip(expected, session.run(list(expected), {"input_ids": ids}), strict=True):
@@ -160,9 +155,9 @@ def test_a_weight_that_fp16_cannot_hold_is_named(export: Callable[..., Path], tm
     state = gpt2_state(config)
     state["transformer.h.1.mlp.c_fc.weight"][0, 0] = 1e6
     save_weights(tmp_path / "model", state)
-    (tmp_path / "model" / "config.json").write_text(__import__("json").dumps(config))
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     model = export(tmp_path / "model")
-    with pytest.raises(QuantizeError, match="transformer.h.1.mlp.c_fc.weight must lie within ±65504"):
+    with pytest.raises(QuantizeError, match=r"transformer\.h\.1\.mlp\.c_fc\.weight must lie within ±65504"):
         quantize_file(model, tmp_path / "q.onnx", "fp16")
     assert not (tmp_path / "q.onnx").exists()
 

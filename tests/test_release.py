@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from model_release import manifest
 from model_release.errors import ExportError, HostError, ManifestError
 from model_release.files import atomic_path, write_bytes
@@ -178,16 +179,26 @@ def test_a_copy_that_fails_leaves_no_half_release(tmp_path: Path) -> None:
     with pytest.raises(HostError):
         publish(host, dist, entries)
     assert host.state("model-v1.0.0") is None
-    assert os.listdir(tmp_path / "releases") == []
+    assert not (tmp_path / "releases").exists()
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
     host, dist = LocalHost(tmp_path / "releases"), tmp_path / "dist"
-    for leftover in (".model-v1.0.0.abc.partial", ".model-v1.0.0.abc.old", ".model-v2.0.0.abc.partial"):
+    for leftover in (".model-v1.0.0.abc.partial", ".model-v1.0.0-rc.1.abc.partial"):
         write(tmp_path / "releases" / leftover, {"a": b"half"})
     publish(host, dist, write(dist, {"a": b"1"}))
-    assert sorted(os.listdir(tmp_path / "releases")) == [".model-v2.0.0.abc.partial", "model-v1.0.0"]
+    assert sorted(os.listdir(tmp_path / "releases")) == [".model-v1.0.0-rc.1.abc.partial", "model-v1.0.0"]
     assert host.tags() == ["model-v1.0.0"]
+
+
+def test_a_release_that_was_being_replaced_when_the_run_was_killed_is_still_there(tmp_path: Path) -> None:
+    host, dist = LocalHost(tmp_path / "releases"), tmp_path / "dist"
+    entries = write(dist, {"a": b"1"})
+    publish(host, dist, entries)
+    (tmp_path / "releases" / "model-v1.0.0").rename(tmp_path / "releases" / ".model-v1.0.0.old")
+    assert publish(host, dist, entries) == {"keep"}
+    assert publish(host, tmp_path / "new", write(tmp_path / "new", {"a": b"2"}), replace=True) == {"replace"}
+    assert os.listdir(tmp_path / "releases") == ["model-v1.0.0"]
 
 
 def test_an_asset_url_is_where_the_folder_is_served(tmp_path: Path) -> None:

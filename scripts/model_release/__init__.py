@@ -4,6 +4,11 @@ The rooms, from the door inwards:
 
     cli            options, help texts, exit codes            click
     chain          the whole release, in order
+    fetching       a release's files -> the app's static folder
+    mirroring      a release folder -> a mirror for browsers
+    pointing       a public release -> the app's repository
+    probing        would a browser get this URL?
+    publishing     dist -> a published release
     steps          one function a command: request -> result
 
     hub            Hub id -> verified local files             huggingface_hub
@@ -19,7 +24,11 @@ The rooms, from the door inwards:
     verification   what to run to verify a file
     report         results as text people read
     documents      contract and help -> the copies in Markdown
-    hosts          where a release goes
+    notes          manifest -> release notes
+    hosts          where a release goes                       github, requests
+    downloading    patient, resumed, verified downloads
+    sources        where a published release is read from
+    web            one GET at a time                          requests
 
     architecture   config.json -> shape, parameter names      these import nothing
     contract       contract/*.json -> names, tolerances       heavier than numpy
@@ -27,9 +36,13 @@ The rooms, from the door inwards:
     checks         facts x contract -> findings
     manifest       files -> sizes, sha256, manifest.json
     plan           wanted files x what is there -> actions
+    appplan        what the app's repository lacks; refusals read
+    appfiles       manifest -> the app's files and URL
+    shadows        what would override the app's env file
     tags           a tag -> a version
     envfile        text -> text
     files          writes that happen whole or not at all; hashes
+    patience       what is tried again, and when
     errors         every failure: a class, a code, a next step
 
 Imports go downwards only; tests/test_architecture.py walks them.

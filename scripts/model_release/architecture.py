@@ -151,9 +151,19 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
     return shape
 
 
+def has_sane_sizes(shape: ModelShape) -> bool:
+    """Whether every size is a whole number within the limits a config is held to, and heads divide hidden."""
+    sizes = {field: getattr(shape, field) for field in _LIMITS}
+    whole = all(type(size) is int and 1 <= size <= _LIMITS[field] for field, size in sizes.items())
+    return whole and type(shape.tied) is bool and shape.hidden % shape.heads == 0
+
+
 def _size(config: Mapping[str, Any], field: str, keys: tuple[str, ...], default: int | None) -> int:
     """One whole number of the config, within sane limits."""
-    key, value = next(((key, config[key]) for key in keys if key in config), (keys[0], default))
+    given = {key: config[key] for key in keys if key in config}
+    key, value = next(iter(given.items()), (keys[0], default))
+    if any(other != value for other in given.values()):
+        raise WeightsError(f"config.json's {' and '.join(given)} must be equal, got {_short(given)}. Keep one of them.")
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LIMITS[field]:
         raise WeightsError(
             f"config.json's {key} must be a whole number from 1 to {_LIMITS[field]}, got {_short(value)}. "

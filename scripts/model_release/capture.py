@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import onnx_ir as ir
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.modeling_utils import AttentionInterface
@@ -28,23 +29,44 @@ _ATTENTION = "see_through"
 _MODULE = "model."  # Where `_SeeThrough` keeps the model; parameter names start with it.
 
 
-def build_config(config: Mapping[str, Any], *, attention: str) -> GPT2Config:
-    """A transformers config from a parsed config.json.
+# What of a config.json changes a model's numbers besides its sizes; all else is left to its default.
+_NUMERIC_OPTIONS = (
+    "activation_function",
+    "layer_norm_epsilon",
+    "scale_attn_weights",
+    "scale_attn_by_inverse_layer_idx",
+)
+
+
+def build_config(config: Mapping[str, Any], shape: ModelShape, *, attention: str) -> GPT2Config:
+    """A transformers config of what decides the numbers: the sizes, and a few options of config.json.
 
     Args:
-        config: The parsed config.json, already accepted by `architecture.shape_from_config`.
+        config: The parsed config.json.
+        shape: Its sizes, already judged.
         attention: Name of the attention implementation.
 
     Raises:
         ExportError: transformers refuses a value.
     """
     try:
-        built = GPT2Config.from_dict(dict(config), attn_implementation=attention)
-        # Dropout and the loss head play no part; an odd value must not stop the export.
-        built.use_cache = False
-    except (TypeError, ValueError, KeyError) as failure:
+        built = GPT2Config(
+            n_layer=shape.layers,
+            n_head=shape.heads,
+            n_embd=shape.hidden,
+            n_inner=shape.intermediate,
+            n_positions=shape.positions,
+            vocab_size=shape.vocab,
+            tie_word_embeddings=shape.tied,
+            bos_token_id=0,
+            eos_token_id=0,
+            use_cache=False,
+            **{name: config[name] for name in _NUMERIC_OPTIONS if name in config},
+        )
+        built._attn_implementation = attention
+    except (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError) as failure:
         raise ExportError(
-            f"config.json must be a GPT-2 config that transformers accepts: {failure}. Correct the config."
+            f"config.json must be a GPT-2 config that transformers accepts: {_first_line(failure)}. Correct the config."
         ) from failure
     return built
 
@@ -59,7 +81,8 @@ def build_model(config: GPT2Config) -> GPT2LMHeadModel:
         model = GPT2LMHeadModel(config)
     except (KeyError, ValueError, TypeError) as failure:
         raise ExportError(
-            f"config.json must describe a model that transformers can build: {failure}. Correct the config."
+            f"config.json must describe a model that transformers can build: {_first_line(failure)}. "
+            f"Correct the config."
         ) from failure
     model.train(False)
     return model
@@ -83,7 +106,7 @@ def capture(config: Mapping[str, Any], shape: ModelShape, selection: Selection, 
     """
     names = [output.name for output in load_contract().expected_outputs(shape, selection)]
     AttentionInterface.register(_ATTENTION, _attention)
-    built = build_config({**config, "tie_word_embeddings": shape.tied}, attention=_ATTENTION)
+    built = build_config(config, shape, attention=_ATTENTION)
     fake = FakeTensorMode()
     with _quiet(), torch.no_grad():
         with fake:
@@ -110,9 +133,8 @@ def capture(config: Mapping[str, Any], shape: ModelShape, selection: Selection, 
                 verbose=False,
             )
         except (RuntimeError, torch.onnx.errors.OnnxExporterError) as failure:
-            first_line = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
             raise ExportError(
-                f"torch could not export this model at opset {opset}: {first_line[:300]}. Try another --opset."
+                f"torch could not export this model at opset {opset}: {_first_line(failure)}. Try another --opset."
             ) from failure
     if exported is None:
         raise ExportError(f"torch returned no ONNX program at opset {opset}. Try another --opset.")
@@ -234,6 +256,12 @@ def watch(model: GPT2LMHeadModel, seen: dict[str, torch.Tensor]) -> Hooks:
         hooks.on_output(block.mlp, put(tensor_name("mlp_output", layer)))
         hooks.on_output(block, put(tensor_name("resid_post", layer)))
     return hooks
+
+
+def _first_line(failure: Exception) -> str:
+    """What a library said, as far as it fits in a sentence."""
+    lines = str(failure).strip().splitlines()
+    return " ".join(lines[:2])[:300] if lines else type(failure).__name__
 
 
 def _name_parameters(model: ir.Model, shape: ModelShape) -> ir.Model:

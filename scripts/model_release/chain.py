@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model_release import envfile, manifest
+from model_release.appfiles import MODELS_FOLDER, delivered_names, version_query
 from model_release.checks import stored_bytes
 from model_release.contract import CONTRACT_FOLDER, FULL_PRECISION, Selection, load_contract, model_file_name
 from model_release.errors import ContractError, EnvFileError, ExportError, HostError, ReleaseError, UsageError
 from model_release.files import atomic_path, write_bytes
 from model_release.hosts import Host
-from model_release.manifest import FileEntry
-from model_release.plan import Action, plan_release
+from model_release.plan import Action
+from model_release.publishing import publish
+from model_release.shadows import URL_KEY, VERSION_KEY, find_shadows_beside
 from model_release.steps import (
     Progress,
     SelectionRequest,
@@ -32,15 +34,15 @@ from model_release.steps import (
     text_ids,
     verify_weights,
 )
-from model_release.tags import ReleaseTag, next_free
+from model_release.tags import ReleaseTag
 
 if TYPE_CHECKING:
+    from model_release.hosts.github_app import AppResult
+    from model_release.pointing import AppPointer
     from model_release.verification import Verification
     from model_release.weights import Weights
 
 CONTRACT_FILES = ("activations.json", "ACTIVATIONS_CONTRACT.md")
-URL_KEY = "VITE_MODEL_URL"
-VERSION_KEY = "VITE_MODEL_VERSION"
 
 _CONFIG = "config.json"
 _LIBRARIES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "tokenizers")
@@ -73,6 +75,7 @@ class ReleaseRequest:
         threshold_bytes: Largest model that may live in the app's tree.
         app: None leaves the app alone.
         replace: Whether a published release may change.
+        point: Points the web app's repository at the public release; in place of `app`.
     """
 
     tag: ReleaseTag
@@ -84,6 +87,7 @@ class ReleaseRequest:
     threshold_bytes: int
     app: AppRequest | None
     replace: bool = False
+    point: "AppPointer | None" = None
 
     def __post_init__(self) -> None:
         if self.app_precision not in (FULL_PRECISION, *self.precisions):
@@ -104,12 +108,14 @@ class ReleaseResult:
         actions: What was done at the host.
         model_url: What the env file says; empty without an app.
         env_changed: Whether the env file was written.
+        pointed: What became of the web app's repository, if the release was to change it.
     """
 
     document: dict[str, Any]
     actions: tuple[Action, ...]
     model_url: str
     env_changed: bool
+    pointed: "AppResult | None" = None
 
 
 def release_model(request: ReleaseRequest, host: Host, progress: Progress) -> ReleaseResult:
@@ -123,34 +129,48 @@ def release_model(request: ReleaseRequest, host: Host, progress: Progress) -> Re
     step("plan", f"{request.tag.text} from {request.source.describe()}")
     if request.app is not None:
         _check_app(request.app)
+    if request.point is not None:
+        request.point.check()
+    host.patiently(lambda: host.state(request.tag.text))  # A host that is out of reach or refuses us says so now.
     with ExitStack() as folders:
         dist = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="model-release-")))
         step("weights", request.source.describe())
         weights = load_weights(request.source, progress)
         selection = request.selection.resolve(weights.shape.layers)
+        text = text_ids(weights)
+        _require_fit(request, stored_bytes(weights.shape, load_contract().precision(request.app_precision)))
         model = dist / model_file_name(FULL_PRECISION)
         step("export", f"layers {','.join(map(str, selection.layers))}, opset {request.selection.opset}")
         export_weights(weights, selection, request.selection.opset, model, progress=_nothing)
         step("quantize", ", ".join(request.precisions))
         quantize_model(model, request.precisions, dist)
         step("verify", f"{1 + len(request.precisions)} files against PyTorch and the contract")
-        verifications = _verify_all(weights, (FULL_PRECISION, *request.precisions), dist, progress)
+        verifications = _verify_all(weights, text, (FULL_PRECISION, *request.precisions), dist, progress)
         delivery = _decide_delivery(request, dist)
         step("size gate", _describe_delivery(delivery))
         step("package", "tokenizer, config, contract, manifest, checksums")
-        document, entries = _package(request, weights, selection, verifications, delivery, dist)
-        actions = _reconcile(host, request, entries)
-        step(
-            "release",
-            ", ".join(f"{action.kind} {action.name}" for action in actions if action.kind != "keep") or "nothing to do",
+        measured_on = "validation text" if text else "random tokens"
+        document = _package(request, weights, selection, verifications, measured_on, delivery, dist)
+        published = publish(
+            dist,
+            request.tag,
+            host,
+            replace=request.replace,
+            planned=lambda actions: step("release", _describe_actions(actions)),
         )
-        host.apply(request.tag.text, dist, actions)
-        url, changed = "", False
+        url, changed, pointed = "", False, None
         if request.app is not None:
             url = _deliver(request, request.app, document, host, dist)
-            changed = _write_env(request.app, {URL_KEY: url, VERSION_KEY: request.tag.version}, progress)
-        step("env file", f"{URL_KEY}={url}" if request.app else "left alone")
-    return ReleaseResult(document=document, actions=actions, model_url=url, env_changed=changed)
+            values = {URL_KEY: url, VERSION_KEY: request.tag.version}
+            changed = _write_env(request.app, values, progress)
+            for warning in find_shadows_beside(request.app.env_file, values, {}):
+                progress(f"warning: {warning}")
+        if request.point is not None:
+            pointed, url = request.point.point(document, dist, published.model_url)
+        step("env file", f"{URL_KEY}={url}" if url else "left alone")
+    return ReleaseResult(
+        document=document, actions=published.actions, model_url=url, env_changed=changed, pointed=pointed
+    )
 
 
 def describe_release(request: ReleaseRequest, host: Host, progress: Progress) -> list[list[str]]:
@@ -208,11 +228,27 @@ def _check_app(app: AppRequest) -> None:
         EnvFileError: It is missing, unreadable, not writable, or our keys in it are ambiguous.
     """
     _edited(app, {URL_KEY: "x", VERSION_KEY: "x"})
+    if not _existing_parent(app.env_file).is_dir():
+        raise EnvFileError(f"{app.env_file} must be in a folder, got a file in its place. Correct --env-file.")
+    if not _existing_parent(app.static_dir / MODELS_FOLDER).is_dir():
+        raise HostError(f"{app.static_dir} must be a folder, got a file in its place. Correct --static-dir.")
     target = app.env_file if app.env_file.exists() else _existing_parent(app.env_file)
     if not _writable(target) or not _writable(_existing_parent(app.env_file)):
         raise EnvFileError(
             f"{app.env_file} must be writable. Give it and its folder write permission, or choose another --env-file."
         )
+
+
+def _exists(path: Path) -> bool:
+    """Whether something is there.
+
+    Raises:
+        EnvFileError: No file system can hold such a path.
+    """
+    try:
+        return path.exists()
+    except OSError as failure:
+        raise EnvFileError(f"{path.name[:40]} must be a path: {failure.strerror}. Correct --env-file.") from failure
 
 
 def _existing_parent(path: Path) -> Path:
@@ -226,7 +262,9 @@ def _writable(path: Path) -> bool:
 
 def _edited(app: AppRequest, values: dict[str, str]) -> tuple[str, str]:
     """The env file's text before and after our keys are set."""
-    if not app.env_file.exists() and app.create_env_file:
+    if _exists(app.env_file) and not app.env_file.is_file():
+        raise EnvFileError(f"{app.env_file} must be a file, it is a directory or a device. Correct --env-file.")
+    if not _exists(app.env_file) and app.create_env_file:
         before = ""
     else:
         try:
@@ -258,10 +296,10 @@ def _write_env(app: AppRequest, values: dict[str, str], progress: Progress) -> b
 
 
 def _verify_all(
-    weights: "Weights", precisions: Sequence[str], dist: Path, progress: Progress
+    weights: "Weights", text: Sequence[int], precisions: Sequence[str], dist: Path, progress: Progress
 ) -> dict[str, "Verification"]:
     """Verifies every file against one PyTorch model; fails once, after all were looked at."""
-    reference, text = pytorch_reference(weights), text_ids(weights)
+    reference = pytorch_reference(weights)
     results = {}
     for precision in precisions:
         name = model_file_name(precision)
@@ -283,17 +321,12 @@ def _decide_delivery(request: ReleaseRequest, dist: Path) -> dict[str, Any]:
     """The size gate: at or under the threshold the app's model may live in its tree.
 
     Raises:
-        UsageError: `git` was asked for and the model is over the threshold.
+        UsageError: See `_require_fit`.
     """
     file = model_file_name(request.app_precision)
     size_bytes = (dist / file).stat().st_size
     within = size_bytes <= request.threshold_bytes
-    if request.delivery == "git" and not within:
-        raise UsageError(
-            f"--delivery git needs a model of at most {request.threshold_bytes / 1e6:g} MB, "
-            f"{file} has {size_bytes / 1e6:.1f} MB. "
-            "Choose a smaller precision, --delivery release, or another --size-threshold."
-        )
+    _require_fit(request, size_bytes)
     mode = ("git" if within else "release") if request.delivery == "auto" else request.delivery
     return {
         "asked": request.delivery,
@@ -304,6 +337,16 @@ def _decide_delivery(request: ReleaseRequest, dist: Path) -> dict[str, Any]:
         "threshold_bytes": request.threshold_bytes,
         "within_threshold": within,
     }
+
+
+def _require_fit(request: ReleaseRequest, size_bytes: int) -> None:
+    """Refuses `--delivery git` for a model over the threshold; asked first of its weights alone, before any work."""
+    if request.delivery == "git" and size_bytes > request.threshold_bytes:
+        raise UsageError(
+            f"--delivery git needs a model of at most {request.threshold_bytes / 1e6:g} MB, "
+            f"{model_file_name(request.app_precision)} has {size_bytes / 1e6:.1f} MB. "
+            "Choose a smaller precision, --delivery release, or another --size-threshold."
+        )
 
 
 def _describe_delivery(delivery: dict[str, Any]) -> str:
@@ -319,16 +362,16 @@ def _package(
     weights: "Weights",
     selection: Selection,
     verifications: dict[str, "Verification"],
+    measured_on: str,
     delivery: dict[str, Any],
     dist: Path,
-) -> tuple[dict[str, Any], tuple[FileEntry, ...]]:
+) -> dict[str, Any]:
     """Completes `dist`: tokenizer, config, contract, manifest and checksums beside the models."""
     for name in (*weights.tokenizer_files, _CONFIG):
         _copy(weights.folder / name, dist / name, error=ExportError)
     for name in CONTRACT_FILES:
         _copy(CONTRACT_FOLDER / name, dist / name, error=ExportError)
     files = manifest.describe_files(dist, [path.name for path in dist.iterdir()])
-    text = "validation text" if text_ids(weights) else "random tokens"
     document = {
         "manifest_version": manifest.MANIFEST_VERSION,
         "tag": request.tag.text,
@@ -351,7 +394,8 @@ def _package(
         },
         "delivery": delivery,
         "variants": [
-            _variant(precision, result, text, request.threshold_bytes) for precision, result in verifications.items()
+            _variant(precision, result, measured_on, request.threshold_bytes)
+            for precision, result in verifications.items()
         ],
         "files": [asdict(file) for file in files],
         "made_with": {library: importlib.metadata.version(library) for library in _LIBRARIES},
@@ -359,10 +403,10 @@ def _package(
     write_bytes(dist / manifest.MANIFEST_NAME, manifest.render(document), error=ExportError)
     described = (*files, *manifest.describe_files(dist, [manifest.MANIFEST_NAME]))
     write_bytes(dist / manifest.CHECKSUMS_NAME, manifest.checksums(described), error=ExportError)
-    return document, (*described, *manifest.describe_files(dist, [manifest.CHECKSUMS_NAME]))
+    return document
 
 
-def _variant(precision: str, result: "Verification", text: str, threshold_bytes: int) -> dict[str, Any]:
+def _variant(precision: str, result: "Verification", measured_on: str, threshold_bytes: int) -> dict[str, Any]:
     """A model file's entry of the manifest: what it is, and what was measured on it."""
     terms = load_contract().precision(precision)
     measured = result.agreement
@@ -386,7 +430,7 @@ def _variant(precision: str, result: "Verification", text: str, threshold_bytes:
             for item in result.deviations
         ],
         "agreement": {
-            "text": text,
+            "text": measured_on,
             "positions": measured.positions,
             "mean_kl_nats": manifest.rounded(measured.mean_kl),
             "top1": round(measured.top1, 3),
@@ -395,37 +439,21 @@ def _variant(precision: str, result: "Verification", text: str, threshold_bytes:
     }
 
 
-def _reconcile(host: Host, request: ReleaseRequest, entries: Sequence[FileEntry]) -> tuple[Action, ...]:
-    """The actions at the host.
-
-    Raises:
-        HostError: The tag holds another release, and may not be replaced.
-    """
-    actions = plan_release(entries, host.state(request.tag.text), replace=request.replace)
-    refused = [action for action in actions if action.kind == "refuse"]
-    if refused:
-        free = next_free(request.tag, host.tags())
-        raise HostError(
-            f"{request.tag.text} is released with other content ({refused[0].name}: {refused[0].reason}, "
-            f"{len(refused)} in all). "
-            f"Use the next free tag, {free.text}, or give --replace."
-        )
-    return actions
+def _describe_actions(actions: Sequence[Action]) -> str:
+    """What happens at the host, in one line."""
+    return ", ".join(f"{action.kind} {action.name}" for action in actions if action.kind != "keep") or "nothing to do"
 
 
 def _deliver(request: ReleaseRequest, app: AppRequest, document: dict[str, Any], host: Host, dist: Path) -> str:
     """Puts the model where the app will look for it, and returns its URL with `?v=`."""
     file = document["delivery"]["file"]
     sha256 = next(entry["sha256"] for entry in document["files"] if entry["name"] == file)
-    query = f"?v={request.tag.version}-{sha256[:8]}"
+    query = f"?v={version_query(request.tag.version, sha256)}"
     if document["delivery"]["mode"] == "release":
-        return host.asset_url(request.tag.text, file) + query
+        return host.patiently(lambda: host.asset_url(request.tag.text, file)) + query
     # Relative to the app's base, which its bundler knows and we do not.
-    folder = f"models/{request.source.name}"
-    tokenizer = [
-        entry["name"] for entry in document["files"] if entry["name"].startswith(("tokenizer", "vocab.", "merges."))
-    ]
-    for name in (file, *tokenizer, _CONFIG, manifest.MANIFEST_NAME):
+    folder = f"{MODELS_FOLDER}/{request.source.name}"
+    for name in (*delivered_names(document, file), manifest.MANIFEST_NAME):
         _copy(dist / name, app.static_dir / folder / name, error=HostError)
     return f"{folder}/{file}{query}"
 

@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that `--help` answers at once.
 """
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -13,26 +14,45 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from model_release.errors import ReleaseError, UsageError
+from model_release.errors import ReleaseError, UsageError, one_line
 
 if TYPE_CHECKING:
     from model_release.chain import Delivery
     from model_release.contract import Logits
+    from model_release.fetching import Place
+    from model_release.hosts import Host
+    from model_release.hosts.github_app import AppResult
     from model_release.hosts.local import LocalHost
+    from model_release.pointing import AppPointer, WebApp
     from model_release.steps import SourceRequest
 
 DEFAULT_OUTPUT = Path("apps/web/static/models/gpt2/model.onnx")
 DEFAULT_ENV_FILE = Path("apps/web/.env.production")
 
 _INTERRUPTED = 130
-_TERMINATED = 143
+_SIGNALLED = 128  # and the signal's number: 143 for SIGTERM
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_FOLDER = click.Path(path_type=Path)
+
+
+class _PathType(click.ParamType[Path]):
+    """A path; an empty one is a variable that was not set, and does not mean this folder."""
+
+    name = "path"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Text -> path."""
+        if value == "":
+            self.fail("a path must not be empty.", param, ctx)
+        return Path(value)
+
+
+_FOLDER = _PathType()
 
 
 def run(command: click.Command) -> None:
     """Runs a command as a program: one sentence and the right exit code for every explained failure."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
     try:
         status = command.main(standalone_mode=False, prog_name=f"python scripts/{command.name}.py")
     except ReleaseError as failure:
@@ -43,10 +63,6 @@ def run(command: click.Command) -> None:
         _fail(failure.format_message(), failure.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted. Nothing half-written is left behind; run it again.", _INTERRUPTED)
-    except BrokenPipeError:
-        # The reader, e.g. `head`, has seen enough. Python would complain once more while closing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as failure:
         # Rooms explain the files they write; this is what no room foresaw, such as a full temporary folder.
         _fail(f"the system refused: {failure}. Free space or permissions and run it again.", 1)
@@ -54,17 +70,18 @@ def run(command: click.Command) -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {one_line(message)}", err=True)
     sys.exit(status)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM unwinds the stack, so that temporary files are removed."""
-    sys.exit(_TERMINATED)
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    """A signal to end unwinds the stack, so that temporary files are removed."""
+    sys.exit(_SIGNALLED + number)
 
 
 def _progress(message: str) -> None:
-    click.echo(message, err=True)
+    indent = message[: len(message) - len(message.lstrip(" "))]
+    click.echo(indent + " ".join("".join(c if c.isprintable() else " " for c in message).split("\n")).strip(), err=True)
 
 
 def _options(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
@@ -110,6 +127,17 @@ _selection_options = _options(
         help="Logits of all positions, or of the last one.",
     ),
     click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 25."),
+)
+
+_app_options = _options(
+    click.option(
+        "--env-repo",
+        metavar="OWNER/NAME",
+        help="Commit to this repository of the web app, on GitHub; paths are then those in it.",
+    ),
+    click.option("--env-branch", metavar="NAME", help="Its branch. [default: the default branch]"),
+    click.option("--deploy-workflow", metavar="FILE", help="Its workflow to start after a change, e.g. deploy.yml."),
+    click.option("--create-env-file", is_flag=True, help="Make the env file if it is missing."),
 )
 
 
@@ -185,7 +213,7 @@ def verify(*, model: Path, reference: str | None, style: str) -> None:
     request = None
     if reference == "demo":
         request = SourceRequest(demo=True)
-    elif reference is not None and (Path(reference).exists() or _looks_like_a_path(reference)):
+    elif reference is not None and _names_a_folder(reference):
         request = SourceRequest(folder=Path(reference))
     elif reference is not None:
         request = SourceRequest(model=reference)
@@ -213,8 +241,9 @@ def verify(*, model: Path, reference: str | None, style: str) -> None:
     default="local:out/releases",
     show_default=True,
     metavar="HOST",
-    help="Where the release goes: local:DIR puts it at DIR/<tag>/.",
+    help="Where the release goes: github, or local:DIR for DIR/<tag>/.",
 )
+@click.option("--repo", metavar="OWNER/NAME", help="The repository of --host github. [default: GITHUB_REPOSITORY]")
 @click.option("--base-url", default="", metavar="URL", help="Where the folder of --host local:DIR is served.")
 @click.option(
     "--delivery",
@@ -238,7 +267,7 @@ def verify(*, model: Path, reference: str | None, style: str) -> None:
     metavar="DIR",
     help="What the app serves at its base. [default: static beside the env file]",
 )
-@click.option("--create-env-file", is_flag=True, help="Make the env file if it is missing.")
+@_app_options
 @click.option("--no-env", is_flag=True, help="Leave the web app alone.")
 @click.option("--replace", is_flag=True, help="Change a release that is published with other content.")
 @click.option("--dry-run", is_flag=True, help="Print what would happen, and write nothing.")
@@ -253,18 +282,25 @@ def release(
     precision: str,
     app_precision: str | None,
     host: str,
+    repo: str | None,
     base_url: str,
     delivery: "Delivery",
     size_threshold: float,
     env_file: Path,
     static_dir: Path | None,
+    env_repo: str | None,
+    env_branch: str | None,
+    deploy_workflow: str | None,
     create_env_file: bool,
     no_env: bool,
     replace: bool,
     dry_run: bool,
     **source: Any,  # noqa: ANN401 - passed on to `_source`
 ) -> None:
-    """Make a release in one go: export, quantize, verify, size gate, package, publish, env file."""
+    """Make a release in one go: export, quantize, verify, size gate, package, publish, env file.
+
+    The env file is the working tree's; with --env-repo it is committed to the web app's repository on GitHub.
+    """
     from model_release.chain import AppRequest, ReleaseRequest, describe_release, release_model
     from model_release.contract import parse_precisions
     from model_release.report import megabytes, table
@@ -275,24 +311,31 @@ def release(
     app = AppRequest(
         env_file=env_file, static_dir=static_dir or env_file.parent / "static", create_env_file=create_env_file
     )
+    release_tag = parse_tag(tag)
+    web_app = None
+    if env_repo is not None or env_branch is not None or deploy_workflow is not None:
+        web_app = _web_app(env_repo, env_branch, deploy_workflow, env_file, static_dir, create_env_file)
+        if no_env:
+            raise UsageError("--no-env leaves the web app alone, got --env-repo too. Leave one of them out.")
     request = ReleaseRequest(
-        tag=parse_tag(tag),
+        tag=release_tag,
         source=_source(**source),
         selection=SelectionRequest(
             layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset
         ),
         precisions=precisions,
-        app_precision=app_precision or precisions[0],
+        app_precision=precisions[0] if app_precision is None else app_precision,
         delivery=delivery,
         threshold_bytes=_bytes(size_threshold),
-        app=None if no_env else app,
+        app=None if no_env or web_app else app,
         replace=replace,
+        point=_pointer(web_app, host, repo, base_url, release_tag.text) if web_app else None,
     )
-    place, folder = _host(host, base_url)
+    place, where = _release_host(host, repo, base_url, release_tag.text)
     if dry_run:
         rows = describe_release(request, place, _progress)
         click.echo(
-            f"{request.tag.text} would go to {folder / request.tag.text}; "
+            f"{request.tag.text} would go to {where}; "
             f"nothing is written.\n\n{table(['file', 'MB', ''], rows, right=[1])}"
         )
         return
@@ -309,7 +352,9 @@ def release(
         )
         rows.append([entry["name"], megabytes(entry["size_bytes"]), variant["precision"] if variant else "", checks])
     click.echo("\n" + table(["file", "MB", "precision", "checks"], rows, right=[1]))
-    click.echo(f"\nrelease:  {folder / request.tag.text}")
+    click.echo(f"\nrelease:  {where}")
+    if web_app is not None and result.pointed is not None:
+        _print_app(web_app, result.pointed, result.model_url)
     if request.app is not None:
         click.echo(
             f"env file: {env_file} ({'written' if result.env_changed else 'unchanged'}): "
@@ -317,9 +362,13 @@ def release(
         )
 
 
-def _looks_like_a_path(text: str) -> bool:
+def _names_a_folder(text: str) -> bool:
     """Whether a reference means a folder, even one that is missing: a Hub id is `name` or `org/name`."""
-    return text.startswith((".", "/", "~")) or text.count("/") > 1
+    try:
+        there = Path(text).exists()
+    except OSError:  # Too long for a path.
+        there = False
+    return text != "" and (there or text.startswith((".", "/", "~")) or text.count("/") > 1)
 
 
 def _bytes(megabytes: float) -> int:
@@ -335,8 +384,306 @@ def _host(text: str, base_url: str) -> tuple["LocalHost", Path]:
 
     kind, _, folder = text.partition(":")
     if kind != "local" or not folder:
-        raise UsageError(f"--host must be local:DIR, got {text[:80]!r}. Use e.g. local:out/releases.")
-    return LocalHost(Path(folder), base_url=base_url), Path(folder)
+        raise UsageError(f"--host must be local:DIR or github, got {text[:80]!r}. Use e.g. local:out/releases.")
+    if base_url and not re.fullmatch(r"https?://[\w.:\[\]-]+(/[\w.~%/-]*)?", base_url, re.ASCII):
+        raise UsageError(f"--base-url must be http(s)://HOST/PATH, got {base_url[:80]!r}. Correct it.")
+    root = Path(folder)
+    place = LocalHost(root, base_url=base_url)
+    place.check()
+    return place, root
+
+
+def _release_host(text: str, repository: str | None, base_url: str, tag: str) -> tuple["Host", str]:
+    """The host that `release` is to use, and where the release is found there."""
+    if text == "github" and not base_url:
+        host = _publish_host(text, repository)
+        return host, f"{tag} of {repository or os.environ.get('GITHUB_REPOSITORY', '')} on GitHub"
+    if repository is not None:
+        raise UsageError("--repo is for --host github, which needs no --base-url. Leave one of them out.")
+    place, folder = _host(text, base_url)
+    return place, str(folder / tag)
+
+
+def _web_app(
+    repository: str | None,
+    branch: str | None,
+    deploy_workflow: str | None,
+    env_file: Path,
+    static_dir: Path | None,
+    create_env_file: bool,
+) -> "WebApp":
+    """The web app's repository on GitHub; this one if no other is named."""
+    from model_release.pointing import WebApp
+
+    repository = repository or os.environ.get("GITHUB_REPOSITORY", "")
+    if not repository:
+        raise UsageError("--env-repo must be the web app's OWNER/NAME, as GITHUB_REPOSITORY is not set. Give it.")
+    return WebApp(
+        repository=repository,
+        branch=branch,
+        env_path=env_file.as_posix(),
+        static_path=(static_dir or env_file.parent / "static").as_posix(),
+        deploy_workflow=deploy_workflow,
+        create_env_file=create_env_file,
+    )
+
+
+def _pointer(app: "WebApp", host: str, repository: str | None, base_url: str, tag: str) -> "AppPointer":
+    """Points the web app at a release, once that is public and answers."""
+    from model_release.hosts import github_api
+    from model_release.pointing import AppPointer
+    from model_release.sources import GitHubRelease, Source, WebFolder
+    from model_release.web import Web
+
+    api_url = os.environ.get("GITHUB_API_URL") or github_api.DEFAULT_API
+    token = os.environ.get("GITHUB_TOKEN", "")
+    client = github_api.connect(token, api_url)
+    source: Source | None = None
+    if host == "github":
+        source = GitHubRelease(
+            repository or os.environ.get("GITHUB_REPOSITORY", ""),
+            tag,
+            Web(),
+            server_url=os.environ.get("GITHUB_SERVER_URL") or "https://github.com",
+            api_url=api_url,
+            token=token.strip(),
+        )
+    elif base_url:
+        source = WebFolder(f"{base_url.rstrip('/')}/{tag}", Web())
+    return AppPointer(api=client, app=app, source=source, progress=_progress)
+
+
+def _print_app(app: "WebApp", result: "AppResult", url: str) -> None:
+    """What became of the web app's repository."""
+    from model_release.pointing import describe_result
+
+    for line in (*describe_result(app, result), f"VITE_MODEL_URL={url}"):
+        click.echo(line)
+
+
+@click.command()
+@click.option("--env-file", type=_FOLDER, default=DEFAULT_ENV_FILE, show_default=True, help="The web app's env file.")
+@click.option(
+    "--static-dir",
+    type=_FOLDER,
+    metavar="DIR",
+    help="What the app serves at its base. [default: static beside the env file]",
+)
+@click.option("--tag", metavar="TAG", help="Another release than the one the env file names.")
+@click.option("--precision", metavar="NAME", help="Another variant than the one the release chose for the app.")
+@click.option(
+    "--from",
+    "place",
+    default="env",
+    show_default=True,
+    metavar="PLACE",
+    help="Where the release is: env (where VITE_MODEL_URL points), github, or local:DIR.",
+)
+@click.option("--repo", metavar="OWNER/NAME", help="The repository of --from github. [default: GITHUB_REPOSITORY]")
+@click.option("--base-url", metavar="URL", help="Where releases are served, each in a folder of its tag's name.")
+def fetch(
+    *,
+    env_file: Path,
+    static_dir: Path | None,
+    tag: str | None,
+    precision: str | None,
+    place: str,
+    repo: str | None,
+    base_url: str | None,
+) -> None:
+    """Bring the web app its model from a release, verified, to be served from the app's own origin.
+
+    For the app's build, before Vite runs. Needs no login; GITHUB_TOKEN is used where a repository is private.
+    """
+    from model_release.fetching import FetchRequest, fetch_model
+    from model_release.tags import parse_tag
+
+    result = fetch_model(
+        FetchRequest(
+            env_file=env_file,
+            static_dir=static_dir or env_file.parent / "static",
+            place=_place(place, repo, base_url),
+            tag=parse_tag(tag) if tag is not None else None,
+            precision=precision,
+            environment=dict(os.environ),
+        ),
+        _progress,
+    )
+    for warning in result.warnings:
+        _progress(f"warning: {warning}")
+    done = {
+        "git": "part of the app's tree, verified",
+        "present": "there already, verified",
+        "fetched": f"{len(result.downloaded)} files downloaded, verified",
+    }
+    click.echo(f"{result.folder}: {done[result.outcome]}")
+    click.echo(f"{result.env_file} ({'written' if result.env_changed else 'unchanged'}): VITE_MODEL_URL={result.url}")
+
+
+def _place(text: str, repository: str | None, base_url: str | None) -> "Place":
+    """The place that `--from`, `--repo` and `--base-url` name, with what the environment knows of GitHub."""
+    from model_release.fetching import Place
+
+    kind, _, folder = text.partition(":")
+    if base_url is not None:
+        if text != "env" or repository is not None:
+            raise UsageError("--base-url is a place of its own, got --from or --repo too. Give one of them.")
+        return Place(kind="url", base_url=base_url)
+    if kind == "local" and folder and repository is None:
+        return Place(kind="local", folder=Path(folder))
+    if text not in ("env", "github") or (text == "env" and repository is not None):
+        raise UsageError(
+            f"--from must be env, github (with --repo) or local:DIR, got {text[:80]!r}. Use e.g. --from github."
+        )
+    return Place(
+        kind="github" if text == "github" else "env",
+        repository=repository or (os.environ.get("GITHUB_REPOSITORY", "") if text == "github" else ""),
+        server_url=os.environ.get("GITHUB_SERVER_URL") or "https://github.com",
+        api_url=os.environ.get("GITHUB_API_URL") or "https://api.github.com",
+        token=os.environ.get("GITHUB_TOKEN", ""),
+    )
+
+
+@click.command()
+@click.argument("url")
+@click.option(
+    "--origin", default="https://app.example", show_default=True, metavar="URL", help="Where the web app is served."
+)
+@click.option("--sha256", metavar="HEX", help="What the file must hash to.")
+@click.option("--size", type=click.IntRange(min=0), metavar="BYTES", help="What the file must measure.")
+def probe(*, url: str, origin: str, sha256: str | None, size: int | None) -> None:
+    """Ask for URL as a browser does for a page of another origin, and judge every redirect on the way."""
+    from model_release import probing
+    from model_release.web import Web
+
+    result = probing.probe(url, Web(), origin=origin.rstrip("/"), sha256=sha256, size_bytes=size)
+    click.echo(probing.render(result))
+    result.require()
+
+
+@click.command()
+@click.option("--dist", type=_FOLDER, required=True, metavar="DIR", help="A folder with a whole release in it.")
+@click.option("--tag", required=True, metavar="TAG", help="The tag it was made for, e.g. model-v1.0.0.")
+@click.option(
+    "--host",
+    default="github",
+    show_default=True,
+    metavar="HOST",
+    help="Where it goes: github, or local:DIR for DIR/<tag>/.",
+)
+@click.option("--repo", metavar="OWNER/NAME", help="The repository of --host github. [default: GITHUB_REPOSITORY]")
+@click.option("--replace", is_flag=True, help="Change a release that is published with other content.")
+@click.option("--latest", is_flag=True, help="Make it the repository's latest release.")
+@click.option(
+    "--env-file",
+    type=_FOLDER,
+    metavar="PATH",
+    help=f"Then point the web app at it: its env file in its repository. [default: {DEFAULT_ENV_FILE}]",
+)
+@click.option(
+    "--static-dir",
+    type=_FOLDER,
+    metavar="PATH",
+    help="What the app serves at its base, in its repository. [default: static beside the env file]",
+)
+@_app_options
+@click.option("--dry-run", is_flag=True, help="Print what would happen, and change nothing.")
+def publish(
+    *,
+    dist: Path,
+    tag: str,
+    host: str,
+    repo: str | None,
+    replace: bool,
+    latest: bool,
+    env_file: Path | None,
+    static_dir: Path | None,
+    env_repo: str | None,
+    env_branch: str | None,
+    deploy_workflow: str | None,
+    create_env_file: bool,
+    dry_run: bool,
+) -> None:
+    """Publish a release folder: every file checked, all of them or none visible. Run it again after any failure.
+
+    With --env-file or --env-repo the web app's repository is then pointed at the release, by a commit or, where
+    the branch is protected, by a pull request.
+
+    GITHUB_TOKEN needs the permission contents: write. GITHUB_API_URL names another GitHub than github.com.
+    """
+    from model_release import publishing
+    from model_release.report import megabytes, table
+    from model_release.tags import parse_tag
+
+    release_tag = parse_tag(tag)
+    place = _publish_host(host, repo)
+    web_app = pointer = None
+    if any(option is not None for option in (env_file, static_dir, env_repo, env_branch, deploy_workflow)):
+        web_app = _web_app(
+            env_repo or repo, env_branch, deploy_workflow, env_file or DEFAULT_ENV_FILE, static_dir, create_env_file
+        )
+        pointer = _pointer(web_app, host, repo, "", release_tag.text)
+        pointer.check()
+    result = publishing.publish(dist, release_tag, place, replace=replace, latest=latest, dry_run=dry_run)
+    sizes = {entry.name: megabytes(entry.size_bytes) for entry in result.details.files}
+    rows = [[action.kind, action.name, sizes.get(action.name, ""), action.reason] for action in result.actions]
+    click.echo(table(["action", "file", "MB", "reason"], rows, right=[2]))
+    if result.surplus:
+        click.echo(f"\nsurplus drafts of {release_tag.text}, to be removed: {result.surplus}")
+    if dry_run:
+        kind = "a prerelease" if release_tag.prerelease else "a release"
+        after = "is public already" if result.published else f"would be made public as {kind}"
+        click.echo(f"\n{release_tag.text} {after}; nothing was changed.")
+        if web_app is not None:
+            click.echo(f"then {web_app.repository}, {web_app.env_path}: VITE_MODEL_URL and VITE_MODEL_VERSION set")
+    else:
+        click.echo(f"\n{release_tag.text} is public: {result.model_url}")
+        if web_app is not None and pointer is not None:
+            _print_app(web_app, *pointer.point(result.document, dist, result.model_url))
+
+
+def _publish_host(text: str, repository: str | None) -> "Host":
+    """The host that `publish` is to use."""
+    kind, _, folder = text.partition(":")
+    if kind == "local" and folder and repository is None:
+        return _host(text, "")[0]
+    repository = repository or os.environ.get("GITHUB_REPOSITORY", "")
+    if text != "github" or not repository:
+        raise UsageError(
+            f"--host must be github with --repo or GITHUB_REPOSITORY, or local:DIR without, got {text[:80]!a}. "
+            "Use e.g. --host github --repo octocat/app."
+        )
+    from model_release.hosts import github, github_api
+
+    api_url = os.environ.get("GITHUB_API_URL") or github_api.DEFAULT_API
+    client = github_api.connect(os.environ.get("GITHUB_TOKEN", ""), api_url)
+    return github.GitHubHost(client, repository, progress=_progress)
+
+
+@click.command()
+@click.option("--dist", type=_FOLDER, required=True, metavar="DIR", help="A folder with a whole release in it.")
+@click.option("--tag", required=True, metavar="TAG", help="The tag it was made for, e.g. model-v1.0.0.")
+@click.option("--to", required=True, metavar="s3://BUCKET/PREFIX", help="Any S3-compatible store; needs boto3.")
+@click.option("--endpoint-url", metavar="URL", help="Another store than AWS, e.g. of Aliyun OSS or MinIO.")
+@click.option("--public-url", metavar="URL", help="Where the bucket is served, if by a CDN or a domain of its own.")
+@click.option(
+    "--origin", default="https://app.example", show_default=True, metavar="URL", help="Where the web app is served."
+)
+def mirror(*, dist: Path, tag: str, to: str, endpoint_url: str | None, public_url: str | None, origin: str) -> None:
+    """Put a release on a mirror that browsers can read from, and print the URL for VITE_MODEL_URL.
+
+    Credentials are boto3's: AWS_ACCESS_KEY_ID and so on. Only what is missing is uploaded.
+    """
+    from model_release.hosts.s3 import S3Mirror
+    from model_release.mirroring import mirror_release
+    from model_release.tags import parse_tag
+    from model_release.web import Web
+
+    release_tag = parse_tag(tag)
+    place = S3Mirror(to, endpoint_url=endpoint_url, public_url=public_url)
+    result = mirror_release(dist, release_tag, place, Web(), origin=origin.rstrip("/"))
+    click.echo(f"{len(result.uploaded)} files uploaded; a page of {origin} can read the model")
+    click.echo(f"VITE_MODEL_URL={result.model_url}")
 
 
 @click.command()
@@ -358,5 +705,5 @@ def docs(*, check: bool) -> None:
         click.echo(f"{path.name}: written")
 
 
-COMMANDS = (export, quantize, verify, release, docs)
+COMMANDS = (export, quantize, verify, release, publish, fetch, probe, mirror, docs)
 """Every command; the README shows their help in this order."""

@@ -283,22 +283,42 @@ def parse_layers(text: str, layer_count: int) -> tuple[int, ...]:
     Raises:
         UsageError: A part is no layer, is out of range, or a range runs backwards.
     """
-    example = "Use e.g. 0,5,11 or 0-3 or -1."
     layers: set[int] = set()
+    for ends in parse_ranges(text):
+        written = "-".join(map(str, dict.fromkeys(ends)))
+        if not all(-layer_count <= end < layer_count for end in ends):
+            raise UsageError(
+                f"layers must be from 0 to {layer_count - 1} (or -{layer_count} to -1), got {written}. "
+                f"{_LAYERS_EXAMPLE}"
+            )
+        first, last = (end % layer_count for end in ends)
+        if first > last:
+            raise UsageError(f"a range of layers must run upwards, got {written}. {_LAYERS_EXAMPLE}")
+        layers.update(range(first, last + 1))
+    return tuple(sorted(layers))
+
+
+_LAYERS_EXAMPLE = "Use e.g. 0,5,11 or 0-3 or -1."
+
+
+def parse_ranges(text: str) -> tuple[tuple[int, int], ...]:
+    """Reads the syntax of `--layers`, before a model says how many layers there are.
+
+    >>> parse_ranges("5,-3--1")
+    ((5, 5), (-3, -1))
+
+    Raises:
+        UsageError: A part is neither a number nor a range.
+    """
+    ranges = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(-?[0-9]{1,6})(?:-(-?[0-9]{1,6}))?\s*", part, re.ASCII)
         if not match:
-            raise UsageError(f"layers must be numbers and ranges separated by commas, got {text[:60]!r}. {example}")
-        ends = [int(end) for end in match.groups() if end is not None]
-        if not all(-layer_count <= end < layer_count for end in ends):
             raise UsageError(
-                f"layers must be from 0 to {layer_count - 1} (or -{layer_count} to -1), got {part.strip()}. {example}"
+                f"layers must be numbers and ranges separated by commas, got {text[:60]!r}. {_LAYERS_EXAMPLE}"
             )
-        first, last = (end % layer_count for end in (ends[0], ends[-1]))
-        if first > last:
-            raise UsageError(f"a range of layers must run upwards, got {part.strip()}. {example}")
-        layers.update(range(first, last + 1))
-    return tuple(sorted(layers))
+        ranges.append((int(match[1]), int(match[2] or match[1])))
+    return tuple(ranges)
 
 
 def parse_activations(text: str | None) -> tuple[str, ...]:

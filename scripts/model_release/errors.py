@@ -8,6 +8,15 @@ keeps its traceback (exit code 1).
 from typing import ClassVar
 
 
+def one_line(text: str) -> str:
+    """Text that cannot start a line of its own.
+
+    Configs, servers, options and file names may hold newlines or control characters; the promise is
+    one line, and a workflow command such as `::error::` must not begin one.
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 class ReleaseError(Exception):
     """A failure with a clear sentence for the person who ran the command.
 
@@ -18,9 +27,7 @@ class ReleaseError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str) -> None:
-        # Text from configs, servers and file names may hold newlines or control characters; the
-        # promise is one line, and a workflow command such as "::set-env" must not start a line.
-        super().__init__(" ".join("".join(c if c.isprintable() else " " for c in message).split()))
+        super().__init__(one_line(message))
 
 
 class UsageError(ReleaseError):

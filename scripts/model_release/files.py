@@ -9,6 +9,8 @@ from pathlib import Path
 
 from model_release.errors import ReleaseError
 
+_LONGEST_NAME_BYTES = 255 - len(".12345678.partial")  # of common file systems, with room for the temporary file's
+
 
 @contextmanager
 def atomic_path(target: Path, *, error: type[ReleaseError]) -> Iterator[Path]:
@@ -29,11 +31,12 @@ def atomic_path(target: Path, *, error: type[ReleaseError]) -> Iterator[Path]:
             folder in the file's place).
     """
     target = Path(os.path.realpath(target))
+    _check_replaceable(target, error)
     made: list[Path] = []
     temporary: Path | None = None
     try:
-        made = _make_parents(target.parent)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".partial", dir=target.parent)
+        made = make_parents(target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -44,11 +47,7 @@ def atomic_path(target: Path, *, error: type[ReleaseError]) -> Iterator[Path]:
     except BaseException as failure:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        for folder in reversed(made):
-            try:
-                folder.rmdir()
-            except OSError:
-                break  # Something else was put there meanwhile; it is not ours to remove.
+        remove_made(made)
         if isinstance(failure, OSError):
             raise error(
                 f"{target} must be writable, got: {failure.strerror or failure}. "
@@ -76,7 +75,29 @@ def sha256_of(path: Path, *, error: type[ReleaseError]) -> str:
         raise error(f"{path} must be readable, got: {failure.strerror or failure}. Make it readable.") from failure
 
 
-def _make_parents(folder: Path) -> list[Path]:
+def _check_replaceable(target: Path, error: type[ReleaseError]) -> None:
+    """Only a file may be replaced: not a folder, not a device or a pipe, and not what cannot have a name.
+
+    Raises:
+        ReleaseError: `error`.
+    """
+    if os.path.lexists(target) and not target.is_file():
+        what = "a directory" if target.is_dir() else "no file"
+        raise error(f"{target} must be a file to write, it is {what}. Choose another path.")
+    if max(len(os.fsencode(part)) for part in target.parts) > _LONGEST_NAME_BYTES:
+        raise error(f"{target.name[:40]}... is too long for a file's name. Choose another path.")
+
+
+def remove_made(folders: list[Path]) -> None:
+    """Removes folders that `make_parents` made, as far as they are empty."""
+    for folder in reversed(folders):
+        try:
+            folder.rmdir()
+        except OSError:
+            break  # Something else was put there meanwhile; it is not ours to remove.
+
+
+def make_parents(folder: Path) -> list[Path]:
     """Makes `folder` and what is missing above it; returns the made ones, topmost first."""
     missing: list[Path] = []
     while not folder.exists():

@@ -7,7 +7,6 @@ retries sleep for as long as a server asks.
 """
 
 import hashlib
-import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from huggingface_hub.utils._http import default_client_factory, hf_request_event
 from model_release import weights
 from model_release.contract import CONTRACT_FOLDER
 from model_release.errors import ManifestError, UsageError, WeightsError
+from model_release.patience import GaveUpError, PassingError, Patience, persist
 
 REGISTRY = CONTRACT_FOLDER / "models.json"
 
@@ -33,24 +33,6 @@ _ID = re.compile(r"(?!.*(\.\.|--))(\w[\w.-]{0,95}/)?\w[\w.-]{0,95}", re.ASCII)
 _REVISION = re.compile(r"(?!.*\.\.)[\w.-][\w./-]{0,199}", re.ASCII)
 _PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 _BROKEN_OFF = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ProxyError)
-_LONGEST_WAIT_S = 300.0  # The Hub counts requests in windows of five minutes.
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long a hub may take.
-
-    Attributes:
-        attempts: Tries of one request before giving up.
-        request_timeout_s: Longest silence within one request.
-        total_timeout_s: Bound on the whole fetch, waits included.
-        sleep: Waits that many seconds; tests put their own here.
-    """
-
-    attempts: int = 5
-    request_timeout_s: float = 10.0
-    total_timeout_s: float = 3600.0
-    sleep: Callable[[float], None] = time.sleep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,36 +184,27 @@ class _Hub:
 
     def _patiently(self, what: str, request: Callable[[], _T]) -> _T:
         """Tries a request until it works, fails for good, or has had its attempts."""
-        for attempt in range(1, self.patience.attempts + 1):
+
+        def one_try() -> _T:
             try:
                 return request()
-            except _PassingError as failure:
-                reason, wait_s = str(failure), failure.wait_s
+            except PassingError:
+                raise
             except _BROKEN_OFF as failure:  # Within a body; huggingface_hub has tried to resume it.
-                reason, wait_s = str(failure) or type(failure).__name__, None
+                raise PassingError(str(failure) or type(failure).__name__) from failure
             except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, TypeError, LookupError) as failure:
                 raise _refusal(what, failure) from failure
-            if wait_s is None:  # The jitter keeps a matrix of jobs from knocking in step.
-                wait_s = min(2.0**attempt, 30.0) * random.uniform(0.5, 1.0)  # noqa: S311
-            if attempt == self.patience.attempts:
-                break
-            if wait_s > _LONGEST_WAIT_S or time.monotonic() + wait_s > self.deadline:
-                reason += f"; the next attempt would be in {wait_s:.0f} s, which is too late"
-                break
-            self.progress(f"{_endpoint()}: {reason[:120]}; attempt {attempt + 1} in {wait_s:.1f} s")
-            self.patience.sleep(wait_s)
-        raise WeightsError(
-            f"{_endpoint()} must answer for {what}, got: {reason[:200]} (attempts: {attempt}). "
-            "Check the network and HF_ENDPOINT, try later, or use --model-path with a folder."
-        )
 
+        def notice(text: str) -> None:
+            self.progress(f"{_endpoint()}: {text}")
 
-class _PassingError(Exception):
-    """A request that may go better later; unknown to huggingface_hub, so that its own retries let it through."""
-
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
+        try:
+            return persist(one_try, self.patience, notice, deadline=self.deadline)
+        except GaveUpError as failure:
+            raise WeightsError(
+                f"{_endpoint()} must answer for {what}, got: {failure.reason[:200]} (attempts: {failure.attempts}). "
+                "Check the network and HF_ENDPOINT, try later, or use --model-path with a folder."
+            ) from failure
 
 
 class _OneTry(httpx2.Client):
@@ -242,16 +215,16 @@ class _OneTry(httpx2.Client):
 
     def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:  # noqa: ANN401
         if time.monotonic() > self.deadline:
-            raise _PassingError("no answer in time")
+            raise PassingError("no answer in time")
         request.extensions["timeout"] = httpx2.Timeout(self.request_timeout_s).as_dict()
         try:
             response = super().send(request, stream=True, **options)
         except _BROKEN_OFF as failure:
-            raise _PassingError(str(failure) or type(failure).__name__) from failure
+            raise PassingError(str(failure) or type(failure).__name__) from failure
         if response.status_code in _PASSING_STATUS:
             response.close()
             after = response.headers.get("Retry-After", "")
-            raise _PassingError(f"status {response.status_code}", float(after) if after.isdecimal() else None)
+            raise PassingError(f"status {response.status_code}", float(after) if after.isdecimal() else None)
         response.stream = _UntilDeadline(cast(httpx2.SyncByteStream, response.stream), self.deadline)
         if not stream:
             response.read()
@@ -267,7 +240,7 @@ class _UntilDeadline(httpx2.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._stream:
             if time.monotonic() > self._deadline:
-                raise _PassingError("an answer that did not end in time")
+                raise PassingError("an answer that did not end in time")
             yield piece
 
     def close(self) -> None:
@@ -277,7 +250,7 @@ class _UntilDeadline(httpx2.SyncByteStream):
 @contextmanager
 def _hub(repository: str, progress: Callable[[str], None], patience: Patience) -> Iterator[_Hub]:
     """One fetch: our client inside huggingface_hub, and its own one put back afterwards."""
-    deadline = time.monotonic() + patience.total_timeout_s
+    deadline = patience.deadline()
 
     def client() -> httpx2.Client:
         one_try = _OneTry(event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from model_release.architecture import ModelShape
+from model_release.architecture import ModelShape, has_sane_sizes
 from model_release.contract import Selection, load_contract, parse_activations, parse_layers
 from model_release.errors import ContractError, UsageError
 
@@ -63,8 +63,9 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
             "Export it with scripts/export.py."
         )
     values = {key: props[key] for key in _keys()}
+    if not all(isinstance(value, str) for value in values.values()):  # protobuf gives bytes for what is no UTF-8
+        raise ContractError("META01: the model file's metadata must be text. Export the model again.")
     shape = _shape(values[f"{_PREFIX}shape"])
-    logits = values[f"{_PREFIX}logits"]
     activations = values[f"{_PREFIX}activations"]
     try:
         return ModelMetadata(
@@ -76,7 +77,7 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
             selection=Selection(
                 layers=parse_layers(values[f"{_PREFIX}layers"], shape.layers),
                 activations=parse_activations(activations) if activations else (),
-                logits="last" if logits == "last" else "all",
+                logits="last" if _match(values, "logits", "all|last") == "last" else "all",
             ),
             precision=load_contract().precision(values[f"{_PREFIX}precision"]).name,
         )
@@ -84,6 +85,18 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
         raise ContractError(
             f"META01: the model file's metadata must be what this project writes: {failure}"
         ) from failure
+
+
+def metadata_of(file: str, props: Mapping[str, str]) -> ModelMetadata:
+    """As `metadata_from_props`, with the file's name in the sentence.
+
+    Raises:
+        ContractError: See `metadata_from_props`.
+    """
+    try:
+        return metadata_from_props(props)
+    except ContractError as failure:
+        raise ContractError(f"{file}: {failure}") from failure
 
 
 def _keys() -> tuple[str, ...]:
@@ -114,13 +127,12 @@ def _shape(text: str) -> ModelShape:
     try:
         fields: Any = json.loads(text)
         shape = ModelShape(**fields)
-    except (ValueError, TypeError) as failure:
+    except (ValueError, TypeError, RecursionError) as failure:
         raise ContractError(
             f"META01: metadata shape must be the model's sizes, got {text[:60]!r}. Export the model again."
         ) from failure
-    sizes = (shape.layers, shape.heads, shape.hidden, shape.intermediate, shape.vocab, shape.positions)
-    if any(type(size) is not int or not 0 < size < 2**31 for size in sizes) or type(shape.tied) is not bool:
+    if not has_sane_sizes(shape):
         raise ContractError(
-            f"META01: metadata shape must hold positive sizes, got {text[:60]!r}. Export the model again."
+            f"META01: metadata shape must hold sizes of a model, got {text[:60]!r}. Export the model again."
         )
     return shape

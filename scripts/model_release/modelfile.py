@@ -44,6 +44,16 @@ def read_model(path: Path) -> ir.Model:
         ContractError: The file is missing, is no ONNX model, or keeps tensors in other files.
     """
     proto, places = _read_outline(path)
+    try:
+        return _with_stored_tensors(path, proto, places)
+    except (KeyError, ValueError, TypeError, RuntimeError, OverflowError) as failure:
+        raise ContractError(
+            f"{path} must be a well-formed ONNX graph, got: {_reason(failure)}. Export it again."
+        ) from failure
+
+
+def _with_stored_tensors(path: Path, proto: onnx.ModelProto, places: dict[str, tuple[int, int]]) -> ir.Model:
+    """The outline as a model whose large tensors read their bytes from the file."""
     lazy: dict[str, ir.LazyTensor] = {}
     for tensor in proto.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -53,14 +63,9 @@ def read_model(path: Path) -> ir.Model:
         if tensor.name in places:
             lazy[tensor.name] = _stored_tensor(path, tensor, places[tensor.name])
             _mark_external(tensor)
-    try:
-        model = ir.from_proto(proto)
-        for name, stored in lazy.items():
-            model.graph.initializers[name].const_value = stored
-    except (KeyError, ValueError, TypeError, RuntimeError) as failure:
-        raise ContractError(
-            f"{path} must be a well-formed ONNX graph, got: {_reason(failure)}. Export it again."
-        ) from failure
+    model = ir.from_proto(proto)
+    for name, stored in lazy.items():
+        model.graph.initializers[name].const_value = stored
     return model
 
 
@@ -76,7 +81,8 @@ def write_model(model: ir.Model, path: Path, *, error: type[ReleaseError]) -> No
     large = {
         name: value.const_value
         for name, value in model.graph.initializers.items()
-        if value.const_value is not None and value.const_value.nbytes > _LARGE_BYTES
+        if isinstance(value.const_value, ir.LazyTensor)
+        or (value.const_value is not None and value.const_value.nbytes > _LARGE_BYTES)
     }
     try:
         for name, tensor in large.items():
@@ -85,6 +91,8 @@ def write_model(model: ir.Model, path: Path, *, error: type[ReleaseError]) -> No
                 "-", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
             )
         proto: onnx.ModelProto = ir.to_proto(model)
+    except ir.serde.SerdeError as failure:
+        raise error(f"{path.name} must be a well-formed graph, got: {_reason(failure)}. Export it again.") from failure
     finally:
         for name, tensor in large.items():
             model.graph.initializers[name].const_value = tensor

@@ -28,10 +28,14 @@ class ReleaseState:
 
     Attributes:
         published: Whether people can see it.
+        immutable: Whether nobody can change it any more, `replace` or not.
+        surplus: Unfinished releases of the same tag besides this one; carrying a plan out removes them.
     """
 
     published: bool
     files: tuple[RemoteFile, ...]
+    immutable: bool = False
+    surplus: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +59,11 @@ def plan_release(
 
     Returns:
         An action a file, ordered by name. A published release with other content gives `refuse`
-        actions in place of changes unless `replace` is set. Planning again after applying gives
-        only `keep`.
+        actions in place of changes unless `replace` is set and it is not immutable. Planning again
+        after applying gives only `keep`.
     """
     there = {file.name: file for file in state.files} if state else {}
-    frozen = state is not None and state.published and not replace
+    frozen = state is not None and (state.immutable or (state.published and not replace))
     actions: list[Action] = []
     entries = {entry.name: entry for entry in wanted}
     for name in sorted(entries.keys() | there.keys()):

@@ -19,7 +19,7 @@ from model_release.checks import Array
 from model_release.contract import FULL_PRECISION
 from model_release.errors import ContractError, QuantizeError
 from model_release.graph import set_metadata
-from model_release.metadata import ModelMetadata, metadata_from_props
+from model_release.metadata import ModelMetadata, metadata_of
 from model_release.modelfile import read_model, write_model
 
 _FP16_MAX = 65504.0
@@ -49,7 +49,7 @@ def quantize_file(source: Path, target: Path, precision: str) -> ModelMetadata:
     """
     try:
         model = read_model(source)
-        metadata = metadata_from_props(model.metadata_props)
+        metadata = metadata_of(source.name, model.metadata_props)
     except ContractError as failure:
         raise QuantizeError(str(failure)) from failure
     if metadata.precision != FULL_PRECISION:

@@ -31,8 +31,7 @@ class Reference:
 
     def __init__(self, weights: Weights) -> None:
         shape = weights.shape
-        config = build_config({**weights.config, "tie_word_embeddings": shape.tied}, attention="eager")
-        config.reorder_and_upcast_attn = False  # The same numbers by another route; hooks would miss it.
+        config = build_config(weights.config, shape, attention="eager")
         with torch.device("meta"):
             model = build_model(config)
         state = {name: torch.tensor(weights.tensor(name)) for name in shape.parameters()}

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from model_release.verification import Verification
+if TYPE_CHECKING:  # It brings onnxruntime; text does not need it.
+    from model_release.verification import Verification
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
@@ -50,7 +51,7 @@ def megabytes(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.1f}" if size_bytes < 100e6 else f"{size_bytes / 1e6:.0f}"
 
 
-def render_verification(result: Verification, style: str) -> str:
+def render_verification(result: "Verification", style: str) -> str:
     """A verification as `text`, `json` or `markdown`."""
     if style == "json":
         return json.dumps(verification_document(result), indent=2)
@@ -91,7 +92,7 @@ def render_verification(result: Verification, style: str) -> str:
     return "\n\n".join(parts)
 
 
-def verification_document(result: Verification) -> dict[str, Any]:
+def verification_document(result: "Verification") -> dict[str, Any]:
     """A verification as plain data."""
     return {
         "file": result.file,

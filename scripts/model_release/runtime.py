@@ -1,9 +1,13 @@
 """Runs model files with onnxruntime."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+# onnxruntime's Linux wheels report usage to their makers by default, and leave an id in the temporary folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from model_release.checks import Array
@@ -21,21 +25,24 @@ class Session:
 
     Args:
         path: An ONNX file.
+        name: What to call it in messages, if not by its own name.
         threads: Threads within an operator; 0 lets onnxruntime choose.
 
     Raises:
         ContractError: onnxruntime cannot load the file.
     """
 
-    def __init__(self, path: Path, *, threads: int = 0) -> None:
+    def __init__(self, path: Path, *, name: str = "", threads: int = 0) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # Failures raise; its warnings are for its developers.
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except _FAILURES as failure:
+            called = name or path.name
+            reason = _reason(failure).replace(str(path), called)
             raise ContractError(
-                f"RUN01: onnxruntime must load {path.name}, it says: {_reason(failure)}. Export it again."
+                f"RUN01: onnxruntime must load {called}, it says: {reason}. Export it again."
             ) from failure
         self._input = self._session.get_inputs()[0].name if self._session.get_inputs() else ""
         self.output_names: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())

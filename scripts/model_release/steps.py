@@ -3,6 +3,7 @@
 Heavy rooms are imported where they are needed: quantizing needs no PyTorch, `--help` needs nothing.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from model_release.contract import (
     model_file_name,
     parse_activations,
     parse_layers,
+    parse_ranges,
 )
 from model_release.errors import ExportError, QuantizeError, UsageError
 from model_release.files import atomic_path
@@ -55,6 +57,8 @@ class SourceRequest:
     def __post_init__(self) -> None:
         if sum([self.model is not None, self.folder is not None, self.demo]) > 1:
             raise UsageError("--model, --model-path and --demo exclude each other. Give one of them.")
+        if self.model == "":
+            raise UsageError("--model must be a name of contract/models.json or a Hub id, got nothing. Use e.g. gpt2.")
         if self.revision is not None and (self.folder is not None or self.demo):
             raise UsageError("--revision belongs to a model of the Hub. Leave it out with --model-path and --demo.")
 
@@ -100,7 +104,7 @@ class SelectionRequest:
             )
         parse_activations(self.activations)
         if self.layers is not None:
-            parse_layers(self.layers, 10**6)  # Malformed text fails before anything is fetched.
+            parse_ranges(self.layers)  # Malformed text fails before anything is fetched.
 
     def resolve(self, layer_count: int) -> Selection:
         """The selection for a model of `layer_count` layers; by default the last one."""
@@ -144,6 +148,8 @@ def export_model(
     progress(f"weights: {source.describe()}")
     weights = load_weights(source, progress)
     selection = request.resolve(weights.shape.layers)
+    if os.path.realpath(output) in {os.path.realpath(path) for path in weights.folder.iterdir()}:
+        raise ExportError(f"--output must not be a file of the model's own folder, got {output}. Choose another path.")
     with atomic_path(output, error=ExportError) as temporary:
         export_weights(weights, selection, request.opset, temporary, progress)
         if not verify:
@@ -210,9 +216,9 @@ def verify_model(model: Path, reference: SourceRequest | None, *, progress: Prog
         WeightsError: The reference cannot be had, or has another shape than the model.
     """
     from model_release.graph import read_facts
-    from model_release.metadata import metadata_from_props
+    from model_release.metadata import metadata_of
 
-    metadata = metadata_from_props(read_facts(model).props)
+    metadata = metadata_of(model.name, read_facts(model).props)
     if reference is None:
         return verify_weights(model, model.name, None, [], progress)
     progress(f"reference: {reference.describe()}")

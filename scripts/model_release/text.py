@@ -31,10 +31,20 @@ def encode_validation_text(weights: Weights) -> list[int]:
         raise WeightsError(
             f"{path} must be a tokenizer, got: {str(failure)[:200]}. Replace it, or remove the file."
         ) from failure
-    ids: list[int] = tokenizer.encode(VALIDATION_TEXT.read_text(encoding="utf-8"), add_special_tokens=False).ids
-    if max(ids, default=0) >= weights.shape.vocab:
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if largest >= weights.shape.vocab:
         raise WeightsError(
             f"{path} must be this model's tokenizer, "
-            f"it gives token {max(ids)} and the model has {weights.shape.vocab}. Replace it."
+            f"it has token {largest} and the model knows {weights.shape.vocab}. Replace it."
         )
+    ids: list[int] = tokenizer.encode(_validation_text(), add_special_tokens=False).ids
     return ids
+
+
+def _validation_text() -> str:
+    try:
+        return VALIDATION_TEXT.read_text(encoding="utf-8")
+    except OSError as failure:
+        raise WeightsError(
+            f"{VALIDATION_TEXT} must be readable, got: {failure.strerror}. Restore the file."
+        ) from failure

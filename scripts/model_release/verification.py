@@ -16,7 +16,7 @@ from model_release.checks import Agreement, Array, Deviation, Finding
 from model_release.contract import Output, load_contract
 from model_release.errors import ContractError, NumericMismatchError, ReleaseError
 from model_release.graph import read_facts
-from model_release.metadata import ModelMetadata, metadata_from_props
+from model_release.metadata import ModelMetadata, metadata_of
 from model_release.runtime import RunError, Session
 
 SEQUENCE_LENGTHS = (1, 2, 7)
@@ -115,10 +115,15 @@ def verify_file(
     """
     progress("reading the graph")
     facts = read_facts(path)
-    metadata = metadata_from_props(facts.props)
+    metadata = metadata_of(name or path.name, facts.props)
     findings = checks.check_structure(facts, metadata)
+    if checks.stored_bytes(metadata.shape, load_contract().precision(metadata.precision)) > 2 * facts.file_bytes:
+        # The file cannot be what it says; running it would cost the memory of the model it claims to be.
+        raise ContractError(
+            f"{name or path.name} must hold the model its metadata describes: {findings[0]}. Export it again."
+        )
     judged = ["META01", "IO01", "IO02", "IO03", "IO04", "GRAPH01", "TIED01", "SIZE01"]
-    session = Session(path)
+    session = Session(path, name=name)
     probes = _Probes(session, metadata, reference, text_ids, progress)
     probes.run_all()
     if reference is not None:

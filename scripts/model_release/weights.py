@@ -148,7 +148,7 @@ def load_folder(
     Raises:
         WeightsError: Something is missing, broken, or of another architecture.
     """
-    if not folder.is_dir():
+    if not _is_folder(folder):
         raise WeightsError(f"The model's folder must exist, got {folder}. Give a folder with {CONFIG} and weights.")
 
     def present(name: str) -> bool:
@@ -179,6 +179,13 @@ def load_folder(
         tokenizer_files=tuple(name for name in TOKENIZER_FILES if present(name)),
         _stored=stored,
     )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # A name too long, or a link that leads nowhere.
+        return False
 
 
 def read_json(path: Path, limit_bytes: int) -> dict[str, Any]:

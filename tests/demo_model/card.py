@@ -77,7 +77,7 @@ runs without a download. It writes sentences, not sense: use it to try things, n
 | shape | {layers} layers, {heads} heads of {head_dim}, hidden {hidden}, {positions} positions |
 | parameters | {parameters:,}, stored as float16, loaded as float32 |
 | tokenizer | byte-level BPE in GPT-2's style, {vocab_size:,} tokens, among them all 256 bytes |
-| `<\\|endoftext\\|>` | id {end_of_text_id}, stands before every document: generate from it alone if you like |
+| `<\\|endoftext\\|>` | id {end_of_text_id}, stands before every document |
 | training | {steps:,} steps, seed {seed}: {epochs:.1f} times the {train_tokens:,} tokens of the training text |
 | training time | {training_minutes:.0f} minutes on 2 shared CPU cores |
 

@@ -21,7 +21,7 @@ from pathlib import Path
 APT_PACKAGES = ("bible-kjv", "bible-kjv-text", "dict-devil", "miscfiles")
 
 END_OF_TEXT = "<|endoftext|>"
-"""Stands before every document, so a document can be generated from this token alone."""
+"""Stands before every document, in training and in the files."""
 
 _DICTIONARY = Path("/usr/share/dictd/devil.dict.dz")
 _DICTIONARY_INDEX = Path("/usr/share/dictd/devil.index")

@@ -1,14 +1,18 @@
 """A folder as a release host: `DIR/<tag>/`, flat. Also the in-memory twin's grown-up: same rules, real files."""
 
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from model_release.errors import HostError
-from model_release.files import sha256_of
+from model_release.files import make_parents, remove_made, sha256_of
+from model_release.hosts import ReleaseDetails, T
 from model_release.plan import Action, ReleaseState, RemoteFile
+
+_LONGEST_NAME_BYTES = 255  # of common file systems
 
 
 class LocalHost:
@@ -23,10 +27,16 @@ class LocalHost:
         self._root = root
         self._base_url = base_url.rstrip("/")
 
+    def patiently(self, attempt: Callable[[], T]) -> T:
+        """See `Host`. A folder that fails once fails again."""
+        return attempt()
+
     def state(self, tag: str) -> ReleaseState | None:
         """See `Host`. A folder under its tag is always a published release."""
         folder = self._root / tag
-        if not folder.exists():
+        if not os.path.lexists(folder):
+            folder = self._root / f".{tag}.old"  # A run was killed while it replaced the release.
+        if not os.path.lexists(folder):
             return None
         try:
             files = tuple(
@@ -47,7 +57,27 @@ class LocalHost:
         """See `Host`."""
         return sorted(path.name for path in self._root.glob("[!.]*")) if self._root.is_dir() else ()
 
-    def apply(self, tag: str, dist: Path, actions: Iterable[Action]) -> None:
+    def released(self) -> Iterable[str]:
+        """See `Host`."""
+        return self.tags()
+
+    def read(self, tag: str, name: str) -> bytes | None:
+        """See `Host`."""
+        path = self._root / tag / name
+        try:
+            return path.read_bytes() if path.is_file() else None
+        except OSError as failure:
+            raise HostError(
+                f"{path} must be readable, got: {failure.strerror}. Give it back its permissions."
+            ) from failure
+
+    def apply(
+        self,
+        tag: str,
+        dist: Path,
+        actions: Iterable[Action],
+        details: ReleaseDetails | None = None,  # noqa: ARG002 - a folder has files and nothing else
+    ) -> None:
         """See `Host`. The new folder is complete on disk before it takes the old one's place.
 
         Raises:
@@ -56,23 +86,22 @@ class LocalHost:
         actions = tuple(actions)
         if all(action.kind == "keep" for action in actions):
             return
-        target = self._root / tag
+        target, old = self._root / tag, self._root / f".{tag}.old"
         staging: Path | None = None
+        made: list[Path] = []
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers(tag)
+            made = make_parents(self._root)
+            self._repair(tag)
             staging = Path(tempfile.mkdtemp(prefix=f".{tag}.", suffix=".partial", dir=self._root))
             for action in actions:
                 if action.kind != "delete":
                     _copy(dist / action.name, staging / action.name)
             staging.chmod(0o755)
             if target.exists():
-                old = Path(tempfile.mkdtemp(prefix=f".{tag}.", suffix=".old", dir=self._root))
-                target.rename(old / tag)
-                staging.rename(target)
-                shutil.rmtree(old)
-            else:
-                staging.rename(target)
+                target.rename(old)  # Until the next line `state` finds the release here.
+            staging.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+            made = []
         except OSError as failure:
             raise HostError(
                 f"{target} must be writable, got: {failure.strerror or failure}. Choose another folder or free space."
@@ -80,21 +109,37 @@ class LocalHost:
         finally:
             if staging is not None and staging.exists():
                 shutil.rmtree(staging)
+            if old.exists() and not target.exists():
+                old.rename(target)
+            remove_made(made)
 
-    def _remove_leftovers(self, tag: str) -> None:
-        """Folders of an earlier run that was killed half way."""
-        for pattern in (f".{tag}.*.partial", f".{tag}.*.old"):
-            for folder in self._root.glob(pattern):
+    def check(self) -> None:
+        """Whether releases can be written here, before any is made.
+
+        Raises:
+            HostError: The folder is a file, a broken link, or not writable.
+        """
+        if any(len(os.fsencode(part)) > _LONGEST_NAME_BYTES for part in self._root.parts):
+            raise HostError(f"{self._root.name[:40]}... is too long for a folder's name. Choose another one.")
+        place = next(path for path in (self._root.absolute(), *self._root.absolute().parents) if os.path.lexists(path))
+        if not place.is_dir() or not place.stat().st_mode & 0o222:
+            raise HostError(f"{self._root} must be a folder that can be written, {place} is not. Choose another one.")
+
+    def _repair(self, tag: str) -> None:
+        """Puts right what a run left that was killed half way: its copy goes, the release it moved comes back."""
+        for folder in self._root.iterdir():
+            if re.fullmatch(rf"\.{re.escape(tag)}\.[^.]+\.partial", folder.name):
                 shutil.rmtree(folder)
+        old, target = self._root / f".{tag}.old", self._root / tag
+        if old.exists():
+            if target.exists():
+                shutil.rmtree(old)
+            else:
+                old.rename(target)
 
     def asset_url(self, tag: str, name: str) -> str:
         """See `Host`."""
         return f"{self._base_url}/{tag}/{name}" if self._base_url else (self._root / tag / name).resolve().as_uri()
-
-
-def _sha256(path: Path) -> str:
-    """A file's hash; a folder has none, and no release holds one."""
-    return sha256_of(path, error=HostError) if path.is_file() else ""
 
 
 def _copy(source: Path, target: Path) -> None:

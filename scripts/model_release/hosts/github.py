@@ -1,0 +1,369 @@
+"""GitHub Releases as a host: draft -> complete and checked -> public, by reconciliation.
+
+Each pass reads what is there, and writes only what is missing; `github_api.patiently` repeats passes,
+never requests. Draft releases of a tag can be several (a lost answer, a second publisher): the oldest
+one counts, the others are removed.
+"""
+
+import hashlib
+import io
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import github
+from github.GitRelease import GitRelease
+from github.GitReleaseAsset import GitReleaseAsset
+from github.Repository import Repository
+
+from model_release.errors import HostError, ManifestError, UsageError
+from model_release.hosts import ReleaseDetails, T
+from model_release.hosts.github_api import PATIENCE, PassingError, Patience, download, patiently, transfer_s
+from model_release.manifest import FileEntry, describe_files
+from model_release.plan import Action, ReleaseState, RemoteFile, plan_release
+
+MAX_ASSETS = 1000
+"""https://docs.github.com/repositories/releasing-projects-on-github/about-releases"""
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}/(?!\.{1,2}\Z)[A-Za-z0-9_.-]{1,100}", re.ASCII)
+# GitHub joins dots and adds to a name that ends in one: such a name would not come back as it was sent.
+_REWRITTEN = re.compile(r"\.\.|\.\Z")
+_BURNED = "used by an immutable release"
+_ELSEWHERE = "somebody else is changing this release"
+_MAX_READ_BYTES = 1 << 24
+_SECOND_LOOK_S = 20.0
+_PROGRESS_S = 10.0
+
+
+class GitHubHost:
+    """Releases of a GitHub repository.
+
+    Args:
+        client: From `github_api.connect`.
+        repository: `owner/name`.
+        patience: How often a pass is run, and how long.
+        progress: Told one sentence at a time.
+    """
+
+    def __init__(
+        self,
+        client: github.Github,
+        repository: str,
+        *,
+        patience: Patience = PATIENCE,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        if not _REPOSITORY.fullmatch(repository):
+            raise UsageError(f"--repo must be OWNER/NAME, got {repository[:80]!a}. Use e.g. octocat/app.")
+        self._client, self._name, self._patience, self._progress = client, repository, patience, progress
+        self._opened: Repository | None = None
+        self._listed: list[GitRelease] | None = None
+        self._made: dict[str, int] = {}  # tag -> the draft we made; a list can lag behind
+        self._digests: dict[int, str] = {}  # asset -> sha256; an asset's bytes never change
+        self._attempted: set[str] = set()  # uploads of ours, so that what they left is not taken for another's
+        self._sighted: set[int] = set()
+
+    def patiently(self, attempt: Callable[[], T]) -> T:
+        """See `Host`."""
+        return patiently(attempt, self._patience, self._progress, what=self._name)
+
+    # Reading
+
+    def state(self, tag: str) -> ReleaseState | None:
+        """See `Host`. Finds drafts too, if the token may write."""
+        releases = self._releases(tag)
+        if not releases:
+            return None
+        with _settled():
+            return self._state(releases[0], self._files(releases[0]), surplus=len(releases) - 1)
+
+    def tags(self) -> Iterable[str]:
+        """See `Host`: tags in git, and tags that drafts wait for."""
+        listed = {release.tag_name for release in self._repository.get_releases()}
+        refs = self._repository.get_git_matching_refs("tags/model-v")
+        return sorted(listed | {ref.ref.removeprefix("refs/tags/") for ref in refs})
+
+    def released(self) -> Iterable[str]:
+        """See `Host`; as of the last look, if there was one in this pass."""
+        listed = self._listed if self._listed is not None else list(self._repository.get_releases())
+        return sorted(release.tag_name for release in listed if not release.draft)
+
+    def read(self, tag: str, name: str) -> bytes | None:
+        """See `Host`.
+
+        Raises:
+            HostError: The file is not small.
+        """
+        asset = self._published(tag, name)
+        if asset is None or asset.state != "uploaded":
+            return None
+        if asset.size > _MAX_READ_BYTES:
+            raise HostError(f"{name} of {tag} must be small, got {asset.size} bytes. Remove that release.")
+        with _settled():
+            content = b"".join(download(self._client, asset.url))
+        known = asset.digest
+        if known and known != f"sha256:{hashlib.sha256(content).hexdigest()}":
+            raise PassingError(f"{name} of {tag} arrived with other bytes")
+        return content
+
+    def asset_url(self, tag: str, name: str) -> str:
+        """See `Host`. A draft's addresses are temporary, so this asks for the published release."""
+        asset = self._published(tag, name)
+        if asset is None:  # Reads can lag behind writes.
+            raise PassingError(f"{name} is not in the published release {tag}")
+        return asset.browser_download_url
+
+    # Writing
+
+    def apply(self, tag: str, dist: Path, actions: Iterable[Action], details: ReleaseDetails | None = None) -> None:
+        """See `Host`. Nothing is public before every name, size and sha256 is as wanted.
+
+        Raises:
+            HostError: GitHub would rename a file, or refuses for good.
+            PassingError: Something else is there than when the plan was made.
+        """
+        actions, details = tuple(actions), details or ReleaseDetails()
+        names = [action.name for action in actions if action.kind != "delete"]
+        files = details.files or describe_files(dist, names)
+        _require_possible(files)
+        releases = self._releases(tag)
+        if not releases:
+            self._create(tag, details)
+            releases = self._releases(tag)
+        with _settled():
+            for draft in releases[1:]:
+                self._discard(draft)
+            self._complete(releases[0], dist, actions, files, details)
+
+    def _complete(
+        self,
+        release: GitRelease,
+        dist: Path,
+        actions: tuple[Action, ...],
+        files: Sequence[FileEntry],
+        details: ReleaseDetails,
+    ) -> None:
+        """Brings a release to what is wanted, then shows it."""
+        assets = self._files(release)
+        # A plan is carried out only on what it was made for.
+        if plan_release(files, self._state(release, assets), replace=True) != actions:
+            raise PassingError(_ELSEWHERE)
+        entries = {entry.name: entry for entry in files}
+        changes = sorted((action for action in actions if action.kind != "keep"), key=_order)
+        if changes and not release.draft and details.notes not in ("", release.body):
+            # First, so that a release with all its files has its notes too, wherever a run was killed.
+            release.update_release(
+                release.tag_name, details.notes, draft=False, prerelease=release.prerelease, tag_name=release.tag_name
+            )
+        for action in changes:
+            if action.kind in ("delete", "replace"):
+                self._remove(release, assets[action.name])
+            if action.kind in ("upload", "replace"):
+                self._upload(release, dist / action.name, entries[action.name])
+        if changes:
+            left = plan_release(files, self._state(release, self._files(release)), replace=True)
+            wrong = [action for action in left if action.kind != "keep"]
+            if wrong:
+                raise PassingError(f"{wrong[0].name} must be as wanted before anyone sees it: {wrong[0].reason}")
+        if release.draft:
+            self._publish(release, details)
+
+    def _create(self, tag: str, details: ReleaseDetails) -> None:
+        """A new draft."""
+        self._progress(f"Making a draft of {tag}")
+        made = self._repository.create_git_release(
+            tag, tag, details.notes, draft=True, prerelease=details.prerelease, make_latest="false"
+        )
+        self._made[tag] = made.id
+
+    def _discard(self, draft: GitRelease) -> None:
+        """Removes a surplus draft; a list can lag behind, so it is asked once more whether it is one."""
+        if self._repository.get_release(draft.id).draft:
+            self._progress(f"Removing a surplus draft of {draft.tag_name}")
+            draft.delete_release()
+
+    def _remove(self, release: GitRelease, asset: GitReleaseAsset) -> None:
+        """Removes a file. One that is not complete may be on its way from another publisher: looked at twice."""
+        if asset.state != "uploaded" and asset.name not in self._attempted and asset.id not in self._sighted:
+            self._sighted.add(asset.id)
+            raise PassingError(f"{asset.name} is unfinished, perhaps on its way from elsewhere", _SECOND_LOOK_S)
+        now = self._repository.get_release(release.id)
+        if now.draft != release.draft or now.immutable:
+            raise PassingError(_ELSEWHERE)
+        self._progress(f"Removing {asset.name}")
+        asset.delete_asset()
+
+    def _upload(self, release: GitRelease, path: Path, entry: FileEntry) -> None:
+        """Sends a file, and checks what GitHub says it got."""
+        self._progress(f"Uploading {entry.name} ({entry.size_bytes / 1e6:.1f} MB)")
+        self._attempted.add(entry.name)
+        try:
+            with path.open("rb") as file:
+                body = _Body(file, entry, self._progress)
+                asset = release.upload_asset_from_memory(
+                    cast(BinaryIO, body), entry.size_bytes, entry.name, "application/octet-stream"
+                )
+        except OSError as failure:
+            if isinstance(failure, FileNotFoundError | PermissionError | IsADirectoryError):
+                raise ManifestError(f"{path} must be readable, got: {failure.strerror}. Restore it.") from failure
+            raise  # requests' errors are OSErrors too.
+        if asset.name != entry.name:
+            asset.delete_asset()
+            raise HostError(f"GitHub must keep the name {entry.name}, got {asset.name[:80]!a}. Rename the file.")
+        if body.sha256 != entry.sha256:
+            asset.delete_asset()
+            raise ManifestError(f"{path} must not change while it is uploaded. Make the release again.")
+
+    def _publish(self, release: GitRelease, details: ReleaseDetails) -> None:
+        """Shows a draft to everyone."""
+        tag = release.tag_name
+        self._progress(f"Publishing {tag}")
+        try:
+            release.update_release(
+                tag,
+                details.notes,
+                draft=False,
+                prerelease=details.prerelease,
+                tag_name=tag,
+                make_latest="true" if details.latest else "false",
+            )
+        except github.GithubException as failure:
+            if failure.status == 422 and _BURNED in str(failure.data):
+                release.delete_release()
+                raise HostError(
+                    f"{tag} must be a tag that no immutable release had, and one had it: it can never be used again. "
+                    "Use the next version."
+                ) from failure
+            raise
+        for other in self._releases(tag):
+            if other.id != release.id:  # Of a publisher that has not seen ours yet.
+                self._discard(other)
+
+    # What is there
+
+    @property
+    def _repository(self) -> Repository:
+        if self._opened is None:  # Opened once: PyGithub paces the writes of one object's family.
+            self._opened = self._client.get_repo(self._name)
+        return self._opened
+
+    def _releases(self, tag: str) -> list[GitRelease]:
+        """The published release of a tag and then its drafts, oldest first."""
+        self._listed = list(self._repository.get_releases())
+        found = {release.id: release for release in self._listed if release.tag_name == tag}
+        made = self._made.get(tag)
+        if made is not None and made not in found:
+            try:
+                found[made] = self._repository.get_release(made)
+            except github.UnknownObjectException:
+                del self._made[tag]
+        return sorted(found.values(), key=lambda release: (release.draft, release.id))
+
+    @staticmethod
+    def _files(release: GitRelease) -> dict[str, GitReleaseAsset]:
+        return {asset.name: asset for asset in release.get_assets()}
+
+    def _state(self, release: GitRelease, assets: dict[str, GitReleaseAsset], *, surplus: int = 0) -> ReleaseState:
+        return ReleaseState(
+            published=not release.draft,
+            immutable=bool(release.immutable),
+            surplus=surplus,
+            files=tuple(
+                RemoteFile(name=name, size_bytes=asset.size, sha256=self._sha256(asset))
+                for name, asset in assets.items()
+            ),
+        )
+
+    def _sha256(self, asset: GitReleaseAsset) -> str:
+        """An asset's hash; empty if its upload did not finish. GitHub knows it since June 2025."""
+        if asset.state != "uploaded":
+            return ""
+        if asset.digest and asset.digest.startswith("sha256:"):
+            return asset.digest.removeprefix("sha256:")
+        if asset.id not in self._digests:
+            self._progress(f"Hashing {asset.name}, whose sha256 GitHub does not know ({asset.size / 1e6:.1f} MB)")
+            digest = hashlib.sha256()
+            for piece in download(self._client, asset.url):
+                digest.update(piece)
+            self._digests[asset.id] = digest.hexdigest()
+        return self._digests[asset.id]
+
+    def _published(self, tag: str, name: str) -> GitReleaseAsset | None:
+        try:
+            release = self._repository.get_release(tag)
+        except github.UnknownObjectException:
+            return None
+        return next((asset for asset in release.assets if asset.name == name), None)
+
+
+@contextmanager
+def _settled() -> Iterator[None]:
+    """What was listed a moment ago and is gone now calls for another look, not for an end."""
+    try:
+        yield
+    except github.UnknownObjectException as failure:
+        raise PassingError(_ELSEWHERE) from failure
+
+
+def _order(action: Action) -> tuple[bool, str]:
+    """What is missing first: what another publisher is uploading may have arrived by then."""
+    return action.kind == "replace", action.name
+
+
+def _require_possible(files: Sequence[FileEntry]) -> None:
+    """Refuses, before any upload, what GitHub would refuse or rename."""
+    for entry in files:
+        if _REWRITTEN.search(entry.name):
+            raise HostError(f"{entry.name!a} must keep its name, but GitHub rewrites dots like these. Rename the file.")
+        if entry.size_bytes == 0:
+            raise HostError(f"{entry.name} must not be empty to be a release asset. Remove it, or make it again.")
+    if len(files) > MAX_ASSETS:
+        raise HostError(f"a release must have at most {MAX_ASSETS} files, got {len(files)}. Leave some out.")
+
+
+class _Body(io.RawIOBase):
+    """A file on its way out: hashed, bounded in time, with progress. requests takes its length for the header."""
+
+    def __init__(self, file: io.BufferedReader, entry: FileEntry, progress: Callable[[str], None]) -> None:
+        self._file, self._entry, self._progress = file, entry, progress
+        self._hash, self._sent_bytes = hashlib.sha256(), 0
+        self._deadline = time.monotonic() + transfer_s(entry.size_bytes)
+        self._tell_at = time.monotonic() + _PROGRESS_S
+
+    def __len__(self) -> int:
+        return self._entry.size_bytes
+
+    def __bool__(self) -> bool:
+        return True
+
+    @property
+    def sha256(self) -> str:
+        """Of what was read so far."""
+        return self._hash.hexdigest()
+
+    def readable(self) -> bool:
+        """See `io.IOBase`."""
+        return True
+
+    def tell(self) -> int:
+        """See `io.IOBase`; requests subtracts it from the length."""
+        return self._sent_bytes
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, never more than were promised."""
+        now = time.monotonic()
+        if now > self._deadline:
+            raise PassingError(f"the upload of {self._entry.name} did not end in time")
+        left = self._entry.size_bytes - self._sent_bytes
+        piece = self._file.read(min(size, left) if size >= 0 else left)
+        if left and size and not piece:
+            raise ManifestError(f"{self._entry.name} must not shrink while it is uploaded. Make the release again.")
+        self._hash.update(piece)
+        self._sent_bytes += len(piece)
+        if now > self._tell_at:
+            self._tell_at = now + _PROGRESS_S
+            self._progress(f"  {self._entry.name}: {self._sent_bytes / max(1, self._entry.size_bytes):.0%} sent")
+        return piece

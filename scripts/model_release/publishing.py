@@ -1,0 +1,209 @@
+"""A finished `dist` folder -> a published release: check, plan, refuse or apply, by reconciliation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_release import manifest
+from model_release.errors import HostError, ManifestError, UsageError
+from model_release.hosts import Host, ReleaseDetails
+from model_release.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry
+from model_release.notes import render_notes
+from model_release.plan import Action, ReleaseState, plan_release
+from model_release.tags import ReleaseTag, next_free, parse_tag
+
+_AGAIN = "Make the release again."
+_MAX_PREVIOUS = 5  # releases to look back for a manifest that can be read
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishResult:
+    """What was published, or would be.
+
+    Attributes:
+        document: The manifest.
+        actions: What was done with each file, over all passes.
+        published: Whether people could see the release before.
+        surplus: Unfinished releases of the same tag that were removed.
+        details: What the release is besides its files.
+        model_url: Where the web app's model is found; empty after a dry run.
+    """
+
+    document: dict[str, Any]
+    actions: tuple[Action, ...]
+    published: bool
+    surplus: int
+    details: ReleaseDetails
+    model_url: str
+
+
+def publish(
+    dist: Path,
+    tag: ReleaseTag,
+    host: Host,
+    *,
+    replace: bool = False,
+    latest: bool = False,
+    dry_run: bool = False,
+    planned: Callable[[tuple[Action, ...]], None] = lambda _: None,
+) -> PublishResult:
+    """Publishes what a folder holds, or finishes what an earlier run began.
+
+    Args:
+        dist: A folder with a release's files, its manifest and its checksums, and nothing else.
+        tag: The release's tag; the manifest must have the same.
+        host: Where it goes.
+        replace: Whether a published release may change.
+        latest: Whether it becomes the latest release.
+        dry_run: Change nothing.
+        planned: Told the actions before they are carried out.
+
+    Raises:
+        ManifestError: The folder is not what its manifest says.
+        HostError: The tag holds another release, a breaking change hides in a small version, or the
+            host refuses.
+        UsageError: `latest` with a prerelease.
+    """
+    if latest and tag.prerelease:
+        raise UsageError(f"--latest must be for a version without prerelease, got {tag.version}. Leave it out.")
+    document, entries = check_dist(dist, tag)
+    done: dict[str, Action] = {}
+    first: list[ReleaseState | None] = []
+    details = ReleaseDetails(files=entries, prerelease=tag.prerelease, latest=latest)
+
+    def one_pass() -> ReleaseDetails:
+        state = host.state(tag.text)
+        actions = plan_release(entries, state, replace=replace)
+        _refuse_other_content(tag, host, state, actions)
+        settled = state is not None and state.published and all(action.kind == "keep" for action in actions)
+        if settled:
+            wanted = details
+        else:
+            previous = _previous(tag, host)
+            _refuse_hidden_break(tag, document, previous)
+            wanted = ReleaseDetails(
+                files=entries, notes=render_notes(document, previous), prerelease=tag.prerelease, latest=latest
+            )
+        if not first:
+            first.append(state)
+            planned(actions)
+        # A later pass keeps what an earlier one has done.
+        done.update({a.name: a for a in actions if a.kind != "keep" or a.name not in done})
+        if not dry_run:  # Also with nothing to change: leftovers beside a finished release go.
+            host.apply(tag.text, dist, actions, wanted)
+        return wanted
+
+    wanted = host.patiently(one_pass)
+    file = document["delivery"]["file"]
+    return PublishResult(
+        document=document,
+        actions=tuple(done[name] for name in sorted(done)),
+        published=first[0] is not None and first[0].published,
+        surplus=first[0].surplus if first[0] is not None else 0,
+        details=wanted,
+        model_url="" if dry_run else host.patiently(lambda: host.asset_url(tag.text, file)),
+    )
+
+
+def check_dist(dist: Path, tag: ReleaseTag) -> tuple[dict[str, Any], tuple[FileEntry, ...]]:
+    """Checks a folder against its own manifest and checksums, every byte of it.
+
+    Returns:
+        The manifest, and every file of the release by name.
+
+    Raises:
+        ManifestError: Something is missing, too much or different.
+    """
+    try:
+        present = {path.name: path.is_file() for path in dist.iterdir()}
+        document = manifest.parse((dist / MANIFEST_NAME).read_bytes())
+        sums = (dist / CHECKSUMS_NAME).read_bytes()
+    except OSError as failure:
+        raise ManifestError(
+            f"--dist must be a folder with {MANIFEST_NAME} and {CHECKSUMS_NAME}, got: {failure.strerror} "
+            f"({dist}). Give the folder of a release."
+        ) from failure
+    if (document["tag"], document["version"]) != (tag.text, tag.version):
+        raise ManifestError(
+            f"{MANIFEST_NAME} must be of {tag.text}, got {document['tag'][:80]!a} "
+            f"with version {document['version'][:80]!a}. Give the tag it was made for, or make it again."
+        )
+    listed = [entry["name"] for entry in document["files"]]
+    names = {*listed, MANIFEST_NAME, CHECKSUMS_NAME}
+    if len(names) != len(listed) + 2:
+        raise ManifestError(f"{MANIFEST_NAME} must list each file once, and not itself. {_AGAIN}")
+    if document["delivery"]["file"] not in listed or any(v["file"] not in listed for v in document["variants"]):
+        raise ManifestError(f"{MANIFEST_NAME} must list every model it describes. {_AGAIN}")
+    wrong = [f"{name!a} is not listed" for name in sorted(present.keys() - names)]
+    wrong += [f"{name!a} is missing" for name in sorted(names - {name for name, is_file in present.items() if is_file})]
+    if not wrong:
+        entries = manifest.describe_files(dist, names)
+        found = {entry.name: {"name": entry.name, **_figures(entry)} for entry in entries}
+        wrong += [f"{entry['name']!a} has other bytes" for entry in document["files"] if found[entry["name"]] != entry]
+        if sums != manifest.checksums(entry for entry in entries if entry.name != CHECKSUMS_NAME):
+            wrong.append(f"{CHECKSUMS_NAME} has other sums")
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ManifestError(f"{dist} must hold what its {MANIFEST_NAME} lists: {', '.join(wrong[:5])}{more}. {_AGAIN}")
+    return document, entries
+
+
+def _figures(entry: FileEntry) -> dict[str, Any]:
+    return {"size_bytes": entry.size_bytes, "sha256": entry.sha256}
+
+
+def _refuse_other_content(tag: ReleaseTag, host: Host, state: ReleaseState | None, actions: tuple[Action, ...]) -> None:
+    """Refuses to change a published release.
+
+    Raises:
+        HostError: The tag holds another release, and may not be replaced.
+    """
+    refused = [action for action in actions if action.kind == "refuse"]
+    if not refused:
+        return
+    free = next_free(tag, host.tags())
+    immutable = state is not None and state.immutable
+    raise HostError(
+        f"{tag.text} is released with other content ({refused[0].name}: {refused[0].reason}, "
+        f"{len(refused)} in all){' and is immutable' if immutable else ''}. "
+        f"Use the next free tag, {free.text}{'' if immutable else ', or give --replace'}."
+    )
+
+
+def _previous(tag: ReleaseTag, host: Host) -> dict[str, Any] | None:
+    """The manifest of the release before: the last full one, else the last prerelease."""
+    earlier = []
+    for text in host.released():
+        try:
+            other = parse_tag(text)
+        except UsageError:
+            continue  # A release of something else.
+        if other < tag:
+            earlier.append(other)
+    earlier.sort(key=lambda other: (not other.prerelease, other), reverse=True)
+    for other in earlier[:_MAX_PREVIOUS]:
+        content = host.read(other.text, MANIFEST_NAME)
+        try:
+            document = manifest.parse(content) if content is not None else None
+        except ManifestError:
+            continue  # It is none of ours, and no reason to stop.
+        if document is not None and document["tag"] == other.text:
+            return document
+    return None
+
+
+def _refuse_hidden_break(tag: ReleaseTag, document: dict[str, Any], previous: dict[str, Any] | None) -> None:
+    """A breaking change of the contract must show in the version.
+
+    Raises:
+        HostError: It does not.
+    """
+    if previous is None or (before := parse_tag(previous["tag"])).prerelease:
+        return  # A prerelease promises nothing.
+    old, new = previous["contract_version"], document["contract_version"]
+    if old.partition(".")[0] != new.partition(".")[0] and tag.major == before.major:
+        raise HostError(
+            f"{tag.text} must have a new major version, because its contract {new} breaks with {old} of "
+            f"{before.text}. Use e.g. model-v{before.major + 1}.0.0."
+        )

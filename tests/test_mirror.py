@@ -1,0 +1,161 @@
+"""A mirror in an S3-compatible store: what is there is right, kept, and readable for the app's page."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_release.errors import HostError, UsageError
+from model_release.fetching import FetchRequest, fetch_model
+from model_release.hosts.s3 import FOREVER, S3Mirror
+from model_release.manifest import CHECKSUMS_NAME, FileEntry
+from model_release.mirroring import Mirrored, mirror_release
+from model_release.tags import parse_tag
+from model_release.web import Web
+from serving import Asked, Reply, Server
+from test_fetch import CONTENTS, MODEL, QUICK, TAG, document, sha256
+
+boto3 = pytest.importorskip("boto3", reason="the mirror's library is optional")
+moto_server = pytest.importorskip("moto.server", reason="the mirror's stand-in is optional")
+
+pytestmark = pytest.mark.network
+APP = "https://app.example"
+BUCKET = "models"
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An S3 on 127.0.0.1 with an empty bucket."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    client = boto3.client("s3", endpoint_url=url)
+    client.create_bucket(Bucket="private-models")
+    client.create_bucket(Bucket=BUCKET)
+    everybody = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{BUCKET}/*"}
+    client.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": [everybody]}))
+    try:
+        yield url
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def dist(tmp_path: Path) -> Path:
+    """A whole release."""
+    folder = tmp_path / "dist"
+    folder.mkdir()
+    files = {**CONTENTS, "manifest.json": (json.dumps(document(), indent=2, sort_keys=True) + "\n").encode()}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    sums = "".join(f"{sha256(content)}  {name}\n" for name, content in sorted(files.items()))
+    (folder / CHECKSUMS_NAME).write_text(sums)
+    return folder
+
+
+def bring(dist: Path, endpoint: str, target: str = f"s3://{BUCKET}/gpt2", **options: Any) -> Mirrored:
+    mirror = S3Mirror(target, endpoint_url=endpoint, **options)
+    return mirror_release(dist, parse_tag(TAG), mirror, Web(timeout_s=5), origin=APP)
+
+
+def test_a_release_is_mirrored_once_and_the_app_can_be_built_from_it(dist: Path, endpoint: str, tmp_path: Path) -> None:
+    first = bring(dist, endpoint)
+    assert set(first.uploaded) == {path.name for path in dist.iterdir()}
+    assert first.uploaded[-1] == CHECKSUMS_NAME
+    folder = sha256((dist / CHECKSUMS_NAME).read_bytes())[:32]
+    assert first.model_url == f"{endpoint}/{BUCKET}/gpt2/{folder}/model_fp16.onnx?v=1.2.0-{sha256(MODEL)[:8]}"
+    assert bring(dist, endpoint) == Mirrored(model_url=first.model_url, uploaded=())
+    head = boto3.client("s3", endpoint_url=endpoint).head_object(Bucket=BUCKET, Key=f"gpt2/{folder}/config.json")
+    assert (head["CacheControl"], head["ContentType"]) == (FOREVER, "application/json")
+
+    env_file = tmp_path / ".env.production"
+    env_file.write_text(f"VITE_MODEL_VERSION=1.2.0\nVITE_MODEL_URL={first.model_url}\n")
+    result = fetch_model(FetchRequest(env_file=env_file, static_dir=tmp_path / "static", patience=QUICK), print)
+    assert (result.folder / "model_fp16.onnx").read_bytes() == MODEL
+
+
+@pytest.mark.parametrize("body", [b"x" * len(MODEL), b"short"])
+def test_an_object_with_other_bytes_is_replaced(dist: Path, endpoint: str, body: bytes) -> None:
+    client = boto3.client("s3", endpoint_url=endpoint)
+    key = f"gpt2/{sha256((dist / CHECKSUMS_NAME).read_bytes())[:32]}/model_fp16.onnx"
+    client.put_object(Bucket=BUCKET, Key=key, Body=body, CacheControl=FOREVER)
+    assert "model_fp16.onnx" in bring(dist, endpoint).uploaded
+    assert client.get_object(Bucket=BUCKET, Key=key)["Body"].read() == MODEL
+
+
+def test_a_right_object_without_a_checksum_is_read_and_kept(dist: Path, endpoint: str) -> None:
+    client = boto3.client("s3", endpoint_url=endpoint)
+    key = f"gpt2/{sha256((dist / CHECKSUMS_NAME).read_bytes())[:32]}/model_fp16.onnx"
+    client.put_object(Bucket=BUCKET, Key=key, Body=MODEL, CacheControl=FOREVER)
+    assert "model_fp16.onnx" not in bring(dist, endpoint).uploaded
+
+
+def test_a_mirror_that_browsers_may_not_read_is_refused(dist: Path, endpoint: str) -> None:
+    with (
+        Server(lambda _: Reply(200, MODEL)) as front,
+        pytest.raises(HostError, match=r"hop 1.*got none.*CORS rules"),
+    ):
+        bring(dist, endpoint, public_url=front.url)
+
+
+def test_a_mirror_that_serves_other_bytes_is_refused(dist: Path, endpoint: str) -> None:
+    def front(_: Asked) -> Reply:
+        return Reply(200, b"others", {"Access-Control-Allow-Origin": "*"})
+
+    with Server(front) as server, pytest.raises(Exception, match="must have the sha256"):
+        bring(dist, endpoint, public_url=server.url)
+
+
+def test_a_bucket_that_only_we_can_read_is_refused(dist: Path, endpoint: str) -> None:
+    with pytest.raises(HostError, match=r"must answer with 200, got 403.*reading without a login"):
+        bring(dist, endpoint, "s3://private-models")
+
+
+def test_a_bucket_that_is_not_there_is_one_sentence(dist: Path, endpoint: str) -> None:
+    with pytest.raises(HostError, match="must take the file"):
+        bring(dist, endpoint, "s3://nowhere")
+
+
+def test_a_file_that_changed_meanwhile_is_not_uploaded(dist: Path, endpoint: str) -> None:
+    entry = FileEntry(name=CHECKSUMS_NAME, size_bytes=1, sha256="0" * 64)
+    with pytest.raises(HostError, match="must have the sha256"):
+        S3Mirror(f"s3://{BUCKET}", endpoint_url=endpoint).bring(dist, [entry])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "s3://",
+        "s3:///x",
+        "s3://a",
+        "s3://Models/x",
+        "s3://models/../x",
+        "s3://models/a b",
+        "http://x",
+        "s3://models/$(id)",
+    ],
+)
+def test_what_is_no_bucket_is_refused(target: str) -> None:
+    with pytest.raises(UsageError, match="s3://BUCKET/PREFIX"):
+        S3Mirror(target)
+
+
+def test_two_mirrors_at_a_time_end_alike(dist: Path, endpoint: str) -> None:
+    urls: list[str] = []
+    threads = [threading.Thread(target=lambda: urls.append(bring(dist, endpoint).model_url)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(urls) == 3
+    assert len(set(urls)) == 1
