@@ -1,0 +1,102 @@
+"""The commands around one model file: export, quantize, verify."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from model_release.cli.options import (
+    DEFAULT_OUTPUT,
+    FOLDER,
+    print_progress,
+    selection_options,
+    source_options,
+    source_request,
+)
+
+if TYPE_CHECKING:
+    from model_release.contract import Logits
+
+
+@click.command()
+@source_options
+@selection_options
+@click.option("--output", type=FOLDER, default=DEFAULT_OUTPUT, show_default=True, help="The file to write.")
+@click.option("--verify", is_flag=True, help="Keep the file only if it fulfils the contract and equals PyTorch.")
+def export(
+    *,
+    layers: str | None,
+    all_layers: bool,
+    activations: str | None,
+    logits: "Logits",
+    opset: int,
+    output: Path,
+    verify: bool,
+    **source: Any,  # noqa: ANN401 - passed on to `_source`
+) -> None:
+    """Export GPT-2 from PyTorch to ONNX, with its intermediate activations as outputs."""
+    from model_release.steps import SelectionRequest, export_model
+
+    selection = SelectionRequest(
+        layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset
+    )
+    result = export_model(source_request(**source), selection, output, verify=verify, progress=print_progress)
+    if result is not None:
+        from model_release.report import render_verification
+
+        click.echo(render_verification(result, "text"))
+    click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+
+
+@click.command()
+@click.option("--model", type=FOLDER, required=True, metavar="PATH", help="The model.onnx that export.py made.")
+@click.option(
+    "--precision", required=True, metavar="NAMES", help="One or more of fp16, int8-dynamic, separated by commas."
+)
+@click.option("--output-dir", type=FOLDER, required=True, metavar="DIR", help="Where model_<precision>.onnx goes.")
+def quantize(*, model: Path, precision: str, output_dir: Path) -> None:
+    """Store a model's weights in fewer bits, as model_fp16.onnx, model_int8_dynamic.onnx and so on."""
+    from model_release.contract import parse_precisions
+    from model_release.steps import quantize_model
+
+    for path in quantize_model(model, parse_precisions(precision), output_dir, progress=print_progress):
+        click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+@click.command()
+@click.option("--model", type=FOLDER, required=True, metavar="PATH", help="The ONNX file to verify.")
+@click.option(
+    "--reference", metavar="DIR|ID", help="The PyTorch weights it was made from: a folder, demo, or a model id."
+)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "json", "markdown"]),
+    default="text",
+    show_default=True,
+    help="How to print the result.",
+)
+def verify(*, model: Path, reference: str | None, style: str) -> None:
+    """Run a model on dummy input, print its outputs, and compare it with the contract and with PyTorch."""
+    from model_release.report import render_verification
+    from model_release.steps import SourceRequest, verify_model
+
+    request = None
+    if reference == "demo":
+        request = SourceRequest(demo=True)
+    elif reference is not None and _names_a_folder(reference):
+        request = SourceRequest(folder=Path(reference))
+    elif reference is not None:
+        request = SourceRequest(model=reference)
+    result = verify_model(model, request, progress=print_progress)
+    click.echo(render_verification(result, style))
+    result.require()
+
+
+def _names_a_folder(text: str) -> bool:
+    """Whether a reference means a folder, even one that is missing: a Hub id is `name` or `org/name`."""
+    try:
+        there = Path(text).exists()
+    except OSError:  # Too long for a path.
+        there = False
+    return text != "" and (there or text.startswith((".", "/", "~")) or text.count("/") > 1)

@@ -1,0 +1,104 @@
+"""Options that several commands share, and how commands talk to people."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from model_release.errors import one_line
+
+if TYPE_CHECKING:
+    from model_release.steps import SourceRequest
+
+DEFAULT_OUTPUT = Path("apps/web/static/models/gpt2/model.onnx")
+DEFAULT_ENV_FILE = Path("apps/web/.env.production")
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class PathType(click.ParamType[Path]):
+    """A path; an empty one is a variable that was not set, and does not mean this folder."""
+
+    name = "path"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Text -> path."""
+        if value == "":
+            self.fail("a path must not be empty.", param, ctx)
+        return Path(value)
+
+
+FOLDER = PathType()
+
+
+def print_progress(message: str) -> None:
+    """One line on stderr; what a server or a file name put into it cannot start another."""
+    indent = message[: len(message) - len(message.lstrip(" "))]
+    click.echo(indent + one_line(message), err=True)
+
+
+def options(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+    """Several options as one decorator."""
+
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+source_options = options(
+    click.option("--model", metavar="ID", help="A key of contract/models.json, or a Hugging Face id. [default: gpt2]"),
+    click.option(
+        "--model-path",
+        type=FOLDER,
+        metavar="DIR",
+        help="A folder with config.json and model.safetensors or pytorch_model.bin.",
+    ),
+    click.option("--demo", is_flag=True, help="The small GPT-2 that comes with this repository."),
+    click.option("--revision", metavar="SHA", help="Commit of the model's repository. [default: the pinned one]"),
+)
+
+
+selection_options = options(
+    click.option(
+        "--layers",
+        metavar="LIST",
+        help="Layers to see: numbers, ranges, negatives, e.g. 0,5,11 or 0-3 or -1. [default: the last]",
+    ),
+    click.option("--all-layers", is_flag=True, help="See every layer. The file stays as small, each run returns more."),
+    click.option(
+        "--activations",
+        metavar="NAMES",
+        help="all, or names of the contract; default stands for the default ones, e.g. default,q,k.",
+    ),
+    click.option(
+        "--logits",
+        type=click.Choice(["all", "last"]),
+        default="all",
+        show_default=True,
+        help="Logits of all positions, or of the last one.",
+    ),
+    click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 25."),
+)
+
+
+app_options = options(
+    click.option(
+        "--env-repo",
+        metavar="OWNER/NAME",
+        help="Commit to this repository of the web app, on GitHub; paths are then those in it.",
+    ),
+    click.option("--env-branch", metavar="NAME", help="Its branch. [default: the default branch]"),
+    click.option("--deploy-workflow", metavar="FILE", help="Its workflow to start after a change, e.g. deploy.yml."),
+    click.option("--create-env-file", is_flag=True, help="Make the env file if it is missing."),
+)
+
+
+def source_request(model: str | None, model_path: Path | None, demo: bool, revision: str | None) -> "SourceRequest":
+    """The weights that the source options name."""
+    from model_release.steps import SourceRequest
+
+    return SourceRequest(model=model, folder=model_path, demo=demo, revision=revision)
