@@ -197,6 +197,7 @@ def test_a_release_that_was_being_replaced_when_the_run_was_killed_is_still_ther
     publish(host, dist, entries)
     (tmp_path / "releases" / "model-v1.0.0").rename(tmp_path / "releases" / ".model-v1.0.0.old")
     assert publish(host, dist, entries) == {"keep"}
+    assert os.listdir(tmp_path / "releases") == ["model-v1.0.0"]
     assert publish(host, tmp_path / "new", write(tmp_path / "new", {"a": b"2"}), replace=True) == {"replace"}
     assert os.listdir(tmp_path / "releases") == ["model-v1.0.0"]
 

@@ -84,14 +84,14 @@ class LocalHost:
             HostError: The folder cannot be written; what was there stays.
         """
         actions = tuple(actions)
-        if all(action.kind == "keep" for action in actions):
-            return
         target, old = self._root / tag, self._root / f".{tag}.old"
         staging: Path | None = None
         made: list[Path] = []
         try:
             made = make_parents(self._root)
             self._repair(tag)
+            if all(action.kind == "keep" for action in actions):
+                return
             staging = Path(tempfile.mkdtemp(prefix=f".{tag}.", suffix=".partial", dir=self._root))
             for action in actions:
                 if action.kind != "delete":
