@@ -162,7 +162,7 @@ def _size(config: Mapping[str, Any], field: str, keys: tuple[str, ...], default:
     """One whole number of the config, within sane limits."""
     given = {key: config[key] for key in keys if key in config}
     key, value = next(iter(given.items()), (keys[0], default))
-    if any(other != value for other in given.values()):
+    if len({repr(other) for other in given.values()}) > 1:
         raise WeightsError(f"config.json's {' and '.join(given)} must be equal, got {_short(given)}. Keep one of them.")
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LIMITS[field]:
         raise WeightsError(
