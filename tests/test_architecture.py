@@ -47,7 +47,7 @@ HOMES = {
     "torch": {"capture", "reference", "pickled"},
     "transformers": {"capture", "reference"},
     "onnx": {"modelfile"},
-    "onnx_ir": {"capture", "graph", "modelfile", "precision"},
+    "onnx_ir": {"capture", "graph", "modelfile", "precision", "steps"},
     "onnxscript": {"graph"},
     "onnxruntime": {"runtime"},
     "click": {"cli", "cli.app", "cli.model", "cli.options", "cli.releasing", "documents"},

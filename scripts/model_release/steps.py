@@ -3,8 +3,10 @@
 Heavy rooms are imported where they are needed: quantizing needs no PyTorch, `--help` needs nothing.
 """
 
+import gc
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,8 @@ from model_release.errors import ExportError, QuantizeError, UsageError
 from model_release.files import atomic_path
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from model_release.verification import PyTorchModel, Verification
     from model_release.weights import Weights
 
@@ -161,21 +165,15 @@ def export_model(
 
 def export_weights(weights: "Weights", selection: Selection, opset: int, output: Path, progress: Progress) -> None:
     """Traces the graph, attaches the weights, writes the file."""
+    with _collection_paused():
+        model = _trace(weights, selection, opset, progress)
     from model_release import graph
-    from model_release.capture import capture
     from model_release.metadata import ModelMetadata
     from model_release.modelfile import write_model
 
-    contract = load_contract()
-    progress(
-        f"export: layers {','.join(map(str, selection.layers))}, "
-        f"{len(selection.activations)} kinds of activations, opset {opset}"
-    )
-    model = capture(weights.config, weights.shape, selection, opset=opset)
-    graph.tidy(model, [expected.name for expected in contract.expected_outputs(weights.shape, selection)])
     graph.attach_parameters(model, weights.shape.parameters(), weights.tensor)
     metadata = ModelMetadata(
-        contract_version=contract.version,
+        contract_version=load_contract().version,
         source=weights.source,
         revision=weights.revision,
         weights_sha256=weights.sha256,
@@ -185,6 +183,36 @@ def export_weights(weights: "Weights", selection: Selection, opset: int, output:
     )
     graph.set_metadata(model, metadata)
     write_model(model, output, error=ExportError)
+
+
+def _trace(weights: "Weights", selection: Selection, opset: int, progress: Progress) -> "ir.Model":
+    """The tidied graph, its parameters still without values."""
+    from model_release import graph
+    from model_release.capture import capture
+
+    contract = load_contract()
+    progress(
+        f"export: layers {','.join(map(str, selection.layers))}, "
+        f"{len(selection.activations)} kinds of activations, opset {opset}"
+    )
+    model = capture(weights.config, weights.shape, selection, opset=opset)
+    graph.tidy(model, [expected.name for expected in contract.expected_outputs(weights.shape, selection)])
+    return model
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Pauses the cyclic garbage collector: tracing makes millions of objects and drops few.
+
+    A fifth of the export's time went into looking for garbage (124M parameters: 21.9 s, and 17.7 s without).
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def quantize_model(

@@ -1,0 +1,18 @@
+"""The export of optimum-onnx: `export_optimum.py FOLDER OUTPUT_FOLDER [accelerate]`.
+
+Its comparison with PyTorch is left out, as ours is by default. A plain installation of optimum-onnx has
+no accelerate, and then stores a tied table twice. Here accelerate is installed, and hidden unless asked
+for, so that one environment shows both.
+"""
+
+import sys
+
+import transformers.utils
+
+source, target, *extras = sys.argv[1:]
+if "accelerate" not in extras:
+    transformers.utils.is_accelerate_available = lambda: False
+
+from optimum.exporters.onnx import main_export  # noqa: E402 - It looks for accelerate while it is imported.
+
+main_export(source, output=target, task="text-generation", do_validation=False)
