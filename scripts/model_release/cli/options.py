@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from model_release.errors import one_line
-
 if TYPE_CHECKING:
     from model_release.steps import SourceRequest
 
@@ -33,9 +31,8 @@ FOLDER = PathType()
 
 
 def print_progress(message: str) -> None:
-    """One line on stderr; what a server or a file name put into it cannot start another."""
-    indent = message[: len(message) - len(message.lstrip(" "))]
-    click.echo(indent + one_line(message), err=True)
+    """One line on stderr; what a server or a file name put into it cannot start another. Columns stay aligned."""
+    click.echo("".join(c if c.isprintable() else " " for c in message), err=True)
 
 
 def options(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
