@@ -5,13 +5,14 @@ The rooms, from the door inwards:
     cli            options, help texts, exit codes            click
     chain          the whole release, in order
     fetching       a release's files -> the app's static folder
-    mirroring      a release folder -> a mirror for browsers
+    mirroring      a release's files -> a mirror for browsers
     pointing       a public release -> the app's repository
-    probing        would a browser get this URL?
     publishing     dist -> a published release
     steps          one function a command: request -> result
+    probing        would a browser get this URL?
 
     hub            Hub id -> verified local files             huggingface_hub
+    hub_client     the Hub's client, with our patience        huggingface_hub
     weights        folder -> shape and lazily read tensors    safetensors
     pickled        pytorch_model.bin without running code     torch
     text           validation text -> token ids               tokenizers

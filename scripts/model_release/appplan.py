@@ -1,6 +1,5 @@
 """What a release wants in the web app's repository, and what GitHub's answers mean: decisions, no requests."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Literal
 
 from model_release import envfile
 from model_release.errors import EnvFileError, HostError, UsageError
+from model_release.files import git_blob_digest, git_blob_id
 from model_release.tags import parse_tag
 
 MAX_BLOB_BYTES = 100_000_000
@@ -150,13 +150,9 @@ def describe_blob(path: Path) -> Blob:
                 f"{path.name} must be at most {MAX_BLOB_BYTES / 1e6:.0f} MB to live in the app's repository, "
                 f"got {size_bytes / 1e6:.1f} MB. Use --delivery release, or a smaller precision."
             )
-        digest = _blob_digest(size_bytes)
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
     except OSError as failure:
         raise HostError(f"{path} must be readable, got: {failure.strerror or failure}. Release again.") from failure
-    return Blob(path=path, size_bytes=size_bytes, sha=digest.hexdigest())
+    return Blob(path=path, size_bytes=size_bytes, sha=git_blob_id(path, error=HostError))
 
 
 def blob_id(content: bytes) -> str:
@@ -165,14 +161,9 @@ def blob_id(content: bytes) -> str:
     >>> blob_id(b"hello\n")
     'ce013625030ba8dba906f756967f9e9ca394464a'
     """
-    digest = _blob_digest(len(content))
+    digest = git_blob_digest(len(content))
     digest.update(content)
     return digest.hexdigest()
-
-
-def _blob_digest(size_bytes: int) -> "hashlib._Hash":
-    """What hashes a blob: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects, "Object Storage"."""
-    return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
 
 
 @dataclass(frozen=True, kw_only=True)

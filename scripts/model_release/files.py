@@ -75,6 +75,24 @@ def sha256_of(path: Path, *, error: type[ReleaseError]) -> str:
         raise error(f"{path} must be readable, got: {failure.strerror or failure}. Make it readable.") from failure
 
 
+def git_blob_digest(size_bytes: int) -> "hashlib._Hash":
+    """What hashes a blob: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects, "Object Storage"."""
+    return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
+
+
+def git_blob_id(path: Path, *, error: type[ReleaseError]) -> str:
+    """Git's id of a file's content, in hex; it is read in chunks.
+
+    Raises:
+        ReleaseError: `error`, when the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: git_blob_digest(path.stat().st_size)).hexdigest()
+    except OSError as failure:
+        raise error(f"{path} must be readable, got: {failure.strerror or failure}. Make it readable.") from failure
+
+
 def _check_replaceable(target: Path, error: type[ReleaseError]) -> None:
     """Only a file may be replaced: not a folder, not a device or a pipe, and not what cannot have a name.
 

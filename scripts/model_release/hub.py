@@ -1,38 +1,30 @@
 """A model's name -> files on this machine that are what the registry or the Hub says they are.
 
-Downloads and their cache are huggingface_hub's, and so are HF_ENDPOINT, HF_HOME and HF_TOKEN. Trust
-and patience are ours: every file is hashed after a download and after a cache hit, because a cache
-can be restored from anywhere; and every request goes through `_OneTry`, because the client's own
-retries sleep for as long as a server asks.
+Downloads and their cache are huggingface_hub's. Trust is ours: every file is hashed after a download and
+after a cache hit, because a cache can be restored from anywhere.
 """
 
-import hashlib
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
+from typing import Any
 
-import httpx2
-from huggingface_hub import constants, hf_hub_download, model_info, set_client_factory
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils._http import default_client_factory, hf_request_event_hook
+from huggingface_hub import hf_hub_download, model_info
 
 from model_release import weights
 from model_release.contract import CONTRACT_FOLDER
 from model_release.errors import ManifestError, UsageError, WeightsError
-from model_release.patience import GaveUpError, PassingError, Patience, persist
+from model_release.files import git_blob_id, sha256_of
+from model_release.hub_client import HubCalls, bounded
+from model_release.patience import Patience
 
 REGISTRY = CONTRACT_FOLDER / "models.json"
 
-_T = TypeVar("_T")
 _ID = re.compile(r"(?!.*(\.\.|--))(\w[\w.-]{0,95}/)?\w[\w.-]{0,95}", re.ASCII)
 _REVISION = re.compile(r"(?!.*\.\.)[\w.-][\w./-]{0,199}", re.ASCII)
-_PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-_BROKEN_OFF = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ProxyError)
+_ADVICE = ", or use --model-path with a folder"
+_CLOSED = "Check the name and the revision, or set HF_TOKEN to a token that may read it."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +94,17 @@ def fetch_model(
     pinned = weights.read_json(registry, 1 << 20)["models"]
     entry = pinned.get(model, {"repository": model, "revision": "main"})
     repository, commit = entry["repository"], revision or entry["revision"]
-    with _hub(repository, progress or (lambda _: None), patience or Patience()) as hub:
+    progress, patience = progress or (lambda _: None), patience or Patience()
+    with bounded(patience) as deadline:
+        calls = HubCalls(
+            error=WeightsError,
+            advice=_ADVICE,
+            closed=_CLOSED,
+            progress=progress,
+            patience=patience,
+            deadline=deadline,
+        )
+        hub = _Hub(repository, calls)
         promises = _pins(pinned, repository, commit)
         if promises is None:
             commit, stated = hub.describe(commit)
@@ -142,9 +144,7 @@ class _Hub:
     """The hub, asked about one repository."""
 
     repository: str
-    progress: Callable[[str], None]
-    patience: Patience
-    deadline: float
+    calls: HubCalls
 
     def describe(self, revision: str) -> tuple[str, dict[str, Promise]]:
         """The commit behind a revision, and what the Hub states of each file."""
@@ -161,13 +161,13 @@ class _Hub:
             }
             return str(info.sha), stated
 
-        return self._patiently(f"{self.repository} at {revision}", ask)
+        return self.calls.patiently(f"{self.repository} at {revision}", ask)
 
     def fetch(self, commit: str, name: str, promise: Promise) -> Path:
         """A file from the cache or the network, verified."""
         what = f"{name} of {self.repository}"
-        self.progress(f"Fetching {what}")
-        path = self._patiently(what, lambda: Path(hf_hub_download(self.repository, name, revision=commit)))
+        self.calls.progress(f"Fetching {what}")
+        path = self.calls.patiently(what, lambda: Path(hf_hub_download(self.repository, name, revision=commit)))
         if not (difference := _difference(path, promise)):
             return path
 
@@ -175,140 +175,25 @@ class _Hub:
             path.unlink(missing_ok=True)  # The snapshot's link: a wrong one survives a forced download.
             return Path(hf_hub_download(self.repository, name, revision=commit, force_download=True))
 
-        self.progress(f"{what} must have {difference}; fetching it afresh")
-        path = self._patiently(what, afresh)
+        self.calls.progress(f"{what} must have {difference}; fetching it afresh")
+        path = self.calls.patiently(what, afresh)
         if difference := _difference(path, promise):
             path.unlink()
             raise ManifestError(f"{what} at {commit} must have {difference}. Do not use it; the cache has dropped it.")
         return path
-
-    def _patiently(self, what: str, request: Callable[[], _T]) -> _T:
-        """Tries a request until it works, fails for good, or has had its attempts."""
-
-        def one_try() -> _T:
-            try:
-                return request()
-            except PassingError:
-                raise
-            except _BROKEN_OFF as failure:  # Within a body; huggingface_hub has tried to resume it.
-                raise PassingError(str(failure) or type(failure).__name__) from failure
-            except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, TypeError, LookupError) as failure:
-                raise _refusal(what, failure) from failure
-
-        def notice(text: str) -> None:
-            self.progress(f"{_endpoint()}: {text}")
-
-        try:
-            return persist(one_try, self.patience, notice, deadline=self.deadline)
-        except GaveUpError as failure:
-            raise WeightsError(
-                f"{_endpoint()} must answer for {what}, got: {failure.reason[:200]} (attempts: {failure.attempts}). "
-                "Check the network and HF_ENDPOINT, try later, or use --model-path with a folder."
-            ) from failure
-
-
-class _OneTry(httpx2.Client):
-    """A client that reports every passing fault at once, and stops reading at the deadline."""
-
-    request_timeout_s: float
-    deadline: float
-
-    def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:  # noqa: ANN401
-        if time.monotonic() > self.deadline:
-            raise PassingError("no answer in time")
-        request.extensions["timeout"] = httpx2.Timeout(self.request_timeout_s).as_dict()
-        try:
-            response = super().send(request, stream=True, **options)
-        except _BROKEN_OFF as failure:
-            raise PassingError(str(failure) or type(failure).__name__) from failure
-        if response.status_code in _PASSING_STATUS:
-            response.close()
-            after = response.headers.get("Retry-After", "")
-            raise PassingError(f"status {response.status_code}", float(after) if after.isdecimal() else None)
-        response.stream = _UntilDeadline(cast(httpx2.SyncByteStream, response.stream), self.deadline)
-        if not stream:
-            response.read()
-        return response
-
-
-class _UntilDeadline(httpx2.SyncByteStream):
-    """A body that ends in an error at the deadline, however slowly it drips."""
-
-    def __init__(self, stream: httpx2.SyncByteStream, deadline: float) -> None:
-        self._stream, self._deadline = stream, deadline
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._stream:
-            if time.monotonic() > self._deadline:
-                raise PassingError("an answer that did not end in time")
-            yield piece
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-@contextmanager
-def _hub(repository: str, progress: Callable[[str], None], patience: Patience) -> Iterator[_Hub]:
-    """One fetch: our client inside huggingface_hub, and its own one put back afterwards."""
-    deadline = patience.deadline()
-
-    def client() -> httpx2.Client:
-        one_try = _OneTry(event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True)
-        one_try.request_timeout_s, one_try.deadline = patience.request_timeout_s, deadline
-        return one_try
-
-    # Xet has a client and retries of its own; telemetry asks the hub for more than files, even on a cache hit.
-    before = constants.HF_HUB_DISABLE_XET, constants.HF_HUB_DISABLE_TELEMETRY
-    constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_TELEMETRY = True
-    set_client_factory(client)
-    try:
-        yield _Hub(repository, progress, patience, deadline)
-    finally:
-        set_client_factory(default_client_factory)
-        constants.HF_HUB_DISABLE_XET, constants.HF_HUB_DISABLE_TELEMETRY = before
-
-
-def _refusal(what: str, failure: Exception) -> WeightsError:
-    """The one sentence for an answer that no retry changes."""
-    origin = failure if failure.__cause__ is None or isinstance(failure, HfHubHTTPError) else failure.__cause__
-    status = origin.response.status_code if isinstance(origin, HfHubHTTPError) else None
-    if isinstance(origin, OfflineModeIsEnabled):
-        return WeightsError(f"{what} must be cached while HF_HUB_OFFLINE is set. Unset it, or use --model-path.")
-    if status in (401, 403, 404):
-        return WeightsError(
-            f"{what} must be open to us on {_endpoint()}, got {status}: not found, private or gated. "
-            "Check the name and the revision, or set HF_TOKEN to a token that may read it."
-        )
-    if isinstance(failure, OSError) and failure.errno is not None:
-        return WeightsError(f"The cache in HF_HOME must be writable, got: {failure.strerror}. Free what it needs.")
-    got = f"status {status}" if status else f"{type(failure).__name__}: {failure}"[:200]
-    return WeightsError(f"{_endpoint()} must answer for {what} as a hub does, got {got}. Check HF_ENDPOINT.")
-
-
-def _endpoint() -> str:
-    """The hub's address for a message, without a login that HF_ENDPOINT may carry."""
-    parts = urlsplit(constants.ENDPOINT)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _difference(path: Path, promise: Promise) -> str | None:
     """What is promised and what the file is instead, or None for a file that keeps every promise."""
     try:
         size_bytes = path.stat().st_size
-        if promise.size_bytes not in (None, size_bytes):
-            return f"{promise.size_bytes} bytes, got {size_bytes}"
-        git_blob = hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
-        for label, promised, digest in (
-            ("sha256", promise.sha256, hashlib.sha256()),
-            ("git id", promise.git_sha1, git_blob),
-        ):
-            if promised is not None:
-                with path.open("rb") as file:
-                    found = hashlib.file_digest(file, lambda: digest).hexdigest()  # noqa: B023 - called here
-                if found != promised:
-                    return f"the {label} {promised}, got {found}"
     except OSError as failure:
         raise WeightsError(
             f"{path} must be readable, got: {failure.strerror}. Check the cache in HF_HOME."
         ) from failure
+    if promise.size_bytes not in (None, size_bytes):
+        return f"{promise.size_bytes} bytes, got {size_bytes}"
+    for label, promised, digest in (("sha256", promise.sha256, sha256_of), ("git id", promise.git_sha1, git_blob_id)):
+        if promised is not None and (found := digest(path, error=WeightsError)) != promised:
+            return f"the {label} {promised}, got {found}"
     return None

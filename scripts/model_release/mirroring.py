@@ -1,62 +1,84 @@
-"""A release folder -> a mirror that browsers can read from, proven by asking as a browser does."""
+"""A release's files -> a mirror that browsers can read from, proven by asking as a browser does."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from model_release.appfiles import version_query
 from model_release.errors import HostError
 from model_release.manifest import FileEntry
-from model_release.probing import probe
-from model_release.publishing import check_dist
-from model_release.tags import ReleaseTag
+from model_release.patience import GaveUpError, PassingError, Patience, persist
+from model_release.probing import Probe, probe
 from model_release.web import Getter
 
 
 class Mirror(Protocol):
     """A place that serves files to any origin."""
 
-    def bring(self, dist: Path, entries: Iterable[FileEntry]) -> tuple[str, tuple[str, ...]]:
+    def bring(self, tag: str, dist: Path, entries: Iterable[FileEntry]) -> tuple[str, tuple[str, ...]]:
         """Uploads what is missing; returns the folder's URL and the names that were uploaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mirrored:
-    """A mirrored release.
+class AppMirror:
+    """A mirror that the web app is to load its model from.
 
     Attributes:
-        model_url: What `VITE_MODEL_URL` may say.
-        uploaded: The files that were not there.
-    """
-
-    model_url: str
-    uploaded: tuple[str, ...]
-
-
-def mirror_release(dist: Path, tag: ReleaseTag, mirror: Mirror, web: Getter, *, origin: str) -> Mirrored:
-    """Mirrors a release, and fetches its model as the app's page would.
-
-    Args:
-        dist: A folder with a whole release.
-        tag: The tag it was made for.
-        mirror: Where it goes.
+        mirror: Where the files go.
         web: The network.
-        origin: Where the web app is served.
-
-    Raises:
-        ManifestError: The folder is not what its manifest says, or the mirror serves other bytes.
-        HostError: The mirror refuses, or would not let a page of `origin` read the model.
+        origin: Where the web app is served, e.g. `https://app.example`.
+        progress: Told what happens.
+        patience: How long the mirror may take to answer.
     """
-    document, entries = check_dist(dist, tag)
-    folder, uploaded = mirror.bring(dist, entries)
-    model = next(entry for entry in entries if entry.name == document["delivery"]["file"])
-    url = f"{folder}/{model.name}?v={version_query(tag.version, model.sha256)}"
-    result = probe(url, web, origin=origin, sha256=model.sha256, size_bytes=model.size_bytes)
-    if any(finding.error is HostError for finding in result.findings):
-        raise HostError(
-            f"{result.findings[0].message} The mirror itself must let {origin} read: allow GET from it in the bucket's "
-            "CORS rules, and reading without a login."
-        )
-    result.require()
-    return Mirrored(model_url=url, uploaded=uploaded)
+
+    mirror: Mirror
+    web: Getter
+    origin: str
+    progress: Callable[[str], None] = lambda _: None
+    patience: Patience = field(default_factory=Patience)
+
+    def __call__(self, document: Mapping[str, Any], dist: Path, entries: Iterable[FileEntry]) -> str:
+        """Mirrors a release, and fetches its model as a page of the app would.
+
+        Args:
+            document: The release's manifest.
+            dist: The folder that has its files.
+            entries: All of them, the manifest and the checksums too.
+
+        Returns:
+            What `VITE_MODEL_URL` may say.
+
+        Raises:
+            ManifestError: The mirror serves other bytes.
+            HostError: The mirror refuses, or would not let a page of `origin` read the model.
+        """
+        entries = tuple(entries)
+        folder, uploaded = self.mirror.bring(document["tag"], dist, entries)
+        model = next(entry for entry in entries if entry.name == document["delivery"]["file"])
+        url = f"{folder}/{model.name}?v={version_query(document['version'], model.sha256)}"
+        result = self._probe(url, model)
+        if any(finding.error is HostError for finding in result.findings):
+            raise HostError(
+                f"{result.findings[0].message} The mirror itself must let {self.origin} read: allow GET from it in the "
+                "bucket's CORS rules, and reading without a login."
+            )
+        result.require()
+        self.progress(f"mirror: {len(uploaded)} files uploaded; a page of {self.origin} can read the model")
+        return url
+
+    def _probe(self, url: str, model: FileEntry) -> Probe:
+        """Fetches the model; what may pass is tried again."""
+        result: Probe
+
+        def attempt() -> None:
+            nonlocal result
+            result = probe(url, self.web, origin=self.origin, sha256=model.sha256, size_bytes=model.size_bytes)
+            if result.may_pass:
+                raise PassingError(f"mirror: {result.findings[0].message}")
+
+        try:
+            persist(attempt, self.patience, self.progress)
+        except GaveUpError as failure:
+            raise HostError(f"{result.findings[0].message} The release is not public yet. Run it again.") from failure
+        return result

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+"""Answers of a server in trouble: https://www.rfc-editor.org/rfc/rfc9110#name-status-codes"""
+
 _T = TypeVar("_T")
 
 

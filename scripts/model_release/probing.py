@@ -21,7 +21,7 @@ from itertools import pairwise
 from urllib.parse import urlsplit
 
 from model_release.errors import HostError, ManifestError, ReleaseError, UsageError
-from model_release.patience import PassingError
+from model_release.patience import PASSING_STATUS, PassingError
 from model_release.web import (
     REDIRECTS,
     AddressError,
@@ -72,11 +72,13 @@ class Finding:
         hop: The number of the request it happens at.
         message: One sentence with what to do.
         error: The class of failure it is.
+        passing: Whether asking again may help: no answer, a broken-off one, or one of a server in trouble.
     """
 
     hop: int
     message: str
     error: type[ReleaseError]
+    passing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,11 @@ class Probe:
     size_bytes: int | None
     sha256: str | None
     findings: tuple[Finding, ...]
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether asking again may help."""
+        return any(finding.passing for finding in self.findings)
 
     def require(self) -> None:
         """Raises the first finding's error with every finding in it.
@@ -223,7 +230,8 @@ def judge(
 
     for hop in hops:
         if (message := judge_hop(hop, origin)) is not None:
-            return (Finding(hop=hop.number, message=message, error=HostError),)
+            passing = (hop.status is None and hop.fault != "") or hop.status in PASSING_STATUS
+            return (Finding(hop=hop.number, message=message, error=HostError, passing=passing),)
     if last.location is not None:
         return (
             finding(
@@ -233,7 +241,8 @@ def judge(
             ),
         )
     if found is None:
-        return (finding(f"{shown(last.url)} must end in time and whole, but broke off. Try again.", HostError),)
+        message = f"{shown(last.url)} must end in time and whole, but broke off. Try again."
+        return (Finding(hop=last.number, message=message, error=HostError, passing=True),)
     findings = []
     size, digest = found
     if size_bytes is not None and size != size_bytes:

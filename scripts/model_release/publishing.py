@@ -1,6 +1,6 @@
 """A finished `dist` folder -> a published release: check, plan, refuse or apply, by reconciliation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from model_release.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry
 from model_release.notes import render_notes
 from model_release.plan import Action, ReleaseState, plan_release
 from model_release.tags import ReleaseTag, next_free, parse_tag
+
+Mirroring = Callable[[Mapping[str, Any], Path, Iterable[FileEntry]], str]
+"""Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `mirroring.AppMirror`."""
 
 _AGAIN = "Make the release again."
 _MAX_PREVIOUS = 5  # releases to look back for a manifest that can be read
@@ -27,7 +30,8 @@ class PublishResult:
         published: Whether people could see the release before.
         surplus: Unfinished releases of the same tag that were removed.
         details: What the release is besides its files.
-        model_url: Where the web app's model is found; empty after a dry run.
+        model_url: Where the web app's model is found in the release; empty after a dry run.
+        mirror_url: What `VITE_MODEL_URL` may say instead, `?v=` included; empty without a mirror.
     """
 
     document: dict[str, Any]
@@ -36,6 +40,7 @@ class PublishResult:
     surplus: int
     details: ReleaseDetails
     model_url: str
+    mirror_url: str
 
 
 def publish(
@@ -46,6 +51,7 @@ def publish(
     replace: bool = False,
     latest: bool = False,
     dry_run: bool = False,
+    mirror: Mirroring | None = None,
     planned: Callable[[tuple[Action, ...]], None] = lambda _: None,
 ) -> PublishResult:
     """Publishes what a folder holds, or finishes what an earlier run began.
@@ -57,22 +63,27 @@ def publish(
         replace: Whether a published release may change.
         latest: Whether it becomes the latest release.
         dry_run: Change nothing.
+        mirror: Mirrors the release; it must work before the release becomes public.
         planned: Told the actions before they are carried out.
 
     Raises:
         ManifestError: The folder is not what its manifest says.
         HostError: The tag holds another release, a breaking change hides in a small version, or the
             host refuses.
-        UsageError: `latest` with a prerelease.
+        UsageError: `latest` with a prerelease, or a mirror for a model that is delivered by git.
     """
     if latest and tag.prerelease:
         raise UsageError(f"--latest must be for a version without prerelease, got {tag.version}. Leave it out.")
     document, entries = check_dist(dist, tag)
+    if mirror is not None and document["delivery"]["asked"] == "git":
+        raise UsageError("a mirror must be for a model of its own address, got delivery git. Leave one of them out.")
+    mirror_url = ""
     done: dict[str, Action] = {}
     first: list[ReleaseState | None] = []
     details = ReleaseDetails(files=entries, prerelease=tag.prerelease, latest=latest)
 
     def one_pass() -> ReleaseDetails:
+        nonlocal mirror_url
         state = host.state(tag.text)
         actions = plan_release(entries, state, replace=replace)
         _refuse_other_content(tag, host, state, actions)
@@ -90,6 +101,8 @@ def publish(
             planned(actions)
         # A later pass keeps what an earlier one has done.
         done.update({a.name: a for a in actions if a.kind != "keep" or a.name not in done})
+        if mirror is not None and not dry_run and not mirror_url:
+            mirror_url = mirror(document, dist, entries)
         if not dry_run:  # Also with nothing to change: leftovers beside a finished release go.
             host.apply(tag.text, dist, actions, wanted)
         return wanted
@@ -103,6 +116,7 @@ def publish(
         surplus=first[0].surplus if first[0] is not None else 0,
         details=wanted,
         model_url="" if dry_run else host.patiently(lambda: host.asset_url(tag.text, file)),
+        mirror_url=mirror_url,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from model_release.errors import HostError, UsageError
-from model_release.patience import PassingError
+from model_release.patience import PASSING_STATUS, PassingError
 from model_release.web import (
     REDIRECTS,
     AddressError,
@@ -25,7 +25,6 @@ from model_release.web import (
 _MAX_REDIRECTS = 10
 _MAX_LISTING_BYTES = 1 << 24
 _PIECE_BYTES = 1 << 18
-_PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 # An owner's name and a repository's; https://docs.github.com/rest/repos/repos gives no limits, these are wide.
 _REPOSITORY = re.compile(r"[A-Za-z0-9_-]{1,64}/(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,100}", re.ASCII)
 
@@ -266,7 +265,7 @@ def _opened(answer: Answer, what: str, start: int, advice: str) -> Opened:
     after = headers.get("retry-after", "")
     wait_s = float(after) if re.fullmatch("[0-9]{1,6}", after) else None
     # GitHub's secondary limits are a 403 with Retry-After, or a 429.
-    if status in _PASSING_STATUS or (status == 403 and wait_s is not None):
+    if status in PASSING_STATUS or (status == 403 and wait_s is not None):
         raise PassingError(f"status {status}", wait_s)
     if status == 416 and start:
         return Opened(start=None, size_bytes=None, etag="", pieces=iter(()))

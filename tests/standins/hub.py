@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on 127.0.0.1: the endpoints a download needs, real bytes, and faults on request.
+"""A Hugging Face Hub on 127.0.0.1: the endpoints of downloads and commits, real bytes, and faults on request.
 
 As a program, from tests/: `python -m standins.hub --root DIR --port 8000 --fault '*.safetensors=503*2'`,
 then `HF_ENDPOINT=http://127.0.0.1:8000`. `DIR/<org>/<name>/` holds a model's files.
@@ -12,13 +12,15 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from typing import Self
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from standins.hub_uploads import History, RefusedError, StoredFile
 
 FOREVER = 1_000_000
 _ERROR_CODES = {401: "RepoNotFound", 403: "GatedRepo", 404: "RepoNotFound"}
@@ -32,9 +34,10 @@ class Fault:
         path: A shell pattern over the request's path, such as `*/config.json` or `/api/*`.
         kind: A status such as `503`, or `reset` (the connection is torn down), `truncate` (half a
             body, then the end), `corrupt` (other bytes of the same size), `drip` (a byte now and
-            then) or `hang` (silence). All but a status, `reset` and `hang` touch bodies only.
+            then), `hang` (silence) or `lost` (it is done, but the answer is torn down). All but a
+            status, `reset`, `hang` and `lost` touch bodies only.
         times: How many requests it hits.
-        method: `GET` or `HEAD`, or empty for both.
+        method: `GET`, `HEAD`, `POST` or `PUT`, or empty for all.
         retry_after: The Retry-After header that goes with a status.
     """
 
@@ -61,33 +64,6 @@ class Request:
     headers: Mapping[str, str] = field(repr=False)
 
 
-@dataclass(frozen=True)
-class StoredFile:
-    """A file of a repository, with the ids the Hub gives it."""
-
-    path: Path
-
-    @property
-    def is_lfs(self) -> bool:
-        """Whether it is in large-file storage."""
-        return self.path.suffix in {".safetensors", ".bin"}
-
-    @property
-    def etag(self) -> str:
-        """sha256 of a large file, git's blob id of any other."""
-        content = self.path.read_bytes()
-        if self.is_lfs:
-            return hashlib.sha256(content).hexdigest()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-
-    def as_json(self, name: str) -> dict[str, Any]:
-        """The entry in an API answer; `rfilename` for model info, `path` for a tree."""
-        size = self.path.stat().st_size
-        lfs = {"lfs": {"size": size, "sha256": self.etag, "pointerSize": 134}} if self.is_lfs else {}
-        oid = "0" * 40 if self.is_lfs else self.etag
-        return {"rfilename": name, "path": name, "type": "file", "size": size, "blobId": oid, "oid": oid} | lfs
-
-
 class StandInHub:
     """The server; a context manager that stops it.
 
@@ -102,7 +78,9 @@ class StandInHub:
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self.stopping = threading.Event()
-        self._lock = threading.Lock()
+        self.histories: dict[str, History] = {}
+        self.lock = threading.RLock()
+        self.meanwhile: Callable[[Request], None] = lambda _: None  # What others do while a request is on its way.
         hub = self
 
         class Handler(_Handler):
@@ -128,8 +106,20 @@ class StandInHub:
         """Runs until interrupted."""
         self._server.serve_forever()
 
+    def history(self, repository: str) -> History | None:
+        """A repository's commits, the first of which is its folder; None if there is no such repository."""
+        with self.lock:
+            files = self.files(repository)
+            if repository not in self.histories and files is not None:
+                first = self.commit(repository)
+                named = {name: StoredFile(file.path, first) for name, file in files.items()}
+                self.histories[repository] = History(self.root / ".commits", {first: named})
+            return self.histories.get(repository)
+
     def files(self, repository: str) -> dict[str, StoredFile] | None:
         """A repository's files by name, or None if there is no such repository."""
+        if repository in self.histories:
+            return self.histories[repository].at("main")
         folder = self.root / repository
         if not (folder.is_dir() and any(path.is_file() for path in folder.iterdir())):
             return None
@@ -137,7 +127,9 @@ class StandInHub:
         return {path.relative_to(folder).as_posix(): StoredFile(path) for path in paths}
 
     def commit(self, repository: str) -> str:
-        """The repository's only commit."""
+        """The repository's newest commit; its only one unless something was committed."""
+        if repository in self.histories:
+            return self.histories[repository].head
         given = self.root / repository / ".commit"
         if given.exists():
             return given.read_text().strip()
@@ -150,8 +142,9 @@ class StandInHub:
 
     def next_fault(self, request: Request, *, body: bool) -> Fault | None:
         """Notes a request, and uses up one of the faults meant for it."""
-        with self._lock:
+        with self.lock:
             self.requests.append(request)
+            self.meanwhile(request)
             for fault in self.faults:
                 touches_body = fault.kind in {"truncate", "corrupt", "drip"}
                 if (
@@ -172,6 +165,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # Headers and body are two writes; without this each answer waits 40 ms.
     _API = re.compile(r"/api/models/(?P<id>[^/]+(?:/[^/]+)?)(?:/(?P<what>revision|tree)/(?P<revision>[^/]+))?")
+    _WRITE = re.compile(
+        r"/(?:api/models/)?(?P<id>[^/]+/[^/.]+)"
+        r"(?:/(?P<what>preupload|commit|paths-info)/(?P<revision>[^/]+)|\.git/info/(?P<lfs>lfs)/objects/batch)"
+    )
+    _LARGE = re.compile(r"/(?P<id>[^/]+/[^/]+)/lfs/(?P<oid>[0-9a-f]{64})")
     _RESOLVE = re.compile(r"/(?P<id>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<name>.+)")
 
     def do_HEAD(self) -> None:
@@ -180,30 +178,71 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._answer()
+
+    def do_PUT(self) -> None:
+        self._answer()
+
     def log_message(self, format: str, *args: object) -> None:
         """The request log of the hub replaces the lines on stderr."""
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         request = Request(method=self.command, path=path, headers={k.lower(): v for k, v in self.headers.items()})
-        fault = self.hub.next_fault(request, body=self.command == "GET")
+        fault = self.hub.next_fault(request, body=self.command != "HEAD")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if fault and fault.kind == "reset":
-            # Closing with a linger of zero sends RST in place of FIN.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-            self.rfile.close()  # It holds the connection open otherwise.
-            self.connection.close()
+            self._tear_down()
         elif fault and fault.kind == "hang":
             self.hub.stopping.wait()
             self.close_connection = True
         elif fault and fault.kind.isdecimal():
             self._refuse(int(fault.kind), retry_after=fault.retry_after)
+        elif self.command in {"POST", "PUT"}:
+            self._write(path, body, fault)
         elif match := self._API.fullmatch(path):
             self._api(match["id"], match["what"], match["revision"] or "main", fault)
         elif match := self._RESOLVE.fullmatch(path):
             self._resolve(match["id"], match["revision"], match["name"], fault)
         else:
             self._refuse(404)
+
+    def _tear_down(self) -> None:
+        """Closing with a linger of zero sends RST in place of FIN."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.rfile.close()  # It holds the connection open otherwise.
+        self.connection.close()
+
+    def _write(self, path: str, body: bytes, fault: Fault | None) -> None:
+        match = self._WRITE.fullmatch(path) or self._LARGE.fullmatch(path)
+        history = self.hub.history(match["id"]) if match else None
+        large = self.command == "PUT"
+        if match is None or history is None or not (large or "Authorization" in self.headers):
+            self._refuse(401 if match and "Authorization" not in self.headers else 404)
+            return
+        try:
+            with self.hub.lock:
+                if large:
+                    history.put(match["oid"], body)
+                    answer = None
+                else:
+                    what, revision = match["lfs"] or match["what"], match["revision"] or "main"
+                    answer = history.answer(
+                        what,
+                        revision,
+                        body,
+                        parse_qs(body.decode()) if what == "paths-info" else {},
+                        f"{self.hub.url}/{match['id']}",
+                    )
+        except RefusedError as refusal:
+            self._refuse(refusal.status, code=str(refusal))
+            return
+        if fault and fault.kind == "lost":
+            self._tear_down()
+        else:
+            self._send(200, {"Content-Type": "application/json"}, json.dumps(answer).encode(), fault)
 
     def _api(self, repository: str, what: str | None, revision: str, fault: Fault | None) -> None:
         files = self._files_at(repository, revision)
@@ -225,6 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = files[name].path.read_bytes()
         headers = commit | {"ETag": f'"{files[name].etag}"', "Accept-Ranges": "bytes"}
+        headers["Access-Control-Allow-Origin"] = self.headers.get("Origin", "")
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if asked and int(asked[1]) < len(content):
             start = int(asked[1])
@@ -235,10 +275,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _files_at(self, repository: str, revision: str) -> dict[str, StoredFile] | None:
         """The files, or None after a refusal."""
-        files = self.hub.files(repository)
-        if files is None:
+        history = self.hub.histories.get(repository)
+        files = history.at(revision) if history else self.hub.files(repository)
+        if files is None and history is None:
             self._refuse(404 if "Authorization" in self.headers else 401)  # The Hub hides what is private.
-        elif revision != "main" and not (len(revision) >= 7 and self.hub.commit(repository).startswith(revision)):
+        elif files is None or (
+            not history
+            and revision != "main"
+            and not (len(revision) >= 7 and self.hub.commit(repository).startswith(revision))
+        ):
             self._refuse(404, code="RevisionNotFound")
             return None
         return files

@@ -65,8 +65,13 @@ class S3Mirror:
             ) from failure
         self._public_url = (public_url or _address(str(self._client.meta.endpoint_url), self._bucket)).rstrip("/")
 
-    def bring(self, dist: Path, entries: Iterable[FileEntry]) -> tuple[str, tuple[str, ...]]:
+    def bring(self, tag: str, dist: Path, entries: Iterable[FileEntry]) -> tuple[str, tuple[str, ...]]:
         """Uploads what is missing and verifies all of it; the checksums come last.
+
+        Args:
+            tag: Of the release; the key holds it for people, and the content's hash for machines.
+            dist: The folder that has them.
+            entries: The files.
 
         Returns:
             The URL of the release's folder, and the names that were uploaded.
@@ -78,7 +83,7 @@ class S3Mirror:
         sums = next((entry for entry in entries if entry.name == CHECKSUMS_NAME), None)
         if sums is None:
             raise HostError(f"a mirrored release must have {CHECKSUMS_NAME}. Make the release again.")
-        folder = "/".join(part for part in (self._prefix, sums.sha256[:32]) if part)
+        folder = "/".join(part for part in (self._prefix, f"{tag}-{sums.sha256[:16]}") if part)
         uploaded = []
         for entry in entries:
             key = f"{folder}/{entry.name}"

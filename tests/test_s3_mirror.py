@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
+import moto.server
 import pytest
 
+from mirrors import APP, release_folder
 from model_release.errors import HostError, UsageError
 from model_release.fetching import FetchRequest, fetch_model
 from model_release.hosts.s3 import FOREVER, S3Mirror
 from model_release.manifest import CHECKSUMS_NAME, FileEntry
-from model_release.mirroring import Mirrored, mirror_release
+from model_release.mirroring import AppMirror
+from model_release.publishing import check_dist
 from model_release.tags import parse_tag
 from model_release.web import Web
 from serving import Asked, Reply, Server
-from test_fetch import CONTENTS, MODEL, QUICK, TAG, document, sha256
-
-boto3 = pytest.importorskip("boto3", reason="the mirror's library is optional")
-moto_server = pytest.importorskip("moto.server", reason="the mirror's stand-in is optional")
+from test_fetch import MODEL, QUICK, TAG, sha256
 
 pytestmark = pytest.mark.network
-APP = "https://app.example"
 BUCKET = "models"
 
 
@@ -35,7 +35,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = moto.server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
@@ -52,34 +52,38 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def dist(tmp_path: Path) -> Path:
-    """A whole release."""
-    folder = tmp_path / "dist"
-    folder.mkdir()
-    files = {**CONTENTS, "manifest.json": (json.dumps(document(), indent=2, sort_keys=True) + "\n").encode()}
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    sums = "".join(f"{sha256(content)}  {name}\n" for name, content in sorted(files.items()))
-    (folder / CHECKSUMS_NAME).write_text(sums)
-    return folder
+    return release_folder(tmp_path)
 
 
-def bring(dist: Path, endpoint: str, target: str = f"s3://{BUCKET}/gpt2", **options: Any) -> Mirrored:
+def folder_of(dist: Path) -> str:
+    return f"gpt2/{TAG}-{sha256((dist / CHECKSUMS_NAME).read_bytes())[:16]}"
+
+
+def bring(
+    dist: Path, endpoint: str, target: str = f"s3://{BUCKET}/gpt2", told: list[str] | None = None, **options: Any
+) -> str:
+    document, entries = check_dist(dist, parse_tag(TAG))
     mirror = S3Mirror(target, endpoint_url=endpoint, **options)
-    return mirror_release(dist, parse_tag(TAG), mirror, Web(timeout_s=5), origin=APP)
+    told = [] if told is None else told
+    return AppMirror(mirror=mirror, web=Web(timeout_s=5), origin=APP, progress=told.append)(document, dist, entries)
+
+
+def uploads(dist: Path, endpoint: str) -> list[str]:
+    """The names that a run brings."""
+    document, entries = check_dist(dist, parse_tag(TAG))
+    return list(S3Mirror(f"s3://{BUCKET}/gpt2", endpoint_url=endpoint).bring(document["tag"], dist, entries)[1])
 
 
 def test_a_release_is_mirrored_once_and_the_app_can_be_built_from_it(dist: Path, endpoint: str, tmp_path: Path) -> None:
-    first = bring(dist, endpoint)
-    assert set(first.uploaded) == {path.name for path in dist.iterdir()}
-    assert first.uploaded[-1] == CHECKSUMS_NAME
-    folder = sha256((dist / CHECKSUMS_NAME).read_bytes())[:32]
-    assert first.model_url == f"{endpoint}/{BUCKET}/gpt2/{folder}/model_fp16.onnx?v=1.2.0-{sha256(MODEL)[:8]}"
-    assert bring(dist, endpoint) == Mirrored(model_url=first.model_url, uploaded=())
-    head = boto3.client("s3", endpoint_url=endpoint).head_object(Bucket=BUCKET, Key=f"gpt2/{folder}/config.json")
+    first, told = bring(dist, endpoint), list[str]()
+    assert first == f"{endpoint}/{BUCKET}/{folder_of(dist)}/model_fp16.onnx?v=1.2.0-{sha256(MODEL)[:8]}"
+    assert bring(dist, endpoint, told=told) == first
+    assert told == [f"mirror: 0 files uploaded; a page of {APP} can read the model"]
+    head = boto3.client("s3", endpoint_url=endpoint).head_object(Bucket=BUCKET, Key=f"{folder_of(dist)}/config.json")
     assert (head["CacheControl"], head["ContentType"]) == (FOREVER, "application/json")
 
     env_file = tmp_path / ".env.production"
-    env_file.write_text(f"VITE_MODEL_VERSION=1.2.0\nVITE_MODEL_URL={first.model_url}\n")
+    env_file.write_text(f"VITE_MODEL_VERSION=1.2.0\nVITE_MODEL_URL={first}\n")
     result = fetch_model(FetchRequest(env_file=env_file, static_dir=tmp_path / "static", patience=QUICK), print)
     assert (result.folder / "model_fp16.onnx").read_bytes() == MODEL
 
@@ -87,17 +91,17 @@ def test_a_release_is_mirrored_once_and_the_app_can_be_built_from_it(dist: Path,
 @pytest.mark.parametrize("body", [b"x" * len(MODEL), b"short"])
 def test_an_object_with_other_bytes_is_replaced(dist: Path, endpoint: str, body: bytes) -> None:
     client = boto3.client("s3", endpoint_url=endpoint)
-    key = f"gpt2/{sha256((dist / CHECKSUMS_NAME).read_bytes())[:32]}/model_fp16.onnx"
+    key = f"{folder_of(dist)}/model_fp16.onnx"
     client.put_object(Bucket=BUCKET, Key=key, Body=body, CacheControl=FOREVER)
-    assert "model_fp16.onnx" in bring(dist, endpoint).uploaded
+    assert "model_fp16.onnx" in uploads(dist, endpoint)
     assert client.get_object(Bucket=BUCKET, Key=key)["Body"].read() == MODEL
 
 
 def test_a_right_object_without_a_checksum_is_read_and_kept(dist: Path, endpoint: str) -> None:
     client = boto3.client("s3", endpoint_url=endpoint)
-    key = f"gpt2/{sha256((dist / CHECKSUMS_NAME).read_bytes())[:32]}/model_fp16.onnx"
+    key = f"{folder_of(dist)}/model_fp16.onnx"
     client.put_object(Bucket=BUCKET, Key=key, Body=MODEL, CacheControl=FOREVER)
-    assert "model_fp16.onnx" not in bring(dist, endpoint).uploaded
+    assert "model_fp16.onnx" not in uploads(dist, endpoint)
 
 
 def test_a_mirror_that_browsers_may_not_read_is_refused(dist: Path, endpoint: str) -> None:
@@ -129,7 +133,7 @@ def test_a_bucket_that_is_not_there_is_one_sentence(dist: Path, endpoint: str) -
 def test_a_file_that_changed_meanwhile_is_not_uploaded(dist: Path, endpoint: str) -> None:
     entry = FileEntry(name=CHECKSUMS_NAME, size_bytes=1, sha256="0" * 64)
     with pytest.raises(HostError, match="must have the sha256"):
-        S3Mirror(f"s3://{BUCKET}", endpoint_url=endpoint).bring(dist, [entry])
+        S3Mirror(f"s3://{BUCKET}", endpoint_url=endpoint).bring(TAG, dist, [entry])
 
 
 @pytest.mark.parametrize(
@@ -152,7 +156,7 @@ def test_what_is_no_bucket_is_refused(target: str) -> None:
 
 def test_two_mirrors_at_a_time_end_alike(dist: Path, endpoint: str) -> None:
     urls: list[str] = []
-    threads = [threading.Thread(target=lambda: urls.append(bring(dist, endpoint).model_url)) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: urls.append(bring(dist, endpoint))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
