@@ -16,6 +16,7 @@ FLOORS = [
     {"cli.app", "cli.model", "cli.releasing"},
     {"cli.options"},
     {"documents", "chain", "fetching"},
+    {"building", "apptree"},
     {"steps", "mirroring", "publishing", "pointing"},
     {"probing"},
     {"notes"},

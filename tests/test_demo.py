@@ -12,7 +12,9 @@ from tokenizers import Tokenizer
 from transformers import GPT2Tokenizer
 
 from model_release import manifest
-from model_release.chain import AppRequest, ReleaseRequest, ReleaseResult, release_model
+from model_release.apptree import AppRequest
+from model_release.building import BuildRequest
+from model_release.chain import ReleaseRequest, ReleaseResult, release_model
 from model_release.hosts.local import LocalHost
 from model_release.steps import DEMO_FOLDER, SelectionRequest, SourceRequest
 from model_release.tags import parse_tag
@@ -29,7 +31,7 @@ def release(folder: Path) -> tuple[ReleaseResult, list[str]]:
     if not env_file.exists():
         env_file.write_bytes(b"# the app\r\nVITE_TITLE='See through'\r\n")
     lines: list[str] = []
-    request = ReleaseRequest(
+    build = BuildRequest(
         tag=parse_tag("model-v1.0.0"),
         source=SourceRequest(demo=True),
         selection=SelectionRequest(layers="0,5,11"),
@@ -37,8 +39,8 @@ def release(folder: Path) -> tuple[ReleaseResult, list[str]]:
         app_precision="fp16",
         delivery="auto",
         threshold_bytes=50_000_000,
-        app=AppRequest(env_file=env_file, static_dir=folder / "app" / "static"),
     )
+    request = ReleaseRequest(build=build, app=AppRequest(env_file=env_file, static_dir=folder / "app" / "static"))
     return release_model(request, LocalHost(folder / "releases"), lines.append), lines
 
 

@@ -4,6 +4,8 @@ The rooms, from the door inwards:
 
     cli            options, help texts, exit codes            click
     chain          the whole release, in order
+    building       weights -> a finished dist folder
+    apptree        dist -> the web app's working tree
     fetching       a release's files -> the app's static folder
     mirroring      a release's files -> a mirror for browsers
     pointing       a public release -> the app's repository

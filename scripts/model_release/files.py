@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,12 @@ def write_bytes(target: Path, content: bytes, *, error: type[ReleaseError]) -> N
     """Writes `content` to `target` whole or not at all; see `atomic_path`."""
     with atomic_path(target, error=error) as temporary:
         temporary.write_bytes(content)
+
+
+def copy_file(source: Path, target: Path, *, error: type[ReleaseError]) -> None:
+    """Copies a file whole or not at all; see `atomic_path`."""
+    with atomic_path(target, error=error) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def sha256_of(path: Path, *, error: type[ReleaseError]) -> str:

@@ -19,7 +19,7 @@ from model_release.cli.options import (
 from model_release.errors import UsageError
 
 if TYPE_CHECKING:
-    from model_release.chain import Delivery
+    from model_release.building import Delivery
     from model_release.contract import Logits
     from model_release.hosts import Host
     from model_release.hosts.github_app import AppResult
@@ -106,7 +106,9 @@ def release(
 
     The env file is the working tree's; with --env-repo it is committed to the web app's repository on GitHub.
     """
-    from model_release.chain import AppRequest, ReleaseRequest, describe_release, release_model
+    from model_release.apptree import AppRequest
+    from model_release.building import BuildRequest
+    from model_release.chain import ReleaseRequest, describe_release, release_model
     from model_release.contract import parse_precisions
     from model_release.report import megabytes, table
     from model_release.steps import SelectionRequest
@@ -122,7 +124,7 @@ def release(
         web_app = _web_app(env_repo, env_branch, deploy_workflow, env_file, static_dir, create_env_file)
         if no_env:
             raise UsageError("--no-env leaves the web app alone, got --env-repo too. Leave one of them out.")
-    request = ReleaseRequest(
+    build = BuildRequest(
         tag=release_tag,
         source=source_request(**source),
         selection=SelectionRequest(
@@ -132,6 +134,9 @@ def release(
         app_precision=precisions[0] if app_precision is None else app_precision,
         delivery=delivery,
         threshold_bytes=_bytes(size_threshold),
+    )
+    request = ReleaseRequest(
+        build=build,
         app=None if no_env or web_app else app,
         replace=replace,
         point=_pointer(web_app, host, repo, base_url, release_tag.text) if web_app else None,
@@ -140,7 +145,7 @@ def release(
     if dry_run:
         rows = describe_release(request, place, print_progress)
         click.echo(
-            f"{request.tag.text} would go to {where}; "
+            f"{release_tag.text} would go to {where}; "
             f"nothing is written.\n\n{table(['file', 'MB', ''], rows, right=[1])}"
         )
         return
