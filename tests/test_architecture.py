@@ -14,6 +14,7 @@ PACKAGE = SCRIPTS / "model_release"
 FLOORS = [
     {"cli"},
     {"cli.app", "cli.model", "cli.releasing"},
+    {"cli.places"},
     {"cli.options"},
     {"documents", "chain", "fetching"},
     {"building", "apptree"},

@@ -15,9 +15,10 @@ from model_release import building
 from model_release.appfiles import version_query
 from model_release.apptree import AppRequest, check_tree, deliver_files, write_env
 from model_release.building import BuildRequest, build_dist, describe_dist, numbered
+from model_release.errors import UsageError
 from model_release.hosts import Host
 from model_release.plan import Action
-from model_release.publishing import publish
+from model_release.publishing import Mirroring, publish
 from model_release.shadows import URL_KEY, VERSION_KEY
 from model_release.steps import Progress
 
@@ -35,13 +36,21 @@ class ReleaseRequest:
     Attributes:
         app: The web app's working tree; None leaves it alone.
         replace: Whether a published release may change.
+        mirror: Brings the files to where browsers can read them; the app then gets its URL.
         point: Points the web app's repository at the public release; in place of `app`.
     """
 
     build: BuildRequest
     app: AppRequest | None
     replace: bool = False
+    mirror: Mirroring | None = None
     point: "AppPointer | None" = None
+
+    def __post_init__(self) -> None:
+        if self.mirror is not None and self.build.delivery == "git":
+            raise UsageError(
+                "--mirror gives the model an address of its own, got --delivery git. Leave one of them out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +94,15 @@ def release_model(request: ReleaseRequest, host: Host, progress: Progress) -> Re
             tag,
             host,
             replace=request.replace,
+            mirror=request.mirror,
             planned=lambda actions: step("release", _describe_actions(actions)),
         )
         url, changed, pointed = "", False, None
         if request.app is not None:
-            url = _deliver(request.app, document, published.model_url, dist)
+            url = published.mirror_url or _deliver(request.app, document, published.model_url, dist)
             changed = write_env(request.app, url, tag.version, progress)
         if request.point is not None:
-            pointed, url = request.point.point(document, dist, published.model_url)
+            pointed, url = request.point.point(document, dist, published.model_url, mirror_url=published.mirror_url)
         step("env file", f"{URL_KEY}={url}" if url else "left alone")
     return ReleaseResult(
         document=document, actions=published.actions, model_url=url, env_changed=changed, pointed=pointed

@@ -4,6 +4,7 @@ HF_ENDPOINT, HF_HOME and HF_TOKEN stay huggingface_hub's own affair. Its retries
 server asks, so that ours take their place: each request goes through `_OneTry`, and `HubCalls` tries again.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import httpx2
 from huggingface_hub import constants, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils._http import default_client_factory, hf_request_event_hook
+from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
 from model_release.errors import ReleaseError
 from model_release.patience import PASSING_STATUS, GaveUpError, PassingError, Patience, persist
@@ -145,10 +147,16 @@ def bounded(patience: Patience) -> Iterator[float]:
     # Xet has a client and retries of its own; telemetry asks the hub for more than files, even on a cache hit.
     before = constants.HF_HUB_DISABLE_XET, constants.HF_HUB_DISABLE_TELEMETRY
     constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_TELEMETRY = True
+    # Bars are for terminals; a log gets our own lines.
+    quiet = constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not sys.stderr.isatty()
+    if quiet:
+        disable_progress_bars()
     set_client_factory(client)
     try:
         yield deadline
     finally:
+        if quiet:
+            enable_progress_bars()
         set_client_factory(default_client_factory)
         constants.HF_HUB_DISABLE_XET, constants.HF_HUB_DISABLE_TELEMETRY = before
 

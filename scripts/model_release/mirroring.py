@@ -9,7 +9,7 @@ from model_release.appfiles import version_query
 from model_release.errors import HostError
 from model_release.manifest import FileEntry
 from model_release.patience import GaveUpError, PassingError, Patience, persist
-from model_release.probing import Probe, probe
+from model_release.probing import Probe, check_origin, probe
 from model_release.web import Getter
 
 
@@ -37,6 +37,9 @@ class AppMirror:
     origin: str
     progress: Callable[[str], None] = lambda _: None
     patience: Patience = field(default_factory=Patience)
+
+    def __post_init__(self) -> None:
+        check_origin(self.origin)
 
     def __call__(self, document: Mapping[str, Any], dist: Path, entries: Iterable[FileEntry]) -> str:
         """Mirrors a release, and fetches its model as a page of the app would.

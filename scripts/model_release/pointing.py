@@ -65,6 +65,7 @@ def point_app_at_release(
     dist: Path,
     *,
     asset_url: str,
+    mirror_url: str = "",
     source: Source | None,
     patience: Patience = PATIENCE,
     progress: Callable[[str], None] = lambda _: None,
@@ -76,7 +77,8 @@ def point_app_at_release(
         app: The web app.
         document: The manifest of a release that is public by now.
         dist: The release's files.
-        asset_url: Where the app's model is found, without `?v=`: in the release, or on a mirror.
+        asset_url: Where the app's model is found in the release, without `?v=`.
+        mirror_url: What the app is to use instead, whatever the delivery; empty without a mirror.
         source: The release as people see it; asked whether it has the model. None if that is known.
         patience: How long GitHub may take.
         progress: Told what happens.
@@ -90,14 +92,17 @@ def point_app_at_release(
     """
     tag = parse_tag(document["tag"])
     chosen = app_files(document, tag)
-    if document["delivery"]["mode"] == "git":
+    files: dict[str, Path] = {}
+    if mirror_url:
+        url = mirror_url
+    elif document["delivery"]["mode"] == "git":
         url = chosen.url
         names = [*(entry.name for entry in chosen.entries), MANIFEST_NAME]
         files = {f"{app.static_path}/{MODELS_FOLDER}/{chosen.folder}/{name}": dist / name for name in names}
     else:
         if not asset_url.startswith(("https://", "http://")):
             raise UsageError(f"the model's address must be one for browsers, got {asset_url[:80]!a}. Give --base-url.")
-        url, files = f"{asset_url}?v={version_query(tag.version, chosen.model.sha256)}", {}
+        url = f"{asset_url}?v={version_query(tag.version, chosen.model.sha256)}"
     if source is not None:
         patiently(
             lambda: _require_answer(source, chosen.model.name, chosen.model.size_bytes),
@@ -129,7 +134,9 @@ class AppPointer:
         request = self.app.commit("model-v0.0.0", {URL_KEY: "x", VERSION_KEY: "x"}, {})
         check_app(self.api, request, patience=self.patience, progress=self.progress)
 
-    def point(self, document: Mapping[str, Any], dist: Path, asset_url: str) -> tuple[AppResult, str]:
+    def point(
+        self, document: Mapping[str, Any], dist: Path, asset_url: str, *, mirror_url: str = ""
+    ) -> tuple[AppResult, str]:
         """See `point_app_at_release`."""
         return point_app_at_release(
             self.api,
@@ -137,6 +144,7 @@ class AppPointer:
             document,
             dist,
             asset_url=asset_url,
+            mirror_url=mirror_url,
             source=self.source,
             patience=self.patience,
             progress=self.progress,

@@ -312,14 +312,27 @@ def _is_mixed_content(url: str, origin: str) -> bool:
         return True
 
 
-def _check(url: str, origin: str, sha256: str | None) -> None:
-    """Refuses what cannot be asked."""
-    for name, text in (("URL", url), ("--origin", origin)):
-        try:
-            check_address(text)
-        except AddressError as failure:
-            raise UsageError(f"{name} {failure}, got {text[:80]!a}. Use e.g. https://app.example/...") from failure
+def _check_address(name: str, text: str) -> None:
+    try:
+        check_address(text)
+    except AddressError as failure:
+        raise UsageError(f"{name} {failure}, got {text[:80]!a}. Use e.g. https://app.example/...") from failure
+
+
+def check_origin(origin: str) -> None:
+    """Refuses what is no origin of a page.
+
+    Raises:
+        UsageError: With what to write.
+    """
+    _check_address("--origin", origin)
     if origin.rstrip("/") != origin_of(origin):
         raise UsageError(f"--origin must be scheme, host and port alone, got {origin[:80]!a}. Remove the rest.")
+
+
+def _check(url: str, origin: str, sha256: str | None) -> None:
+    """Refuses what cannot be asked."""
+    _check_address("URL", url)
+    check_origin(origin)
     if sha256 is not None and (len(sha256) != 64 or set(sha256) - set("0123456789abcdef")):
         raise UsageError(f"--sha256 must be 64 lower-case hex digits, got {sha256[:80]!a}. Copy it again.")

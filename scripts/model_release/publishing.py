@@ -76,7 +76,9 @@ def publish(
         raise UsageError(f"--latest must be for a version without prerelease, got {tag.version}. Leave it out.")
     document, entries = check_dist(dist, tag)
     if mirror is not None and document["delivery"]["asked"] == "git":
-        raise UsageError("a mirror must be for a model of its own address, got delivery git. Leave one of them out.")
+        raise UsageError(
+            "--mirror is for a model outside the app's tree, got a release for --delivery git. Leave it out."
+        )
     mirror_url = ""
     done: dict[str, Action] = {}
     first: list[ReleaseState | None] = []

@@ -11,7 +11,7 @@ import click
 
 from model_release.cli.app import fetch, probe
 from model_release.cli.model import export, quantize, verify
-from model_release.cli.releasing import mirror, publish, release
+from model_release.cli.releasing import publish, release
 from model_release.errors import ReleaseError, one_line
 
 _INTERRUPTED = 130
@@ -67,7 +67,7 @@ def docs(*, check: bool) -> None:
         click.echo(f"{path.name}: written")
 
 
-COMMANDS = (export, quantize, verify, release, publish, fetch, probe, mirror, docs)
+COMMANDS = (export, quantize, verify, release, publish, fetch, probe, docs)
 """Every command; the README shows their help in this order."""
 
-__all__ = ["COMMANDS", "docs", "export", "fetch", "mirror", "probe", "publish", "quantize", "release", "run", "verify"]
+__all__ = ["COMMANDS", "docs", "export", "fetch", "probe", "publish", "quantize", "release", "run", "verify"]

@@ -94,6 +94,24 @@ app_options = options(
 )
 
 
+mirror_options = options(
+    click.option(
+        "--mirror",
+        metavar="PLACE",
+        help="Mirror for browsers: hub:ORG/REPO or s3://BUCKET/PREFIX; the app's URL is then the mirror's.",
+    ),
+    click.option("--mirror-endpoint", metavar="URL", help="Another S3 than AWS, e.g. of Aliyun OSS or MinIO."),
+    click.option("--mirror-public-url", metavar="URL", help="Where the bucket is served, if by a CDN or a domain."),
+    click.option(
+        "--origin",
+        default="https://app.example",
+        show_default=True,
+        metavar="URL",
+        help="Where the web app is served; the mirror must let its pages read.",
+    ),
+)
+
+
 def source_request(model: str | None, model_path: Path | None, demo: bool, revision: str | None) -> "SourceRequest":
     """The weights that the source options name."""
     from model_release.steps import SourceRequest

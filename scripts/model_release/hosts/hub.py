@@ -65,7 +65,7 @@ class HubMirror:
                 conflicts=_CONFLICTS,
             )
             brought: set[str] = set()
-            attempt = _Attempt(HfApi(), self._repository, tag, dist, wanted, brought)
+            attempt = _Attempt(HfApi(), self._repository, tag, dist, wanted, brought, self._progress)
             commit = calls.patiently(f"the repository {self._repository}", attempt.reconcile)
         folder = f"{endpoint()}/{self._repository}/resolve/{commit}/{quote(tag)}"
         return folder, tuple(sorted(name.removeprefix(f"{tag}/") for name in brought))
@@ -81,6 +81,7 @@ class _Attempt:
     dist: Path
     wanted: Mapping[str, FileEntry]
     brought: set[str]
+    progress: Callable[[str], None]
 
     def reconcile(self) -> str:
         """Finds the commit that holds the release, or makes it; safe to repeat after any failure."""
@@ -94,6 +95,8 @@ class _Attempt:
             return written
         if not missing:
             return head
+        size_bytes = sum(self.wanted[path].size_bytes for path in missing)
+        self.progress(f"mirror: {len(missing)} files, {size_bytes / 1e6:.1f} MB, to {self.repository}")
         made = self.api.create_commit(
             self.repository,
             [

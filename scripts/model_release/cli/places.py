@@ -1,0 +1,134 @@
+"""What the options of releasing name: a host, a mirror, the web app's repository.
+
+Tokens and the addresses of GitHub come from the environment, as GitHub Actions sets it.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model_release.cli.options import print_progress
+from model_release.errors import UsageError
+
+if TYPE_CHECKING:
+    from model_release.hosts import Host
+    from model_release.hosts.local import LocalHost
+    from model_release.mirroring import AppMirror, Mirror
+    from model_release.pointing import AppPointer, WebApp
+
+
+def _local_host(text: str, base_url: str) -> tuple["LocalHost", Path]:
+    """The host that `--host` names."""
+    from model_release.hosts.local import LocalHost
+
+    kind, _, folder = text.partition(":")
+    if kind != "local" or not folder:
+        raise UsageError(f"--host must be local:DIR or github, got {text[:80]!r}. Use e.g. local:out/releases.")
+    if base_url and not re.fullmatch(r"https?://[\w.:\[\]-]+(/[\w.~%/-]*)?", base_url, re.ASCII):
+        raise UsageError(f"--base-url must be http(s)://HOST/PATH, got {base_url[:80]!r}. Correct it.")
+    root = Path(folder)
+    place = LocalHost(root, base_url=base_url)
+    place.check()
+    return place, root
+
+
+def release_host(text: str, repository: str | None, base_url: str, tag: str) -> tuple["Host", str]:
+    """The host that `release` is to use, and where the release is found there."""
+    if text == "github" and not base_url:
+        host = publish_host(text, repository)
+        return host, f"{tag} of {repository or os.environ.get('GITHUB_REPOSITORY', '')} on GitHub"
+    if repository is not None:
+        raise UsageError("--repo is for --host github, which needs no --base-url. Leave one of them out.")
+    place, folder = _local_host(text, base_url)
+    return place, str(folder / tag)
+
+
+def publish_host(text: str, repository: str | None) -> "Host":
+    """The host that `publish` is to use."""
+    kind, _, folder = text.partition(":")
+    if kind == "local" and folder and repository is None:
+        return _local_host(text, "")[0]
+    repository = repository or os.environ.get("GITHUB_REPOSITORY", "")
+    if text != "github" or not repository:
+        raise UsageError(
+            f"--host must be github with --repo or GITHUB_REPOSITORY, or local:DIR without, got {text[:80]!a}. "
+            "Use e.g. --host github --repo octocat/app."
+        )
+    from model_release.hosts import github, github_api
+
+    api_url = os.environ.get("GITHUB_API_URL") or github_api.DEFAULT_API
+    client = github_api.connect(os.environ.get("GITHUB_TOKEN", ""), api_url)
+    return github.GitHubHost(client, repository, progress=print_progress)
+
+
+def named_web_app(
+    repository: str | None,
+    branch: str | None,
+    deploy_workflow: str | None,
+    env_file: Path,
+    static_dir: Path | None,
+    create_env_file: bool,
+) -> "WebApp":
+    """The web app's repository on GitHub; this one if no other is named."""
+    from model_release.pointing import WebApp
+
+    repository = repository or os.environ.get("GITHUB_REPOSITORY", "")
+    if not repository:
+        raise UsageError("--env-repo must be the web app's OWNER/NAME, as GITHUB_REPOSITORY is not set. Give it.")
+    return WebApp(
+        repository=repository,
+        branch=branch,
+        env_path=env_file.as_posix(),
+        static_path=(static_dir or env_file.parent / "static").as_posix(),
+        deploy_workflow=deploy_workflow,
+        create_env_file=create_env_file,
+    )
+
+
+def app_pointer(app: "WebApp", host: str, repository: str | None, base_url: str, tag: str) -> "AppPointer":
+    """Points the web app at a release, once that is public and answers."""
+    from model_release.hosts import github_api
+    from model_release.pointing import AppPointer
+    from model_release.sources import GitHubRelease, Source, WebFolder
+    from model_release.web import Web
+
+    api_url = os.environ.get("GITHUB_API_URL") or github_api.DEFAULT_API
+    token = os.environ.get("GITHUB_TOKEN", "")
+    client = github_api.connect(token, api_url)
+    source: Source | None = None
+    if host == "github":
+        source = GitHubRelease(
+            repository or os.environ.get("GITHUB_REPOSITORY", ""),
+            tag,
+            Web(),
+            server_url=os.environ.get("GITHUB_SERVER_URL") or "https://github.com",
+            api_url=api_url,
+            token=token.strip(),
+        )
+    elif base_url:
+        source = WebFolder(f"{base_url.rstrip('/')}/{tag}", Web())
+    return AppPointer(api=client, app=app, source=source, progress=print_progress)
+
+
+def app_mirror(target: str | None, endpoint_url: str | None, public_url: str | None, origin: str) -> "AppMirror | None":
+    """The mirror that `--mirror` names; None if it names none."""
+    if target is None:
+        if endpoint_url is not None or public_url is not None:
+            raise UsageError("--mirror-endpoint and --mirror-public-url are for --mirror s3://BUCKET/PREFIX. Give it.")
+        return None
+    from model_release.mirroring import AppMirror
+    from model_release.web import Web
+
+    place: Mirror
+    if target.startswith("hub:"):
+        if endpoint_url is not None or public_url is not None:
+            raise UsageError("--mirror-endpoint and --mirror-public-url are not for hub:ORG/REPO. Leave them out.")
+        from model_release.hosts.hub import HubMirror
+
+        place = HubMirror(target, progress=print_progress)
+    else:
+        from model_release.hosts.s3 import S3Mirror
+
+        place = S3Mirror(target, endpoint_url=endpoint_url, public_url=public_url)
+    return AppMirror(mirror=place, web=Web(), origin=origin.rstrip("/"), progress=print_progress)
