@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,8 +25,6 @@ from model_release.pointing import WebApp, point_app_at_release
 from model_release.sources import GitHubRelease
 from model_release.web import Web
 from standins.github import CLASSIC, EVERY_FAULT, RESTRICTED, RULESET, Fault, Repository, StandInGitHub, Token, fault
-from standins.github.calls import ROUTES, Answer, Call, Route
-from standins.github.repos import WORKFLOWS
 
 TAG = "model-v1.0.0"
 TOPIC = f"model-release/{TAG}"
@@ -46,34 +43,6 @@ START = {
     ".github/workflows/test.yml": "on: push\njobs: {}\n",
 }
 PATIENCE = Patience(attempts=8, longest_wait_s=900, sleep=lambda _: None, jitter=lambda: 0.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _runs() -> Iterator[None]:
-    """Teaches the stand-in to list the runs of a workflow: each dispatch is one, of the commit it found."""
-    known: dict[int, list[dict[str, Any]]] = {}
-    (place,) = [i for i, route in enumerate(ROUTES) if route.template.endswith("{workflow_id}/dispatches")]
-    plain = ROUTES[place]
-
-    def dispatch(call: Call) -> Answer:
-        answer = plain.handler(call)
-        sha = call.repository.resolve(call.data["ref"])
-        run = {"id": len(known), "head_sha": sha, "created_at": call.repository.clock.now()}
-        known.setdefault(id(call.repository), []).append(run)
-        return answer
-
-    def list_runs(call: Call) -> Answer:
-        since = call.query.get("created", "").removeprefix(">=")
-        found = [run for run in known.get(id(call.repository), []) if run["created_at"] >= since]
-        return call.page(found, lambda run: run, key="workflow_runs")
-
-    pattern = re.compile(plain.pattern.pattern.removesuffix("/dispatches") + "/runs")
-    added = Route("GET", f"{WORKFLOWS}/{{workflow_id}}/runs", list_runs, "", False, pattern)
-    ROUTES[place] = replace(plain, handler=dispatch)
-    ROUTES.append(added)
-    yield
-    ROUTES[place] = plain
-    ROUTES.remove(added)
 
 
 @pytest.fixture

@@ -768,11 +768,15 @@ def test_a_merged_pull_request_changes_its_base_and_a_deleted_branch_closes_it(
 def test_a_workflow_is_dispatched_and_noted(repository: Repository, remote: RemoteRepository) -> None:
     workflow = remote.get_workflow("deploy.yml")
     assert workflow.create_dispatch("main", {"tag": TAG}, throw=True)
-    assert [vars(each) for each in repository.dispatches] == [
-        {"workflow": "deploy.yml", "ref": "main", "inputs": {"tag": TAG}}
-    ]
+    assert repository.snapshot()["dispatches"] == [{"workflow": "deploy.yml", "ref": "main", "inputs": {"tag": TAG}}]
     assert workflow.create_dispatch("main", {"tag": TAG}, throw=True, return_run_details=True).id == 2
     assert remote.create_repository_dispatch("model", {"tag": TAG})
+    runs = list(workflow.get_runs(branch="main", created=">=2000-01-01T00:00:00Z"))
+    assert [(run.id, run.event, run.head_sha) for run in runs] == [
+        (2, "workflow_dispatch", repository.branch_head("main")),
+        (1, "workflow_dispatch", repository.branch_head("main")),
+    ]
+    assert list(workflow.get_runs(branch="other")) == []
 
 
 @pytest.mark.parametrize(

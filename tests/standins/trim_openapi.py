@@ -25,6 +25,7 @@ PATHS = (
             "/actions/workflows",
             "/actions/workflows/{workflow_id}",
             "/actions/workflows/{workflow_id}/dispatches",
+            "/actions/workflows/{workflow_id}/runs",
             "/branches",
             "/branches/{branch}",
             "/commits",

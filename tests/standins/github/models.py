@@ -120,11 +120,13 @@ class Pull:
 
 @dataclass
 class Dispatch:
-    """A workflow, or an event, that was asked to start."""
+    """A workflow, or an event, that was asked to start, on what and when."""
 
     workflow: str
     ref: str
     inputs: dict[str, Any]
+    head_sha: str = ""
+    created_at: str = ""
 
 
 def asset_name(name: str) -> str:

@@ -93,7 +93,8 @@ def get_workflow(call: Call) -> Answer:
 def dispatch_workflow(call: Call) -> Answer:
     """Starts a workflow; nothing runs here, it is only noted."""
     repo, name, ref = call.repository, _workflow(call), call.text("ref")
-    if repo.resolve(ref) is None:
+    head = repo.resolve(ref)
+    if head is None:
         raise Refusal(422, f"No ref found for: {ref}")
     known = dispatch_inputs(repo.files(ref).get(_FOLDER + name, b"").decode())
     if known is None:
@@ -103,12 +104,25 @@ def dispatch_workflow(call: Call) -> Answer:
     if strange:
         quoted = ", ".join(f'"{given}"' for given in strange)
         raise Refusal(422, f"Unexpected inputs provided: [{quoted}]")
-    repo.dispatches.append(Dispatch(name, ref, inputs))
+    repo.dispatches.append(Dispatch(name, ref, inputs, head, repo.clock.now()))
     if not call.data.get("return_run_details"):
         return Answer(204)
     number = len(repo.dispatches)
     urls = {"run_url": views.repository_url(call), "html_url": views.web_url(call)}
     return Answer(200, {"workflow_run_id": number} | {key: f"{url}/actions/runs/{number}" for key, url in urls.items()})
+
+
+@route("GET", f"{WORKFLOWS}/{{workflow_id}}/runs")
+def list_runs(call: Call) -> Answer:
+    """The runs of a workflow, newest first: one for each dispatch, as nothing else starts one here."""
+    name, query = _workflow(call), call.query
+    since, branch = query.get("created", "").removeprefix(">="), query.get("branch")
+    found = [
+        (number, item)
+        for number, item in enumerate(call.repository.dispatches, start=1)
+        if item.workflow == name and item.created_at >= since and branch in (None, item.ref)
+    ]
+    return call.page(found[::-1], lambda item: views.workflow_run(call, *item), key="workflow_runs")
 
 
 @route("POST", f"{REPOSITORY}/dispatches", writes="contents")

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .calls import Call
-from .models import Asset, Pull, Release
+from .models import Asset, Dispatch, Pull, Release
 from .repository import Repository
 
 _REPOSITORY_ADDRESSES = {
@@ -285,4 +285,44 @@ def workflow(call: Call, repo: Repository, name: str) -> dict[str, Any]:
         "url": url,
         "html_url": f"{web_url(call)}/blob/{repo.default_branch}/.github/workflows/{name}",
         "badge_url": f"{web_url(call)}/workflows/{name}/badge.svg",
+    }
+
+
+def workflow_run(call: Call, number: int, item: Dispatch) -> dict[str, Any]:
+    """A run that a dispatch has started."""
+    repo, url = call.repository, f"{repository_url(call)}/actions/runs/{number}"
+    commit = repo.objects.commits[item.head_sha]
+    person = {"name": commit.committer.name, "email": commit.committer.email}
+    whole = repository(call)
+    return {
+        "id": number,
+        "node_id": node_id("WorkflowRun", number),
+        "name": item.workflow,
+        "path": f".github/workflows/{item.workflow}",
+        "display_title": item.workflow,
+        "run_number": number,
+        "event": "workflow_dispatch",
+        "status": "queued",
+        "conclusion": None,
+        "workflow_id": workflow_id(item.workflow),
+        "head_branch": item.ref,
+        "head_sha": item.head_sha,
+        "head_commit": {
+            "id": item.head_sha,
+            "tree_id": commit.tree,
+            "message": commit.message,
+            "timestamp": commit.committer.date,
+            "author": person,
+            "committer": person,
+        },
+        "url": url,
+        "html_url": f"{web_url(call)}/actions/runs/{number}",
+        **{f"{name}_url": f"{url}/{name}" for name in ("jobs", "logs", "artifacts", "cancel", "rerun")},
+        "check_suite_url": f"{repository_url(call)}/check-suites/{number}",
+        "workflow_url": f"{repository_url(call)}/actions/workflows/{workflow_id(item.workflow)}",
+        "created_at": item.created_at,
+        "updated_at": item.created_at,
+        "pull_requests": [],
+        "repository": whole,
+        "head_repository": whole,
     }
