@@ -143,6 +143,15 @@ def test_one_command_makes_mirrors_publishes_and_commits(site: StandInGitHub, hu
     assert app(site).files("main").keys() == {ENV}
 
 
+@pytest.mark.usefixtures("site")
+def test_a_version_that_hides_a_breaking_contract_is_refused_before_the_work(tmp_path: Path) -> None:
+    other = make_dist(tmp_path / "dist", change=lambda document: document.update(contract_version="99.0.0"))
+    assert call(cli.publish, "--dist", other, "--tag", TAG).code == 0
+    done = call(cli.release, "--tag", "model-v1.0.1", "--demo", "--host", "github", "--no-env")
+    assert_refused(done, HostError.exit_code, ["new major version"])
+    assert "[2/" not in done.err
+
+
 @pytest.mark.usefixtures("site", "hub")
 def test_a_model_for_the_apps_tree_needs_no_mirror(tmp_path: Path) -> None:
     done = call(

@@ -15,10 +15,11 @@ from model_release import building
 from model_release.appfiles import version_query
 from model_release.apptree import AppRequest, check_tree, deliver_files, write_env
 from model_release.building import BuildRequest, build_dist, describe_dist, numbered
+from model_release.contract import load_contract
 from model_release.errors import UsageError
 from model_release.hosts import Host
 from model_release.plan import Action
-from model_release.publishing import Mirroring, publish
+from model_release.publishing import Mirroring, check_version, publish
 from model_release.shadows import URL_KEY, VERSION_KEY
 from model_release.steps import Progress
 
@@ -86,6 +87,7 @@ def release_model(request: ReleaseRequest, host: Host, progress: Progress) -> Re
     if request.point is not None:
         request.point.check()
     host.patiently(lambda: host.state(tag.text))  # A host that is out of reach or refuses us says so now.
+    check_version(tag, load_contract().version, host)
     with ExitStack() as folders:
         dist = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="model-release-")))
         document = build_dist(request.build, dist, step, progress)

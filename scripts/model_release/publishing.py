@@ -94,7 +94,7 @@ def publish(
             wanted = details
         else:
             previous = _previous(tag, host)
-            _refuse_hidden_break(tag, document, previous)
+            _refuse_hidden_break(tag, document["contract_version"], previous)
             wanted = ReleaseDetails(
                 files=entries, notes=render_notes(document, previous), prerelease=tag.prerelease, latest=latest
             )
@@ -120,6 +120,15 @@ def publish(
         model_url="" if dry_run else host.patiently(lambda: host.asset_url(tag.text, file)),
         mirror_url=mirror_url,
     )
+
+
+def check_version(tag: ReleaseTag, contract_version: str, host: Host) -> None:
+    """Refuses a tag whose version hides a breaking change, before there is anything to publish.
+
+    Raises:
+        HostError: It needs a new major version, or the host refuses us.
+    """
+    host.patiently(lambda: _refuse_hidden_break(tag, contract_version, _previous(tag, host)))
 
 
 def check_dist(dist: Path, tag: ReleaseTag) -> tuple[dict[str, Any], tuple[FileEntry, ...]]:
@@ -209,7 +218,7 @@ def _previous(tag: ReleaseTag, host: Host) -> dict[str, Any] | None:
     return None
 
 
-def _refuse_hidden_break(tag: ReleaseTag, document: dict[str, Any], previous: dict[str, Any] | None) -> None:
+def _refuse_hidden_break(tag: ReleaseTag, new: str, previous: dict[str, Any] | None) -> None:
     """A breaking change of the contract must show in the version.
 
     Raises:
@@ -217,7 +226,7 @@ def _refuse_hidden_break(tag: ReleaseTag, document: dict[str, Any], previous: di
     """
     if previous is None or (before := parse_tag(previous["tag"])).prerelease:
         return  # A prerelease promises nothing.
-    old, new = previous["contract_version"], document["contract_version"]
+    old = previous["contract_version"]
     if old.partition(".")[0] != new.partition(".")[0] and tag.major == before.major:
         raise HostError(
             f"{tag.text} must have a new major version, because its contract {new} breaks with {old} of "
