@@ -48,9 +48,11 @@ def dist(tmp_path: Path) -> Path:
 
 
 def bring(dist: Path, told: list[str] | None = None) -> str:
-    document, entries = check_dist(dist, parse_tag(TAG))
+    checked = check_dist(dist, parse_tag(TAG))
     place = HubMirror(f"hub:{REPOSITORY}", patience=QUICK, progress=(told if told is not None else []).append)
-    return AppMirror(mirror=place, web=Web(timeout_s=2), origin=APP, patience=QUICK)(document, dist, entries)
+    return AppMirror(mirror=place, web=Web(timeout_s=2), origin=APP, patience=QUICK)(
+        checked.document, dist, checked.entries
+    )
 
 
 def writes(server: StandInHub) -> list[str]:
@@ -158,10 +160,10 @@ def test_somebody_elses_commit_meanwhile_is_kept(server: StandInHub, dist: Path)
 
 @pytest.mark.usefixtures("server")
 def test_a_repository_that_is_not_there_is_one_sentence(dist: Path) -> None:
-    document, entries = check_dist(dist, parse_tag(TAG))
+    entries = check_dist(dist, parse_tag(TAG)).entries
     place = HubMirror("hub:octocat/nothing", patience=QUICK)
     with pytest.raises(HostError, match=r"octocat/nothing must be open to us.*Create the model repository"):
-        place.bring(document["tag"], dist, entries)
+        place.bring(TAG, dist, entries)
 
 
 def test_a_token_that_may_not_write_is_one_sentence(server: StandInHub, dist: Path) -> None:

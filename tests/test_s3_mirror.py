@@ -62,16 +62,18 @@ def folder_of(dist: Path) -> str:
 def bring(
     dist: Path, endpoint: str, target: str = f"s3://{BUCKET}/gpt2", told: list[str] | None = None, **options: Any
 ) -> str:
-    document, entries = check_dist(dist, parse_tag(TAG))
+    checked = check_dist(dist, parse_tag(TAG))
     mirror = S3Mirror(target, endpoint_url=endpoint, **options)
     told = [] if told is None else told
-    return AppMirror(mirror=mirror, web=Web(timeout_s=5), origin=APP, progress=told.append)(document, dist, entries)
+    return AppMirror(mirror=mirror, web=Web(timeout_s=5), origin=APP, progress=told.append)(
+        checked.document, dist, checked.entries
+    )
 
 
 def uploads(dist: Path, endpoint: str) -> list[str]:
     """The names that a run brings."""
-    document, entries = check_dist(dist, parse_tag(TAG))
-    return list(S3Mirror(f"s3://{BUCKET}/gpt2", endpoint_url=endpoint).bring(document["tag"], dist, entries)[1])
+    entries = check_dist(dist, parse_tag(TAG)).entries
+    return list(S3Mirror(f"s3://{BUCKET}/gpt2", endpoint_url=endpoint).bring(TAG, dist, entries)[1])
 
 
 def test_a_release_is_mirrored_once_and_the_app_can_be_built_from_it(dist: Path, endpoint: str, tmp_path: Path) -> None:

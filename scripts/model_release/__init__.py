@@ -4,6 +4,7 @@ The rooms, from the door inwards:
 
     cli            options, help texts, exit codes            click
     chain          the whole release, in order
+    runplan        a workflow run's inputs -> its jobs
     building       weights -> a finished dist folder
     apptree        dist -> the web app's working tree
     fetching       a release's files -> the app's static folder
@@ -33,6 +34,7 @@ The rooms, from the door inwards:
     sources        where a published release is read from
     web            one GET at a time                          requests
 
+    registry       contract/models.json: what is pinned
     architecture   config.json -> shape, parameter names      these import nothing
     contract       contract/*.json -> names, tolerances       heavier than numpy
     metadata       what a model file says of itself
@@ -45,6 +47,7 @@ The rooms, from the door inwards:
     tags           a tag -> a version
     envfile        text -> text
     files          writes that happen whole or not at all; hashes
+    github_actions  step outputs, summaries, annotations
     patience       what is tried again, and when
     errors         every failure: a class, a code, a next step
 

@@ -1,16 +1,17 @@
 """Weights -> a finished `dist` folder: export, quantize, verify, size gate, package. It publishes nothing."""
 
 import importlib.metadata
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model_release import manifest
-from model_release.checks import stored_bytes
 from model_release.contract import CONTRACT_FOLDER, FULL_PRECISION, Selection, load_contract, model_file_name
 from model_release.errors import ContractError, ExportError, UsageError
-from model_release.files import copy_file, write_bytes
+from model_release.files import copy_file, make_parents, remove_made, write_bytes
 from model_release.steps import (
     Progress,
     SelectionRequest,
@@ -48,6 +49,8 @@ class BuildRequest:
         precisions: What is made besides `model.onnx`.
         app_precision: The precision the app gets.
         threshold_bytes: Largest model that may live in the app's tree.
+        companion: Whether its files are to stand beside another model's in one release: their names begin
+            with the model's, and the app, which gets the other model, is none of its business.
     """
 
     tag: ReleaseTag
@@ -57,6 +60,12 @@ class BuildRequest:
     app_precision: str
     delivery: Delivery
     threshold_bytes: int
+    companion: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """What file names begin with."""
+        return f"{self.source.name}-" if self.companion else ""
 
     def __post_init__(self) -> None:
         if self.app_precision not in (FULL_PRECISION, *self.precisions):
@@ -83,6 +92,8 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
     Raises:
         ReleaseError: Of the step that failed.
     """
+    from model_release.checks import stored_bytes  # It needs numpy; planning a run does not.
+
     step("weights", request.source.describe())
     weights = load_weights(request.source, progress)
     selection = request.selection.resolve(weights.shape.layers)
@@ -102,11 +113,40 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
     return _package(request, weights, selection, verifications, measured_on, delivery, dist)
 
 
+def make_dist(request: BuildRequest, output: Path, step: Step, progress: Progress) -> dict[str, Any]:
+    """`build_dist` into a folder that appears complete or not at all.
+
+    Raises:
+        ExportError: There is something already, or it cannot be written.
+        ReleaseError: See `build_dist`.
+    """
+    if os.path.lexists(output):
+        raise ExportError(f"--output must be a new folder, {output} is there. Remove it, or choose another.")
+    made: list[Path] = []
+    try:
+        made = make_parents(output.absolute().parent)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as folder:
+            whole = Path(folder) / "dist"
+            whole.mkdir()
+            document = build_dist(request, whole, step, progress)
+            whole.rename(output)
+    except BaseException as failure:
+        remove_made(made)
+        if isinstance(failure, OSError):
+            raise ExportError(
+                f"{output} must be writable, got: {failure.strerror or failure}. Choose another --output."
+            ) from failure
+        raise
+    return document
+
+
 def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
     """What `build_dist` would make, without making it: rows of file, MB and what is known of it.
 
     Weights are located and checked (a Hub's are downloaded into its cache); nothing else is written.
     """
+    from model_release.checks import stored_bytes
+
     weights = load_weights(request.source, progress)
     selection = request.selection.resolve(weights.shape.layers)
     outputs = load_contract().expected_outputs(weights.shape, selection)
@@ -164,10 +204,11 @@ def _decide_delivery(request: BuildRequest, dist: Path) -> dict[str, Any]:
     within = size_bytes <= request.threshold_bytes
     _require_fit(request, size_bytes)
     mode = ("git" if within else "release") if request.delivery == "auto" else request.delivery
+    mode = "release" if request.companion else mode
     return {
         "asked": request.delivery,
         "mode": mode,
-        "file": file,
+        "file": request.prefix + file,
         "precision": request.app_precision,
         "size_bytes": size_bytes,
         "threshold_bytes": request.threshold_bytes,
@@ -177,7 +218,7 @@ def _decide_delivery(request: BuildRequest, dist: Path) -> dict[str, Any]:
 
 def _require_fit(request: BuildRequest, size_bytes: int) -> None:
     """Refuses `--delivery git` for a model over the threshold; asked first of its weights alone, before any work."""
-    if request.delivery == "git" and size_bytes > request.threshold_bytes:
+    if request.delivery == "git" and not request.companion and size_bytes > request.threshold_bytes:
         raise UsageError(
             f"--delivery git needs a model of at most {request.threshold_bytes / 1e6:g} MB, "
             f"{model_file_name(request.app_precision)} has {size_bytes / 1e6:.1f} MB. "
@@ -207,6 +248,9 @@ def _package(
         copy_file(weights.folder / name, dist / name, error=ExportError)
     for name in CONTRACT_FILES:
         copy_file(CONTRACT_FOLDER / name, dist / name, error=ExportError)
+    for path in sorted(dist.iterdir()):
+        path.rename(dist / f"{request.prefix}{path.name}")
+    manifest_name, checksums_name = manifest.part_names(request.prefix)
     files = manifest.describe_files(dist, [path.name for path in dist.iterdir()])
     document = {
         "manifest_version": manifest.MANIFEST_VERSION,
@@ -229,32 +273,31 @@ def _package(
             "opset": request.selection.opset,
         },
         "delivery": delivery,
-        "variants": [
-            _variant(precision, result, measured_on, request.threshold_bytes)
-            for precision, result in verifications.items()
-        ],
+        "variants": [_variant(precision, result, measured_on, request) for precision, result in verifications.items()],
         "files": [asdict(file) for file in files],
         "made_with": {library: importlib.metadata.version(library) for library in _LIBRARIES},
     }
-    write_bytes(dist / manifest.MANIFEST_NAME, manifest.render(document), error=ExportError)
-    described = (*files, *manifest.describe_files(dist, [manifest.MANIFEST_NAME]))
-    write_bytes(dist / manifest.CHECKSUMS_NAME, manifest.checksums(described), error=ExportError)
+    if request.companion:
+        document["asset_prefix"] = request.prefix
+    write_bytes(dist / manifest_name, manifest.render(document), error=ExportError)
+    described = (*files, *manifest.describe_files(dist, [manifest_name]))
+    write_bytes(dist / checksums_name, manifest.checksums(described), error=ExportError)
     return document
 
 
-def _variant(precision: str, result: "Verification", measured_on: str, threshold_bytes: int) -> dict[str, Any]:
+def _variant(precision: str, result: "Verification", measured_on: str, request: BuildRequest) -> dict[str, Any]:
     """A model file's entry of the manifest: what it is, and what was measured on it."""
     terms = load_contract().precision(precision)
     measured = result.agreement
     if measured is None:
         raise ContractError(f"{result.file} must have been compared with PyTorch. Report this as a defect.")
     return {
-        "file": result.file,
+        "file": request.prefix + result.file,
         "precision": precision,
         "stored": terms.stored,
         "computed": terms.computed,
         "size_bytes": result.file_bytes,
-        "within_threshold": result.file_bytes <= threshold_bytes,
+        "within_threshold": result.file_bytes <= request.threshold_bytes,
         "clauses": list(result.clauses),
         "deviations": [
             {

@@ -10,19 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download, model_info
+from huggingface_hub import constants, hf_hub_download, model_info
 
 from model_release import weights
-from model_release.contract import CONTRACT_FOLDER
-from model_release.errors import ManifestError, UsageError, WeightsError
+from model_release.errors import ManifestError, WeightsError
 from model_release.files import git_blob_id, sha256_of
 from model_release.hub_client import HubCalls, bounded
 from model_release.patience import Patience
+from model_release.registry import REGISTRY, load_registry, locate
 
-REGISTRY = CONTRACT_FOLDER / "models.json"
-
-_ID = re.compile(r"(?!.*(\.\.|--))(\w[\w.-]{0,95}/)?\w[\w.-]{0,95}", re.ASCII)
-_REVISION = re.compile(r"(?!.*\.\.)[\w.-][\w./-]{0,199}", re.ASCII)
 _ADVICE = ", or use --model-path with a folder"
 _CLOSED = "Check the name and the revision, or set HF_TOKEN to a token that may read it."
 
@@ -85,15 +81,8 @@ def fetch_model(
         WeightsError: The hub is unreachable, refuses, or has no such model.
         ManifestError: A file is not what was promised.
     """
-    if not _ID.fullmatch(model):
-        raise UsageError(
-            f"The model must be a registry name or a hub id such as org/name, got {model[:80]}. Correct it."
-        )
-    if revision is not None and not _REVISION.fullmatch(revision):
-        raise UsageError(f"The revision must be a branch, tag or commit, got {revision[:80]}. Correct it.")
-    pinned = weights.read_json(registry, 1 << 20)["models"]
-    entry = pinned.get(model, {"repository": model, "revision": "main"})
-    repository, commit = entry["repository"], revision or entry["revision"]
+    pinned = load_registry(registry)
+    repository, commit = locate(model, revision, pinned)
     progress, patience = progress or (lambda _: None), patience or Patience()
     with bounded(patience) as deadline:
         calls = HubCalls(
@@ -170,6 +159,11 @@ class _Hub:
         path = self.calls.patiently(what, lambda: Path(hf_hub_download(self.repository, name, revision=commit)))
         if not (difference := _difference(path, promise)):
             return path
+
+        if constants.HF_HUB_OFFLINE:
+            raise ManifestError(
+                f"{what} at {commit} must have {difference}, in the cache. Remove the cache; the next run fetches anew."
+            )
 
         def afresh() -> Path:
             path.unlink(missing_ok=True)  # The snapshot's link: a wrong one survives a forced download.

@@ -36,6 +36,15 @@ class FileEntry:
     sha256: str
 
 
+def part_names(prefix: str = "") -> tuple[str, str]:
+    """The manifest and the checksums of a model whose files have such names.
+
+    >>> part_names("tiny-")
+    ('tiny-manifest.json', 'tiny-SHA256SUMS')
+    """
+    return prefix + MANIFEST_NAME, prefix + CHECKSUMS_NAME
+
+
 def describe_files(folder: Path, names: Iterable[str]) -> tuple[FileEntry, ...]:
     """Sizes and hashes of files of a folder, by name.
 

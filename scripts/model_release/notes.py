@@ -18,23 +18,64 @@ _MAX_TEXT = 160
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 
 
-def render_notes(document: Mapping[str, Any], previous: Mapping[str, Any] | None = None) -> str:
+def render_notes(
+    document: Mapping[str, Any],
+    previous: Mapping[str, Any] | None = None,
+    companions: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """The notes of a release.
 
     Args:
         document: Its manifest.
         previous: The manifest of the release before it.
+        companions: The manifests of further models in it.
     """
+    names = " and ".join(code(each["name"]) for each in (document, *companions))
     parts = [
-        f"{code(document['name'])} as ONNX, with its intermediate activations as outputs; "
+        f"{names} as ONNX, with intermediate activations as outputs; "
         "every model file was checked against PyTorch and the contract.",
         _files(document),
         _origin(document),
         _verification(document),
     ]
+    for companion in companions:
+        parts += [f"# {code(companion['name'])}", _files(companion), _origin(companion)]
     if previous is not None:
         parts.append(_changes(document, previous))
     return "\n\n".join(parts)[:MAX_CHARACTERS]  # Every part is bounded; this is the proof.
+
+
+def render_card(document: Mapping[str, Any]) -> str:
+    """What was built, for the page of the run that built it: sizes, the gate's verdict, errors, hashes."""
+    limit = megabytes(document["delivery"]["threshold_bytes"])
+    rows = []
+    for variant in document["variants"]:
+        worst = max(variant["deviations"], key=lambda row: row["relative"], default=None)
+        rows.append(
+            [
+                code(variant["file"]),
+                megabytes(variant["size_bytes"]),
+                f"{'at or under' if variant['within_threshold'] else 'over'} {limit} MB",
+                f"{worst['relative']:.1e} ({code(worst['kind'])})" if worst else "",
+                f"{variant['agreement']['mean_kl_nats']:.1e}",
+                f"{variant['agreement']['top1']:.1%}",
+                " ".join(variant["clauses"]),
+            ]
+        )
+    header = ["model", "MB", "size gate", "worst relative error", "mean KL (nats)", "top-1", "clauses that hold"]
+    hashes = [
+        [code(entry["name"]), megabytes(entry["size_bytes"]), code(entry["sha256"])] for entry in document["files"]
+    ]
+    delivery = document["delivery"]
+    return "\n\n".join(
+        [
+            f"## {code(document['name'])} for {code(document['tag'])}",
+            _limited(header, rows, right=[1, 3, 4, 5]),
+            f"The web app's is {code(delivery['file'])}, delivered by {delivery['mode']}.",
+            _origin(document),
+            f"## Hashes\n\n{_limited(['file', 'MB', 'sha256'], hashes, right=[1])}",
+        ]
+    )
 
 
 def code(text: object) -> str:

@@ -1,7 +1,7 @@
 """A finished `dist` folder -> a published release: check, plan, refuse or apply, by reconciliation."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,8 @@ def publish(
     """
     if latest and tag.prerelease:
         raise UsageError(f"--latest must be for a version without prerelease, got {tag.version}. Leave it out.")
-    document, entries = check_dist(dist, tag)
+    checked = check_dist(dist, tag)
+    document, entries = checked.document, checked.entries
     if mirror is not None and document["delivery"]["asked"] == "git":
         raise UsageError(
             "--mirror is for a model outside the app's tree, got a release for --delivery git. Leave it out."
@@ -96,7 +97,10 @@ def publish(
             previous = _previous(tag, host)
             _refuse_hidden_break(tag, document["contract_version"], previous)
             wanted = ReleaseDetails(
-                files=entries, notes=render_notes(document, previous), prerelease=tag.prerelease, latest=latest
+                files=entries,
+                notes=render_notes(document, previous, checked.companions),
+                prerelease=tag.prerelease,
+                latest=latest,
             )
         if not first:
             first.append(state)
@@ -131,51 +135,95 @@ def check_version(tag: ReleaseTag, contract_version: str, host: Host) -> None:
     host.patiently(lambda: _refuse_hidden_break(tag, contract_version, _previous(tag, host)))
 
 
-def check_dist(dist: Path, tag: ReleaseTag) -> tuple[dict[str, Any], tuple[FileEntry, ...]]:
-    """Checks a folder against its own manifest and checksums, every byte of it.
+@dataclass(frozen=True, kw_only=True)
+class Dist:
+    """A folder that is what its manifests say.
 
-    Returns:
-        The manifest, and every file of the release by name.
+    Attributes:
+        document: The manifest of the release's first model, whose files have plain names.
+        companions: The manifests of the other models, by name.
+        entries: Every file of the release, by name.
+    """
+
+    document: dict[str, Any]
+    companions: tuple[dict[str, Any], ...]
+    entries: tuple[FileEntry, ...]
+
+
+def check_dist(dist: Path, tag: ReleaseTag) -> Dist:
+    """Checks a folder against its own manifests and checksums, every byte of it.
+
+    A release holds one model or several. Each has a manifest and checksums of its own; those of the
+    first are `manifest.json` and `SHA256SUMS`, and the names of another model's files all begin with its
+    name and a hyphen.
 
     Raises:
         ManifestError: Something is missing, too much or different.
     """
     try:
         present = {path.name: path.is_file() for path in dist.iterdir()}
-        document = manifest.parse((dist / MANIFEST_NAME).read_bytes())
-        sums = (dist / CHECKSUMS_NAME).read_bytes()
+        prefixes = sorted({"", *(name.removesuffix(MANIFEST_NAME) for name in present if name.endswith(MANIFEST_NAME))})
+        parts = {prefix: _read_part(dist, prefix, tag) for prefix in prefixes}
     except OSError as failure:
         raise ManifestError(
             f"--dist must be a folder with {MANIFEST_NAME} and {CHECKSUMS_NAME}, got: {failure.strerror} "
             f"({dist}). Give the folder of a release."
         ) from failure
-    if (document["tag"], document["version"]) != (tag.text, tag.version):
-        raise ManifestError(
-            f"{MANIFEST_NAME} must be of {tag.text}, got {document['tag'][:80]!a} "
-            f"with version {document['version'][:80]!a}. Give the tag it was made for, or make it again."
-        )
-    listed = [entry["name"] for entry in document["files"]]
-    names = {*listed, MANIFEST_NAME, CHECKSUMS_NAME}
-    if len(names) != len(listed) + 2:
+    listed = [name for prefix, (document, _) in parts.items() for name in _names(prefix, document)]
+    names = set(listed)
+    if len(names) != len(listed):
         raise ManifestError(f"{MANIFEST_NAME} must list each file once, and not itself. {_AGAIN}")
-    if document["delivery"]["file"] not in listed or any(v["file"] not in listed for v in document["variants"]):
-        raise ManifestError(f"{MANIFEST_NAME} must list every model it describes. {_AGAIN}")
     wrong = [f"{name!a} is not listed" for name in sorted(present.keys() - names)]
     wrong += [f"{name!a} is missing" for name in sorted(names - {name for name, is_file in present.items() if is_file})]
+    entries: tuple[FileEntry, ...] = ()
     if not wrong:
         entries = manifest.describe_files(dist, names)
-        found = {entry.name: {"name": entry.name, **_figures(entry)} for entry in entries}
-        wrong += [f"{entry['name']!a} has other bytes" for entry in document["files"] if found[entry["name"]] != entry]
-        if sums != manifest.checksums(entry for entry in entries if entry.name != CHECKSUMS_NAME):
-            wrong.append(f"{CHECKSUMS_NAME} has other sums")
+        found = {entry.name: entry for entry in entries}
+        for prefix, (document, sums) in parts.items():
+            wrong += _differences(prefix, document, sums, found)
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ManifestError(f"{dist} must hold what its {MANIFEST_NAME} lists: {', '.join(wrong[:5])}{more}. {_AGAIN}")
-    return document, entries
+    documents = [document for document, _ in parts.values()]
+    return Dist(document=documents[0], companions=tuple(documents[1:]), entries=entries)
 
 
-def _figures(entry: FileEntry) -> dict[str, Any]:
-    return {"size_bytes": entry.size_bytes, "sha256": entry.sha256}
+def _read_part(dist: Path, prefix: str, tag: ReleaseTag) -> tuple[dict[str, Any], bytes]:
+    """A model's manifest and the bytes of its checksums.
+
+    Raises:
+        ManifestError: The manifest is of another release, or contradicts itself.
+        OSError: One of them cannot be read.
+    """
+    manifest_name, checksums_name = manifest.part_names(prefix)
+    document = manifest.parse((dist / manifest_name).read_bytes())
+    sums = (dist / checksums_name).read_bytes()
+    if (document["tag"], document["version"]) != (tag.text, tag.version):
+        raise ManifestError(
+            f"{manifest_name} must be of {tag.text}, got {document['tag'][:80]!a} "
+            f"with version {document['version'][:80]!a}. Give the tag it was made for, or make it again."
+        )
+    listed = [entry["name"] for entry in document["files"]]
+    if document.get("asset_prefix", "") != prefix or not all(name.startswith(prefix) for name in listed):
+        raise ManifestError(f"{manifest_name!a} must list files whose names begin as its own. {_AGAIN}")
+    if document["delivery"]["file"] not in listed or any(v["file"] not in listed for v in document["variants"]):
+        raise ManifestError(f"{manifest_name} must list every model it describes. {_AGAIN}")
+    return document, sums
+
+
+def _names(prefix: str, document: dict[str, Any]) -> list[str]:
+    """Every file name of a model's part of the release."""
+    return [*(entry["name"] for entry in document["files"]), *manifest.part_names(prefix)]
+
+
+def _differences(prefix: str, document: dict[str, Any], sums: bytes, found: dict[str, FileEntry]) -> list[str]:
+    """What of a model's part is not as its manifest and its checksums say."""
+    wrong = [
+        f"{entry['name']!a} has other bytes" for entry in document["files"] if asdict(found[entry["name"]]) != entry
+    ]
+    checksums_name = manifest.part_names(prefix)[1]
+    summed = (found[name] for name in _names(prefix, document) if name != checksums_name)
+    return [*wrong, *([] if sums == manifest.checksums(summed) else [f"{checksums_name} has other sums"])]
 
 
 def _refuse_other_content(tag: ReleaseTag, host: Host, state: ReleaseState | None, actions: tuple[Action, ...]) -> None:

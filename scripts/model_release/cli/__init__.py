@@ -5,13 +5,16 @@ Nothing heavy is imported here, so that `--help` answers at once.
 
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
 import click
 
+from model_release.cli.actions import annotate
 from model_release.cli.app import fetch, probe
 from model_release.cli.model import export, quantize, verify
 from model_release.cli.releasing import publish, release
+from model_release.cli.workflow import build, plan, weights
 from model_release.errors import ReleaseError, one_line
 
 _INTERRUPTED = 130
@@ -23,7 +26,11 @@ def run(command: click.Command) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
     try:
-        status = command.main(standalone_mode=False, prog_name=f"python scripts/{command.name}.py")
+        status = command.main(
+            standalone_mode=False,
+            prog_name=f"python scripts/{command.name}.py",
+            auto_envvar_prefix="MODEL_RELEASE",  # How workflows pass their inputs; an empty one is not given.
+        )
     except ReleaseError as failure:
         _fail(str(failure), failure.exit_code)
     except click.UsageError as failure:
@@ -40,6 +47,7 @@ def run(command: click.Command) -> None:
 
 def _fail(message: str, status: int) -> None:
     click.echo(f"error: {one_line(message)}", err=True)
+    annotate("error", Path(sys.argv[0]).name, one_line(message))
     sys.exit(status)
 
 
@@ -67,7 +75,21 @@ def docs(*, check: bool) -> None:
         click.echo(f"{path.name}: written")
 
 
-COMMANDS = (export, quantize, verify, release, publish, fetch, probe, docs)
+COMMANDS = (export, quantize, verify, release, publish, fetch, probe, plan, weights, build, docs)
 """Every command; the README shows their help in this order."""
 
-__all__ = ["COMMANDS", "docs", "export", "fetch", "probe", "publish", "quantize", "release", "run", "verify"]
+__all__ = [
+    "COMMANDS",
+    "build",
+    "docs",
+    "export",
+    "fetch",
+    "plan",
+    "probe",
+    "publish",
+    "quantize",
+    "release",
+    "run",
+    "verify",
+    "weights",
+]

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from model_release.errors import UsageError
+
 if TYPE_CHECKING:
-    from model_release.steps import SourceRequest
+    from model_release.building import BuildRequest, Delivery
+    from model_release.steps import SelectionRequest, SourceRequest
+    from model_release.tags import ReleaseTag
 
 DEFAULT_OUTPUT = Path("apps/web/static/models/gpt2/model.onnx")
 DEFAULT_ENV_FILE = Path("apps/web/.env.production")
@@ -82,6 +86,35 @@ selection_options = options(
 )
 
 
+build_options = options(
+    click.option(
+        "--precision",
+        default="fp16,int8-dynamic",
+        show_default=True,
+        metavar="NAMES",
+        help="Precisions to release besides fp32.",
+    ),
+    click.option(
+        "--app-precision", metavar="NAME", help="The precision the web app gets. [default: the first of --precision]"
+    ),
+    click.option(
+        "--delivery",
+        type=click.Choice(["auto", "git", "release"]),
+        default="auto",
+        show_default=True,
+        help="How the app gets its model; auto decides by size.",
+    ),
+    click.option(
+        "--size-threshold",
+        type=float,
+        default=50,
+        show_default=True,
+        metavar="MB",
+        help="Largest model for the app's tree, in MB (10^6 bytes).",
+    ),
+)
+
+
 app_options = options(
     click.option(
         "--env-repo",
@@ -117,3 +150,33 @@ def source_request(model: str | None, model_path: Path | None, demo: bool, revis
     from model_release.steps import SourceRequest
 
     return SourceRequest(model=model, folder=model_path, demo=demo, revision=revision)
+
+
+def build_request(
+    tag: "ReleaseTag",
+    source: "SourceRequest",
+    selection: "SelectionRequest",
+    *,
+    precision: str,
+    app_precision: str | None,
+    delivery: "Delivery",
+    size_threshold: float,
+    companion: bool = False,
+) -> "BuildRequest":
+    """What the build options ask for."""
+    from model_release.building import BuildRequest
+    from model_release.contract import parse_precisions
+
+    if not 0 <= size_threshold <= 1e9:
+        raise UsageError(f"--size-threshold must be a size in MB, got {size_threshold:g}. The default is 50.")
+    precisions = parse_precisions(precision)
+    return BuildRequest(
+        tag=tag,
+        source=source,
+        selection=selection,
+        precisions=precisions,
+        app_precision=precisions[0] if app_precision is None else app_precision,
+        delivery=delivery,
+        threshold_bytes=round(size_threshold * 1e6),
+        companion=companion,
+    )

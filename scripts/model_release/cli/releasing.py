@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from model_release.cli.actions import add_summary
 from model_release.cli.options import (
     DEFAULT_ENV_FILE,
     FOLDER,
     app_options,
+    build_options,
+    build_request,
     mirror_options,
     print_progress,
     selection_options,
@@ -29,16 +32,7 @@ if TYPE_CHECKING:
 @click.option("--tag", required=True, metavar="TAG", help="The release's tag, e.g. model-v1.0.0.")
 @source_options
 @selection_options
-@click.option(
-    "--precision",
-    default="fp16,int8-dynamic",
-    show_default=True,
-    metavar="NAMES",
-    help="Precisions to release besides fp32.",
-)
-@click.option(
-    "--app-precision", metavar="NAME", help="The precision the web app gets. [default: the first of --precision]"
-)
+@build_options
 @click.option(
     "--host",
     default="local:out/releases",
@@ -48,21 +42,6 @@ if TYPE_CHECKING:
 )
 @click.option("--repo", metavar="OWNER/NAME", help="The repository of --host github. [default: GITHUB_REPOSITORY]")
 @click.option("--base-url", default="", metavar="URL", help="Where the folder of --host local:DIR is served.")
-@click.option(
-    "--delivery",
-    type=click.Choice(["auto", "git", "release"]),
-    default="auto",
-    show_default=True,
-    help="How the app gets its model; auto decides by size.",
-)
-@click.option(
-    "--size-threshold",
-    type=float,
-    default=50,
-    show_default=True,
-    metavar="MB",
-    help="Largest model for the app's tree, in MB (10^6 bytes).",
-)
 @click.option("--env-file", type=FOLDER, default=DEFAULT_ENV_FILE, show_default=True, help="The web app's env file.")
 @click.option(
     "--static-dir",
@@ -110,14 +89,11 @@ def release(
     The env file is the working tree's; with --env-repo it is committed to the web app's repository on GitHub.
     """
     from model_release.apptree import AppRequest
-    from model_release.building import BuildRequest
     from model_release.chain import ReleaseRequest, describe_release, release_model
-    from model_release.contract import parse_precisions
     from model_release.report import megabytes, table
     from model_release.steps import SelectionRequest
     from model_release.tags import parse_tag
 
-    precisions = parse_precisions(precision)
     app = AppRequest(
         env_file=env_file, static_dir=static_dir or env_file.parent / "static", create_env_file=create_env_file
     )
@@ -127,16 +103,14 @@ def release(
         web_app = named_web_app(env_repo, env_branch, deploy_workflow, env_file, static_dir, create_env_file)
         if no_env:
             raise UsageError("--no-env leaves the web app alone, got --env-repo too. Leave one of them out.")
-    build = BuildRequest(
-        tag=release_tag,
-        source=source_request(**source),
-        selection=SelectionRequest(
-            layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset
-        ),
-        precisions=precisions,
-        app_precision=precisions[0] if app_precision is None else app_precision,
+    build = build_request(
+        release_tag,
+        source_request(**source),
+        SelectionRequest(layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset),
+        precision=precision,
+        app_precision=app_precision,
         delivery="release" if mirror is not None and delivery == "auto" else delivery,
-        threshold_bytes=_bytes(size_threshold),
+        size_threshold=size_threshold,
     )
     request = ReleaseRequest(
         build=build,
@@ -203,6 +177,7 @@ def release(
 )
 @app_options
 @mirror_options
+@click.option("--no-env", is_flag=True, help="Leave the web app alone, whatever the options above say.")
 @click.option("--dry-run", is_flag=True, help="Print what would happen, and change nothing.")
 def publish(
     *,
@@ -222,6 +197,7 @@ def publish(
     mirror_endpoint: str | None,
     mirror_public_url: str | None,
     origin: str,
+    no_env: bool,
     dry_run: bool,
 ) -> None:
     """Publish a release folder: every file checked, all of them or none visible. Run it again after any failure.
@@ -232,13 +208,13 @@ def publish(
     GITHUB_TOKEN needs the permission contents: write. GITHUB_API_URL names another GitHub than github.com.
     """
     from model_release import publishing
-    from model_release.report import megabytes, table
+    from model_release.report import markdown_table, megabytes, table
     from model_release.tags import parse_tag
 
     release_tag = parse_tag(tag)
     place = publish_host(host, repo)
     web_app = pointer = None
-    if any(option is not None for option in (env_file, static_dir, env_repo, env_branch, deploy_workflow)):
+    if not no_env and any(o is not None for o in (env_file, static_dir, env_repo, env_branch, deploy_workflow)):
         web_app = named_web_app(
             env_repo or repo, env_branch, deploy_workflow, env_file or DEFAULT_ENV_FILE, static_dir, create_env_file
         )
@@ -255,34 +231,34 @@ def publish(
     )
     sizes = {entry.name: megabytes(entry.size_bytes) for entry in result.details.files}
     rows = [[action.kind, action.name, sizes.get(action.name, ""), action.reason] for action in result.actions]
-    click.echo(table(["action", "file", "MB", "reason"], rows, right=[2]))
+    header = ["action", "file", "MB", "reason"]
+    click.echo(table(header, rows, right=[2]))
+    done = []
     if result.surplus:
-        click.echo(f"\nsurplus drafts of {release_tag.text}, to be removed: {result.surplus}")
+        done.append(f"surplus drafts of {release_tag.text}, to be removed: {result.surplus}")
     if dry_run:
         kind = "a prerelease" if release_tag.prerelease else "a release"
         after = "is public already" if result.published else f"would be made public as {kind}"
-        click.echo(f"\n{release_tag.text} {after}; nothing was changed.")
+        done.append(f"{release_tag.text} {after}; nothing was changed.")
         if web_app is not None:
-            click.echo(f"then {web_app.repository}, {web_app.env_path}: VITE_MODEL_URL and VITE_MODEL_VERSION set")
+            done.append(f"then {web_app.repository}, {web_app.env_path}: VITE_MODEL_URL and VITE_MODEL_VERSION set")
     else:
-        click.echo(f"\n{release_tag.text} is public: {result.model_url}")
-        if web_app is not None and pointer is not None:
-            pointed = pointer.point(result.document, dist, result.model_url, mirror_url=result.mirror_url)
-            _print_app(web_app, *pointed)
-        elif result.mirror_url:
-            click.echo(f"VITE_MODEL_URL={result.mirror_url}")
+        done.append(f"{release_tag.text} is public: {result.model_url}")
+    click.echo("\n" + "\n".join(done))
+    if web_app is not None and pointer is not None and not dry_run:
+        pointed, url = pointer.point(result.document, dist, result.model_url, mirror_url=result.mirror_url)
+        done += _print_app(web_app, pointed, url)
+    elif result.mirror_url:
+        click.echo(f"VITE_MODEL_URL={result.mirror_url}")
+        done.append(f"VITE_MODEL_URL={result.mirror_url}")
+    lines = "\n".join(f"- {line}" for line in done)
+    add_summary(f"## {release_tag.text}\n\n{lines}\n\n{markdown_table(header, rows, right=[2])}")
 
 
-def _bytes(megabytes: float) -> int:
-    """MB as whole bytes; refuses what is no size."""
-    if not 0 <= megabytes <= 1e9:
-        raise UsageError(f"--size-threshold must be a size in MB, got {megabytes:g}. The default is 50.")
-    return round(megabytes * 1e6)
-
-
-def _print_app(app: "WebApp", result: "AppResult", url: str) -> None:
-    """What became of the web app's repository."""
+def _print_app(app: "WebApp", result: "AppResult", url: str) -> list[str]:
+    """Prints what became of the web app's repository, and returns the lines."""
     from model_release.pointing import describe_result
 
-    for line in (*describe_result(app, result), f"VITE_MODEL_URL={url}"):
-        click.echo(line)
+    lines = [*describe_result(app, result), f"VITE_MODEL_URL={url}"]
+    click.echo("\n".join(lines))
+    return lines

@@ -1,0 +1,6 @@
+"""Make a release folder without publishing it. See `python scripts/build.py --help`."""
+
+from model_release.cli import build, run
+
+if __name__ == "__main__":
+    run(build)

@@ -1,0 +1,6 @@
+"""Bring a model's weights into the download cache, verified. See `python scripts/weights.py --help`."""
+
+from model_release.cli import run, weights
+
+if __name__ == "__main__":
+    run(weights)
