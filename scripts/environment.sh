@@ -1,4 +1,4 @@
-# Makes .venv with the pinned requirements, once. Sourced by demo.sh and test.sh from the repository's root.
+# Makes .venv with the pinned requirements, once. Sourced by demo.sh, test.sh and install.sh from the repository's root.
 #
 # environment FILE...: installs the requirement files unless this very set is installed already.
 
@@ -14,12 +14,18 @@ environment() {
     fi
     echo "making .venv with the pinned requirements (some minutes the first time)" >&2
     [ -x "$python" ] || python3 -m venv .venv
+    install_pinned "$python" "$@"
+    echo "$wanted" >"$stamp"
+}
+
+# install_pinned PYTHON FILE...: installs the requirement files, of which the first one pins torch.
+install_pinned() {
+    local python=$1 file
+    shift
     install_torch "$python" "$1"
-    local file
     for file in "$@"; do
         "$python" -m pip install --quiet --disable-pip-version-check --requirement "$file"
     done
-    echo "$wanted" >"$stamp"
 }
 
 # PyTorch's CPU index serves the small build; elsewhere the same version brings gigabytes of CUDA, or is the

@@ -438,7 +438,7 @@ def test_offline_mode_uses_what_is_cached_and_says_what_is_not(
     with pytest.raises(WeightsError, match=r"vocab\.json of .* must be cached while HF_HUB_OFFLINE is set"):
         fetch()
     flip_first_byte(cached(server, "config.json"))
-    with pytest.raises(WeightsError, match=r"config\.json of .* must be cached"):
+    with pytest.raises(ManifestError, match=r"config\.json of .* must have the sha256 .* in the cache. Remove it"):
         fetch()
     assert server.requests == []
 

@@ -162,7 +162,7 @@ class _Hub:
 
         if constants.HF_HUB_OFFLINE:
             raise ManifestError(
-                f"{what} at {commit} must have {difference}, in the cache. Remove the cache; the next run fetches anew."
+                f"{what} at {commit} must have {difference}, in the cache. Remove it; the next run fetches anew."
             )
 
         def afresh() -> Path:
