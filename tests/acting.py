@@ -15,6 +15,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTIONS = Path(__file__).resolve().parent / "standins" / "actions"
+EXAMPLE = Path(__file__).resolve().parent / "example_repository"
 BIN = Path(sys.executable).parent
 
 _USES = re.compile(r"([^@/\s]+/[^@/\s]+)((?:/[^@\s]+)?)@([0-9a-f]{40})")
@@ -122,6 +123,7 @@ def run_workflow(
     hub_url: str = "http://127.0.0.1:9",
     token: str = "write-token",  # noqa: S107 - the stand-in's
     variables: Mapping[str, str] | None = None,
+    built: Path | None = None,
     timeout_s: float = 240.0,
 ) -> Run:
     """Runs a workflow.
@@ -141,6 +143,7 @@ def run_workflow(
         hub_url: The Hub.
         token: The run's own.
         variables: The repository's.
+        built: Where equal builds are found and kept, for a run that is not about building.
         timeout_s: For all of it.
     """
     folder.mkdir(parents=True)
@@ -175,6 +178,7 @@ def run_workflow(
         "STANDIN_STATE": str(state),
         "STANDIN_PYTHON": sys.executable,
         "STANDIN_ACTIONS": str(ACTIONS),
+        "STANDIN_BUILT": str(built or ""),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     options = ["--json", "--strict", "--action-offline-mode", "--no-skip-checkout", "--no-cache-server"]
@@ -216,7 +220,7 @@ def _read(done: "subprocess.CompletedProcess[str]", state: Path) -> Run:
             continue
         said.append(entry.get("msg", "").rstrip("\n"))
         if "jobResult" in entry:
-            jobs[entry["job"].partition("/")[2] or entry["job"]] = entry["jobResult"]
+            jobs[(entry["job"].partition("/")[2] or entry["job"]).strip()] = entry["jobResult"]
         if "stepResult" in entry and entry.get("stage") == "Main":
             steps[f"{entry['jobID']}: {entry['step']}"] = entry["stepResult"]
     summary = "\n".join(path.read_text() for path in sorted((state / "summaries").glob("*.md")))

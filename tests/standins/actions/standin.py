@@ -15,17 +15,27 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-STATE = Path(os.environ["STANDIN_STATE"])
-WORKSPACE = Path(os.environ["GITHUB_WORKSPACE"])
+STATE = Path(os.environ.get("STANDIN_STATE", ""))
+WORKSPACE = Path(os.environ.get("GITHUB_WORKSPACE", ""))
 
-_PYTHON = """#!/bin/sh
-# The test's own Python, which has everything: an installation is only noted. What a step adds to its summary is kept.
+_PYTHON = """#!/bin/bash
+# The test's own Python, which has everything: an installation is only noted. What a step adds to its summary is kept,
+# and a build with the same request as an earlier one is that one's, where STANDIN_BUILT says so.
 if [ "$1 $2 $3" = "-m pip install" ]; then
     echo "$GITHUB_JOB: $*" >>"{state}/installed.txt"
     exit 0
 fi
+export PYTHONPATH="$STANDIN_ACTIONS/python"
+built="$STANDIN_BUILT/$(env | grep ^MODEL_RELEASE_ | sort | sha256sum | cut -c 1-16)"
+if [ "$1" = scripts/build.py ] && [ -d "$built" ]; then
+    cp -r "$built" dist
+    exit 0
+fi
 "{python}" "$@"
 status=$?
+if [ "$1" = scripts/build.py ] && [ -n "$STANDIN_BUILT" ] && [ $status = 0 ]; then
+    cp -r dist "$built"
+fi
 if [ -s "$GITHUB_STEP_SUMMARY" ]; then
     cp "$GITHUB_STEP_SUMMARY" "{state}/summaries/$GITHUB_JOB-$(basename "$1" .py)-$$.md"
 fi
