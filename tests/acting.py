@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTIONS = Path(__file__).resolve().parent / "standins" / "actions"
+OWN = f"someone/see-through@{'1' * 40}"
+"""How other repositories of these tests call the workflows' own."""
 EXAMPLE = Path(__file__).resolve().parent / "example_repository"
 BIN = Path(sys.executable).parent
 
@@ -88,19 +90,22 @@ class Run:
         return [call for call in map(json.loads, lines) if call["action"] == action]
 
 
-def own_checkout(folder: Path) -> Path:
-    """A copy of the project's files as a repository with one commit, as a runner would check it out."""
-    names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.splitlines()
-    for name in names:
-        if not name.startswith("tests/") and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+def own_checkout(folder: Path, *, source: Path = ROOT, change: Callable[[Path], None] = lambda _: None) -> Path:
+    """A repository with one commit, as a runner would check it out.
+
+    Args:
+        folder: Where it is made; may be `source`.
+        source: Whose files it has; of the project's own those below tests are left out.
+        change: Edits them before they are committed.
+    """
+    if folder != source:
+        listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(listing, cwd=source, check=True, capture_output=True, text=True).stdout.splitlines()
+        for name in names:
+            if not name.startswith("tests/") and (source / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source / name, folder / name)
+    change(folder)
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=All"]):
         subprocess.run([*git, *command], cwd=folder, check=True, capture_output=True)
@@ -115,6 +120,7 @@ def run_workflow(
     payload: Mapping[str, Any],
     state: Path | None = None,
     workflow: str = "release-model.yml",
+    own: Path | None = None,
     directory: Path | None = None,
     repository: str = "someone/app",
     ref: str = "refs/heads/main",
@@ -130,11 +136,12 @@ def run_workflow(
 
     Args:
         folder: A new folder for what act keeps.
-        checkout: The workflows' own repository, from `own_checkout`.
+        checkout: What a plain checkout gives: the workflows' own repository, from `own_checkout`, or an app's.
         event: `push` or `workflow_dispatch`.
         payload: The event, besides what follows from the other arguments.
         state: Of the stand-in actions; one that was used before brings its caches.
         workflow: Its file name.
+        own: The workflows' own repository, as others call it; `checkout` by default.
         directory: The repository whose workflow it is, if another one.
         repository: That repository's name.
         ref: What the event is about.
@@ -188,6 +195,7 @@ def run_workflow(
         options += ["--env", f"{key}={value}"]
     for key, value in (variables or {}).items():
         options += ["--var", f"{key}={value}"]
+    options += ["--local-repository", f"{OWN}={own or checkout}"]
     for action, commits in used_actions().items():
         home = "/".join(action.split("/")[:2])
         for commit in commits:
@@ -224,6 +232,4 @@ def _read(done: "subprocess.CompletedProcess[str]", state: Path) -> Run:
         if "stepResult" in entry and entry.get("stage") == "Main":
             steps[f"{entry['jobID']}: {entry['step']}"] = entry["stepResult"]
     summary = "\n".join(path.read_text() for path in sorted((state / "summaries").glob("*.md")))
-    return Run(
-        exit_code=done.returncode, jobs=jobs, steps=steps, text="\n".join(said), summary=summary, state=state
-    )
+    return Run(exit_code=done.returncode, jobs=jobs, steps=steps, text="\n".join(said), summary=summary, state=state)

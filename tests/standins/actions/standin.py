@@ -82,14 +82,11 @@ def cache_save(inputs: dict[str, str]) -> None:
 
 
 def upload_artifact(inputs: dict[str, str]) -> None:
-    """Stores a folder's files; a name is used once a run."""
-    files = [path for path in sorted((WORKSPACE / inputs["path"]).iterdir()) if not path.name.startswith(".")]
-    if not files:
+    """Stores a folder without its hidden files; a name is used once a run."""
+    source, stored = WORKSPACE / inputs["path"], STATE / "artifacts" / inputs["name"]
+    if not any(path.is_file() for path in source.rglob("*")):
         raise SystemExit(f"no files were found in {inputs['path']}")
-    stored = STATE / "artifacts" / inputs["name"]
-    stored.mkdir(parents=True)
-    for path in files:
-        shutil.copyfile(path, stored / path.name)
+    shutil.copytree(source, stored, ignore=shutil.ignore_patterns(".*"))
 
 
 def download_artifact(inputs: dict[str, str]) -> None:
