@@ -14,7 +14,7 @@ from mirrors import APP, release_folder
 from model_release.errors import HostError, UsageError
 from model_release.fetching import FetchRequest, fetch_model
 from model_release.hosts.s3 import FOREVER, S3Mirror
-from model_release.manifest import CHECKSUMS_NAME, FileEntry
+from model_release.manifest import CHECKSUMS_NAME, FileEntry, checksums
 from model_release.mirroring import AppMirror
 from model_release.publishing import check_dist
 from model_release.tags import parse_tag
@@ -56,7 +56,7 @@ def dist(tmp_path: Path) -> Path:
 
 
 def folder_of(dist: Path) -> str:
-    return f"gpt2/{TAG}-{sha256((dist / CHECKSUMS_NAME).read_bytes())[:16]}"
+    return f"gpt2/{TAG}-{sha256(checksums(check_dist(dist, parse_tag(TAG)).entries))[:16]}"
 
 
 def bring(

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from model_release.errors import HostError, UsageError
 from model_release.files import sha256_of
-from model_release.manifest import CHECKSUMS_NAME, FileEntry
+from model_release.manifest import CHECKSUMS_NAME, FileEntry, checksums
 
 FOREVER = "public, max-age=31536000, immutable"
 
@@ -80,10 +80,8 @@ class S3Mirror:
             HostError: The store refuses, or holds other bytes than it was given.
         """
         entries = sorted(entries, key=lambda entry: (entry.name == CHECKSUMS_NAME, entry.name))
-        sums = next((entry for entry in entries if entry.name == CHECKSUMS_NAME), None)
-        if sums is None:
-            raise HostError(f"a mirrored release must have {CHECKSUMS_NAME}. Make the release again.")
-        folder = "/".join(part for part in (self._prefix, f"{tag}-{sums.sha256[:16]}") if part)
+        content = hashlib.sha256(checksums(entries)).hexdigest()
+        folder = "/".join(part for part in (self._prefix, f"{tag}-{content[:16]}") if part)
         uploaded = []
         for entry in entries:
             key = f"{folder}/{entry.name}"
