@@ -19,8 +19,10 @@ The rooms, from the door inwards:
     weights        folder -> shape and lazily read tensors    safetensors
     pickled        pytorch_model.bin without running code     torch
     text           validation text -> token ids               tokenizers
+    tracing        config -> the finished graph
     capture        PyTorch -> ONNX with activations           torch, transformers
     reference      PyTorch's own answers                      torch, transformers
+    unrolling      two traced layers -> all of them           onnx_ir
     graph          passes over the graph; its facts           onnx_ir
     modelfile      ONNX files, tensor by tensor               onnx, onnx_ir
     precision      stored and computed precision              onnx_ir

@@ -9,7 +9,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import onnx_ir as ir
@@ -22,7 +22,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
 from model_release.architecture import EMBEDDING, HEAD, ModelShape
-from model_release.contract import Selection, load_contract, tensor_name
+from model_release.contract import Logits, load_contract, tensor_name
 from model_release.errors import ExportError
 
 _ATTENTION = "see_through"
@@ -88,13 +88,15 @@ def build_model(config: GPT2Config) -> GPT2LMHeadModel:
     return model
 
 
-def capture(config: Mapping[str, Any], shape: ModelShape, selection: Selection, *, opset: int) -> ir.Model:
+def capture(config: Mapping[str, Any], shape: ModelShape, *, logits: Logits, opset: int) -> ir.Model:
     """Traces a model into an ONNX graph whose parameters carry names and shapes, but no values.
+
+    Every output of the contract is traced; which of them a file returns is decided in `graph.tidy`.
 
     Args:
         config: The parsed config.json.
         shape: Its sizes; `shape.tied` decides whether the head is the embedding table.
-        selection: What to export.
+        logits: Of `"all"` positions, or of the `"last"` one.
         opset: ONNX opset version.
 
     Returns:
@@ -104,7 +106,7 @@ def capture(config: Mapping[str, Any], shape: ModelShape, selection: Selection, 
     Raises:
         ExportError: The config cannot be built, or torch cannot export it.
     """
-    names = [output.name for output in load_contract().expected_outputs(shape, selection)]
+    names = load_contract().every_output(shape)
     AttentionInterface.register(_ATTENTION, _attention)
     built = build_config(config, shape, attention=_ATTENTION)
     fake = FakeTensorMode()
@@ -119,7 +121,7 @@ def capture(config: Mapping[str, Any], shape: ModelShape, selection: Selection, 
         try:
             with fake:
                 program = torch.export.export(
-                    _SeeThrough(model, selection, names),
+                    _SeeThrough(model, logits, names),
                     (example,),
                     dynamic_shapes={"input_ids": dynamic},
                     strict=False,
@@ -129,7 +131,7 @@ def capture(config: Mapping[str, Any], shape: ModelShape, selection: Selection, 
                 input_names=[load_contract().input_name],
                 output_names=names,
                 opset_version=opset,
-                optimize=False,  # Folding needs values; `graph.tidy` folds what can be folded without.
+                optimize=False,  # Folding needs values; `graph.fold` folds what can be folded without.
                 verbose=False,
             )
         except (RuntimeError, torch.onnx.errors.OnnxExporterError) as failure:
@@ -180,10 +182,10 @@ def _attention(
 class _SeeThrough(torch.nn.Module):
     """A language model that returns the contract's outputs as a tuple."""
 
-    def __init__(self, model: GPT2LMHeadModel, selection: Selection, names: list[str]) -> None:
+    def __init__(self, model: GPT2LMHeadModel, logits: Logits, names: Sequence[str]) -> None:
         super().__init__()
         self.model = model
-        self.selection = selection
+        self.logits = logits
         self.names = names
 
     def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -197,7 +199,7 @@ class _SeeThrough(torch.nn.Module):
                 inputs_embeds=self.model.transformer.wte(input_ids),
                 position_ids=positions[None, :],
                 use_cache=False,
-                logits_to_keep=1 if self.selection.logits == "last" else 0,
+                logits_to_keep=1 if self.logits == "last" else 0,
                 seen=seen,
             )
         seen["logits"] = output.logits

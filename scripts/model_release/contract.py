@@ -207,6 +207,11 @@ class Contract:
             for output, layer in rows
         )
 
+    def every_output(self, shape: ModelShape) -> tuple[str, ...]:
+        """The names of all outputs a model can have, in the contract's order."""
+        selection = Selection(layers=tuple(range(shape.layers)), activations=self.all_activations)
+        return tuple(output.name for output in self.expected_outputs(shape, selection))
+
 
 def _resolve(output: OutputKind, shape: ModelShape, selection: Selection) -> tuple[int | str, ...]:
     """Symbolic dimensions as numbers, where the model fixes them."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import onnxscript.optimizer
+import onnxscript.rewriter
 from onnx_ir.passes.common import (
     ClearMetadataAndDocStringPass,
     CommonSubexpressionEliminationPass,
@@ -19,24 +20,25 @@ from onnx_ir.passes.common import (
     RemoveUnusedNodesPass,
     RemoveUnusedOpsetsPass,
 )
+from onnxscript.rewriter.rules.common import transpose_transpose_rule
 
 from model_release.checks import ModelFacts, TensorFacts, ValueFacts
 from model_release.metadata import ModelMetadata
 from model_release.modelfile import checker_problem, read_model
 
 PRODUCER = "transformer-model-release"
+_RESHAPE = "reshape_"  # Constant targets, named after their values.
 
 
-def tidy(model: ir.Model, output_names: Sequence[str]) -> ir.Model:
-    """Makes a traced graph small and reproducible, without looking at parameters' values.
+def fold(model: ir.Model) -> ir.Model:
+    """Makes a traced graph small, without looking at parameters' values.
 
     Constants are folded, copies removed, symbolic dimensions named `batch` and `seq`, and
     everything that speaks of the exporting machine (stack traces, source lines) is dropped.
 
     Args:
-        model: A graph from `capture.capture`.
-        output_names: The graph's outputs, in order. Two of them may be one value by now (what
-            leaves a layer enters the next); each then gets a value of its own.
+        model: A graph from `capture.capture`. Several of its outputs may be one value afterwards
+            (what leaves a layer enters the next), which `tidy` resolves.
     """
     with _quiet():
         onnxscript.optimizer.optimize(model, onnx_shape_inference=False)
@@ -50,12 +52,29 @@ def tidy(model: ir.Model, output_names: Sequence[str]) -> ir.Model:
             ClearMetadataAndDocStringPass(),
         ):
             cleanup(model)
-    OutputFixPass()(model)
-    for value, name in zip(model.graph.outputs, output_names, strict=True):
-        value.name = name
+    model.graph.outputs[:] = [_original(value) for value in model.graph.outputs]
+    RemoveUnusedNodesPass()(model)
+    for value in (*_values(model), *model.graph.initializers.values()):
+        value.metadata_props.clear()  # The exporter's names of all this.
     name_dimensions(model)
-    for index, node in enumerate(model.graph):
-        node.name = f"{node.op_type}_{index}"
+    return model
+
+
+def tidy(model: ir.Model, known: Sequence[str], wanted: Sequence[str]) -> ir.Model:
+    """Leaves the outputs that are wanted, and gives everything a name that depends on the graph alone.
+
+    Args:
+        model: A graph from `fold`.
+        known: The names of its outputs.
+        wanted: The names of those to keep, in order. Each gets a value of its own.
+    """
+    values = dict(zip(known, model.graph.outputs, strict=True))
+    model.graph.outputs[:] = [values[name] for name in wanted]
+    with _quiet():
+        # Keys turn twice: on the way out as `layer_L_k`, then for the product with the queries.
+        onnxscript.rewriter.rewrite(model, [transpose_transpose_rule])
+    OutputFixPass()(model)
+    name_values(model, wanted)
     model.graph.name = "see_through"
     model.producer_name = PRODUCER
     model.producer_version = ""
@@ -97,7 +116,7 @@ def spell_out_reshapes(model: ir.Model) -> bool:
         if not all(isinstance(dim, int) or same for dim, same in zip(result.shape, kept, strict=True)):
             continue
         target = [dim if isinstance(dim, int) else 0 for dim in result.shape]
-        name = "reshape_" + "_".join(map(str, target))
+        name = _RESHAPE + "_".join(map(str, target))
         if name not in model.graph.initializers:
             tensor = ir.tensor(np.array(target, dtype=np.int64), name=name)
             model.graph.initializers[name] = ir.Value(
@@ -126,6 +145,30 @@ def name_dimensions(model: ir.Model) -> bool:
             value.shape = ir.Shape(renamed)
             modified = True
     return modified
+
+
+def name_values(model: ir.Model, output_names: Sequence[str]) -> bool:
+    """Names nodes, values and constants by their place in the graph, not by the order of their tracing.
+
+    Before: `layer_norm_7, val_63 -> Mul -> mul_66`. After: `LayerNormalization_84, constant_5 -> Mul -> Mul_85`.
+    """
+    values = list(_values(model))
+    constants = dict.fromkeys(
+        value
+        for node in model.graph
+        for value in node.inputs
+        if value is not None and value.const_value is not None and not str(value.name).startswith(_RESHAPE)
+    )
+    before = [value.name for value in (*values, *constants)]
+    for index, constant in enumerate(constants):
+        constant.name = f"constant_{index}"
+    for index, node in enumerate(model.graph):
+        node.name = f"{node.op_type}_{index}"
+        for number, value in enumerate(node.outputs):
+            value.name = node.name if len(node.outputs) == 1 else f"{node.name}_{number}"
+    for value, name in zip(model.graph.outputs, output_names, strict=True):
+        value.name = name
+    return before != [value.name for value in (*values, *constants)]
 
 
 def attach_parameters(model: ir.Model, shapes: dict[str, tuple[int, ...]], load: Callable[[str], np.ndarray]) -> None:
@@ -205,6 +248,15 @@ def _value_facts(value: ir.Value) -> ValueFacts:
     return ValueFacts(
         name=value.name or "", dtype=value.dtype.name if value.dtype is not None else "UNKNOWN", dims=dims
     )
+
+
+def _original(value: ir.Value) -> ir.Value:
+    """What a value is a copy of, itself if of none."""
+    node = value.producer()
+    while node is not None and node.op_type == "Identity" and node.inputs[0] is not None:
+        value = node.inputs[0]
+        node = value.producer()
+    return value
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:

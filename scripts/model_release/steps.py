@@ -25,8 +25,6 @@ from model_release.errors import ExportError, QuantizeError, UsageError
 from model_release.files import atomic_path
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
     from model_release.verification import PyTorchModel, Verification
     from model_release.weights import Weights
 
@@ -165,8 +163,14 @@ def export_model(
 
 def export_weights(weights: "Weights", selection: Selection, opset: int, output: Path, progress: Progress) -> None:
     """Traces the graph, attaches the weights, writes the file."""
+    progress(
+        f"export: layers {','.join(map(str, selection.layers))}, "
+        f"{len(selection.activations)} kinds of activations, opset {opset}"
+    )
     with _collection_paused():
-        model = _trace(weights, selection, opset, progress)
+        from model_release.tracing import trace
+
+        model = trace(weights.config, weights.shape, selection, opset=opset)
     from model_release import graph
     from model_release.metadata import ModelMetadata
     from model_release.modelfile import write_model
@@ -183,21 +187,6 @@ def export_weights(weights: "Weights", selection: Selection, opset: int, output:
     )
     graph.set_metadata(model, metadata)
     write_model(model, output, error=ExportError)
-
-
-def _trace(weights: "Weights", selection: Selection, opset: int, progress: Progress) -> "ir.Model":
-    """The tidied graph, its parameters still without values."""
-    from model_release import graph
-    from model_release.capture import capture
-
-    contract = load_contract()
-    progress(
-        f"export: layers {','.join(map(str, selection.layers))}, "
-        f"{len(selection.activations)} kinds of activations, opset {opset}"
-    )
-    model = capture(weights.config, weights.shape, selection, opset=opset)
-    graph.tidy(model, [expected.name for expected in contract.expected_outputs(weights.shape, selection)])
-    return model
 
 
 @contextmanager
