@@ -53,7 +53,7 @@ FLOORS = [
     {"metadata", "manifest", "envfile", "tags"},
     {"registry"},
     {"contract"},
-    {"architecture"},
+    {"architecture", "datafiles"},
     {"files", "web"},
     {"patience", "github_actions"},
     {"errors"},

@@ -46,6 +46,7 @@ The rooms, from the door inwards:
     appplan        what the app's repository lacks; refusals read
     appfiles       manifest -> the app's files and URL
     shadows        what would override the app's env file
+    datafiles      a model file and what is too large for it
     tags           a tag -> a version
     envfile        text -> text
     files          writes that happen whole or not at all; hashes

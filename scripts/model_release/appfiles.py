@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_release import manifest
+from model_release.datafiles import is_data_file
 from model_release.errors import ManifestError
 from model_release.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry
 from model_release.tags import ReleaseTag
@@ -33,7 +34,7 @@ class AppFiles:
         folder: Name of its folder below `models`.
         version: The release's version.
         model: The model file.
-        others: Tokenizer and config; `manifest.json` lies beside them.
+        others: The model's data files, tokenizer and config; `manifest.json` lies beside them.
     """
 
     folder: str
@@ -62,9 +63,10 @@ def version_query(version: str, sha256: str) -> str:
 
 
 def delivered_names(document: Mapping[str, Any], model: str) -> tuple[str, ...]:
-    """The files that go to the app beside `manifest.json`: the model, the tokenizer and the config."""
+    """The files that go to the app beside `manifest.json`: the model, its data files, the tokenizer and the config."""
     names = sorted(entry["name"] for entry in document["files"])
-    return (model, *(name for name in names if name.startswith(TOKENIZER_PREFIXES)), CONFIG)
+    data = [name for name in names if is_data_file(name, model)]
+    return (model, *data, *(name for name in names if name.startswith(TOKENIZER_PREFIXES)), CONFIG)
 
 
 def parse_checksums(content: bytes) -> dict[str, str]:

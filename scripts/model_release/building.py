@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model_release import manifest
 from model_release.contract import CONTRACT_FOLDER, FULL_PRECISION, Selection, load_contract, model_file_name
+from model_release.datafiles import model_bytes
 from model_release.errors import ContractError, ExportError, UsageError
 from model_release.files import copy_file, make_parents, remove_made, write_bytes
 from model_release.steps import (
@@ -200,7 +201,7 @@ def _decide_delivery(request: BuildRequest, dist: Path) -> dict[str, Any]:
         UsageError: See `_require_fit`.
     """
     file = model_file_name(request.app_precision)
-    size_bytes = (dist / file).stat().st_size
+    size_bytes = model_bytes(dist / file)
     within = size_bytes <= request.threshold_bytes
     _require_fit(request, size_bytes)
     mode = ("git" if within else "release") if request.delivery == "auto" else request.delivery

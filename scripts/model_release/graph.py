@@ -23,6 +23,7 @@ from onnx_ir.passes.common import (
 from onnxscript.rewriter.rules.common import transpose_transpose_rule
 
 from model_release.checks import ModelFacts, TensorFacts, ValueFacts
+from model_release.datafiles import model_bytes
 from model_release.metadata import ModelMetadata
 from model_release.modelfile import checker_problem, read_model
 
@@ -236,7 +237,7 @@ def read_facts(path: Path) -> ModelFacts:
         tensors=tuple(tensors),
         opset=model.opset_imports.get("", 0),
         domains=tuple(sorted({node.domain for node in ir.traversal.RecursiveGraphIterator(model.graph)})),
-        file_bytes=path.stat().st_size,
+        file_bytes=model_bytes(path),
         checker_problem=checker_problem(path),
     )
 

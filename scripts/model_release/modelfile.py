@@ -18,13 +18,19 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from model_release.datafiles import atomic_model, data_file_name, is_data_file
 from model_release.errors import ContractError, ReleaseError
-from model_release.files import atomic_path
 
 MAX_FILE_BYTES = 2**31 - 1
 """Largest protobuf message that parsers accept; also below GitHub's limit for a release asset."""
 
 _LARGE_BYTES = 1024  # Smaller tensors travel inside the graph.
+_GRAPH_ROOM_BYTES = 64 * 2**20  # Kept free beside the tensors of a single file.
+
+# Tensors of a data file: the page size lets runtimes map them (https://onnx.ai/onnx/repo-docs/ExternalData.html);
+# smaller tensors than `_OUTSIDE_BYTES` stay in the model file, so that padding is next to nothing.
+_PAGE_BYTES = 4096
+_OUTSIDE_BYTES = 65_536
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH = 7
@@ -38,10 +44,10 @@ def read_model(path: Path) -> ir.Model:
     """Reads a model whose large tensors are loaded from the file when asked for, one at a time.
 
     Args:
-        path: A single-file ONNX model.
+        path: An ONNX model, perhaps with data files (see `datafiles.py`).
 
     Raises:
-        ContractError: The file is missing, is no ONNX model, or keeps tensors in other files.
+        ContractError: The file is missing, is no ONNX model, or keeps tensors in files that are not its own.
     """
     proto, places = _read_outline(path)
     try:
@@ -52,16 +58,14 @@ def read_model(path: Path) -> ir.Model:
         ) from failure
 
 
-def _with_stored_tensors(path: Path, proto: onnx.ModelProto, places: dict[str, tuple[int, int]]) -> ir.Model:
-    """The outline as a model whose large tensors read their bytes from the file."""
+def _with_stored_tensors(path: Path, proto: onnx.ModelProto, places: dict[str, "_Place"]) -> ir.Model:
+    """The outline as a model whose large tensors read their bytes from their files."""
     lazy: dict[str, ir.LazyTensor] = {}
     for tensor in proto.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise ContractError(
-                f"{path} must hold its tensors itself, {tensor.name[:80]!r} points at another file. Export it again."
-            )
-        if tensor.name in places:
-            lazy[tensor.name] = _stored_tensor(path, tensor, places[tensor.name])
+            lazy[tensor.name] = _stored_tensor(_outside_place(path, tensor), tensor)
+        elif tensor.name in places:
+            lazy[tensor.name] = _stored_tensor(places[tensor.name], tensor)
             _mark_external(tensor)
     model = ir.from_proto(proto)
     for name, stored in lazy.items():
@@ -70,13 +74,14 @@ def _with_stored_tensors(path: Path, proto: onnx.ModelProto, places: dict[str, t
 
 
 def write_model(model: ir.Model, path: Path, *, error: type[ReleaseError]) -> None:
-    """Writes a model as one file, whole or not at all; large tensors are streamed one by one.
+    """Writes a model, whole or not at all; large tensors are streamed one by one.
 
-    Equal models give equal bytes: tensors are written in the order of the graph's initializers,
-    and nothing depends on time or place.
+    What fits into one file becomes one file. Of a larger model the large tensors go into data files
+    (see `datafiles.py`). Equal models give equal bytes: tensors are written in the order of the
+    graph's initializers, and nothing depends on time or place.
 
     Raises:
-        ReleaseError: `error`, when the file cannot be written or would pass `MAX_FILE_BYTES`.
+        ReleaseError: `error`, when a file cannot be written, or a single tensor would pass `MAX_FILE_BYTES`.
     """
     large = {
         name: value.const_value
@@ -84,11 +89,14 @@ def write_model(model: ir.Model, path: Path, *, error: type[ReleaseError]) -> No
         if isinstance(value.const_value, ir.LazyTensor)
         or (value.const_value is not None and value.const_value.nbytes > _LARGE_BYTES)
     }
+    outside = _places_outside(large, path.name, error)
     try:
         for name, tensor in large.items():
             # Serializing must not load the values; a marker stands in for them.
+            place = outside.get(name)
+            location, offset = (place.path.name, place.offset) if place else ("-", 0)
             model.graph.initializers[name].const_value = ir.ExternalTensor(
-                "-", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+                location, offset, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
             )
         proto: onnx.ModelProto = ir.to_proto(model)
     except ir.serde.SerdeError as failure:
@@ -96,21 +104,50 @@ def write_model(model: ir.Model, path: Path, *, error: type[ReleaseError]) -> No
     finally:
         for name, tensor in large.items():
             model.graph.initializers[name].const_value = tensor
-    entries = [_Entry.of(tensor, large) for tensor in proto.graph.initializer]
+    inside = {name: tensor for name, tensor in large.items() if name not in outside}
+    entries = [_Entry.of(tensor, inside) for tensor in proto.graph.initializer]
     del proto.graph.initializer[:]
     graph = proto.graph.SerializeToString(deterministic=True)
     proto.ClearField("graph")
     head = proto.SerializeToString(deterministic=True)
     graph_bytes = len(graph) + sum(entry.size_bytes for entry in entries)
     if len(head) + graph_bytes + 16 > MAX_FILE_BYTES:
-        raise error(
-            f"{path.name} must be smaller than 2 GiB (the limit of an ONNX file and of a release asset), "
-            f"got {graph_bytes / 1e6:.0f} MB. Choose a smaller precision or a smaller model."
-        )
-    with atomic_path(path, error=error) as temporary, temporary.open("wb") as file:
-        file.write(head + _tag(_MODEL_GRAPH) + _varint(graph_bytes) + graph)
-        for entry in entries:
-            entry.write(file)
+        raise _too_large(path.name, graph_bytes, error)
+    with atomic_model(path, error=error) as temporary:
+        for name, place in outside.items():
+            with temporary.with_name(place.path.name).open("ab") as file:
+                file.truncate(place.offset)  # Zeros up to the page.
+                _write_values(large[name], file)
+        with temporary.open("wb") as file:
+            file.write(head + _tag(_MODEL_GRAPH) + _varint(graph_bytes) + graph)
+            for entry in entries:
+                entry.write(file)
+
+
+def _places_outside(large: dict[str, ir.TensorProtocol], model: str, error: type[ReleaseError]) -> dict[str, "_Place"]:
+    """Where in data files the tensors go that one file cannot hold; nothing, if it can hold all."""
+    if sum(tensor.nbytes for tensor in large.values()) + _GRAPH_ROOM_BYTES <= MAX_FILE_BYTES:
+        return {}
+    places: dict[str, _Place] = {}
+    number, end = 0, 0
+    for name, tensor in large.items():
+        if tensor.nbytes < _OUTSIDE_BYTES:
+            continue
+        if tensor.nbytes > MAX_FILE_BYTES:
+            raise _too_large(name, tensor.nbytes, error)
+        offset = -(-end // _PAGE_BYTES) * _PAGE_BYTES
+        if offset + tensor.nbytes > MAX_FILE_BYTES:
+            number, offset = number + 1, 0
+        places[name] = _Place(path=Path(data_file_name(model, number)), offset=offset, length=tensor.nbytes)
+        end = offset + tensor.nbytes
+    return places
+
+
+def _too_large(name: str, size_bytes: int, error: type[ReleaseError]) -> ReleaseError:
+    return error(
+        f"{name} must be smaller than 2 GiB (the limit of an ONNX file and of a release asset), "
+        f"got {size_bytes / 1e6:.0f} MB. Choose a smaller precision or a smaller model."
+    )
 
 
 def checker_problem(path: Path) -> str:
@@ -122,7 +159,7 @@ def checker_problem(path: Path) -> str:
     proto, places = _read_outline(path)
     for index in reversed(range(len(proto.graph.initializer))):
         tensor = proto.graph.initializer[index]
-        if tensor.name in places:
+        if tensor.name in places or tensor.data_location == onnx.TensorProto.EXTERNAL:
             # To the checker a tensor without its values is an input: it has a name, a type and a shape.
             proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
             del proto.graph.initializer[index]
@@ -158,32 +195,73 @@ class _Entry:
     def write(self, file: BinaryIO) -> None:
         file.write(self.header)
         if self.data is not None:
-            file.flush()  # `tofile` may write past Python's buffer.
-            start = file.tell()
-            cast(ir.LazyTensor, self.data).tofile(file)
-            file.seek(0, os.SEEK_END)
-            if file.tell() - start != self.data.nbytes:
-                raise OSError(
-                    f"tensor {self.data.name} gave {file.tell() - start} bytes in place of {self.data.nbytes}"
-                )
+            _write_values(self.data, file)
 
 
-def _read_outline(path: Path) -> tuple[onnx.ModelProto, dict[str, tuple[int, int]]]:
-    """A file's graph, and the places (offset, length) of the large tensors' bytes left out of it."""
+def _write_values(tensor: ir.TensorProtocol, file: BinaryIO) -> None:
+    """Appends a tensor's bytes to a file."""
+    file.flush()  # `tofile` may write past Python's buffer.
+    start = file.seek(0, os.SEEK_END)
+    cast(ir.LazyTensor, tensor).tofile(file)
+    written = file.seek(0, os.SEEK_END) - start
+    if written != tensor.nbytes:
+        raise OSError(f"tensor {tensor.name} gave {written} bytes in place of {tensor.nbytes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a tensor's bytes are: `length` of them at `offset` of a file."""
+
+    path: Path
+    offset: int
+    length: int
+
+
+def _read_outline(path: Path) -> tuple[onnx.ModelProto, dict[str, _Place]]:
+    """A file's graph, and the places of the large tensors' bytes left out of it."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            outline, places = _outline(content)
+            outline, inside = _outline(content)
         proto = onnx.ModelProto.FromString(outline)
     except (OSError, ValueError, google.protobuf.message.DecodeError) as failure:
         raise ContractError(f"{path} must be an ONNX file, got: {_reason(failure)}. Export it again.") from failure
     if not proto.graph.node:
         raise ContractError(f"{path} must be an ONNX file with a graph, got none. Export it again.")
-    return proto, places
+    return proto, {name: _Place(path=path, offset=offset, length=length) for name, (offset, length) in inside.items()}
 
 
-def _stored_tensor(path: Path, tensor: onnx.TensorProto, place: tuple[int, int]) -> ir.LazyTensor:
-    """A tensor whose bytes are at `place` (offset, length) of `path`."""
-    offset, length = place
+def _outside_place(path: Path, tensor: onnx.TensorProto) -> _Place:
+    """Where in the model file's own data files a tensor is. The file's text is not trusted.
+
+    Raises:
+        ContractError: It names another file, a place beyond its end, or a file that is missing.
+    """
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = entries.get("location", "")
+    if not is_data_file(location, path.name):
+        raise ContractError(
+            f"{path} must hold its tensors itself or in {data_file_name(path.name, 0)}, "
+            f"{tensor.name[:80]!r} points at another file, {location[:80]!r}. Give the file its old name, "
+            f"or export it again."
+        )
+    data = path.with_name(location)
+    try:
+        place = _Place(path=data, offset=int(entries.get("offset", "0")), length=int(entries["length"]))
+        size_bytes = data.stat().st_size
+    except (OSError, ValueError, KeyError) as failure:
+        raise ContractError(
+            f"{data} must hold {tensor.name[:80]!r}, got: {_reason(failure)}. Fetch it with the model, or export again."
+        ) from failure
+    if not 0 <= place.offset <= place.offset + place.length <= size_bytes:
+        raise ContractError(
+            f"{data} must be whole, {tensor.name[:80]!r} ends behind its end. Fetch it again, or export again."
+        )
+    return place
+
+
+def _stored_tensor(place: _Place, tensor: onnx.TensorProto) -> ir.LazyTensor:
+    """A tensor whose bytes are at a place."""
+    path, length = place.path, place.length
     dtype = ir.DataType(tensor.data_type)
     shape = ir.Shape(tuple(tensor.dims))
     elements = int(np.prod(tuple(tensor.dims), dtype=np.int64))
@@ -195,7 +273,7 @@ def _stored_tensor(path: Path, tensor: onnx.TensorProto, place: tuple[int, int])
 
     def load() -> ir.TensorProtocol:
         with path.open("rb") as file:
-            file.seek(offset)
+            file.seek(place.offset)
             raw = np.frombuffer(file.read(length), dtype=np.uint8)
         if dtype.bitwidth < 8:
             return ir.PackedTensor(raw, dtype, shape=shape, name=tensor.name)

@@ -21,8 +21,8 @@ from model_release.contract import (
     parse_layers,
     parse_ranges,
 )
+from model_release.datafiles import atomic_model
 from model_release.errors import ExportError, QuantizeError, UsageError
-from model_release.files import atomic_path
 
 if TYPE_CHECKING:
     from model_release.verification import PyTorchModel, Verification
@@ -152,7 +152,7 @@ def export_model(
     selection = request.resolve(weights.shape.layers)
     if os.path.realpath(output) in {os.path.realpath(path) for path in weights.folder.iterdir()}:
         raise ExportError(f"--output must not be a file of the model's own folder, got {output}. Choose another path.")
-    with atomic_path(output, error=ExportError) as temporary:
+    with atomic_model(output, error=ExportError) as temporary:
         export_weights(weights, selection, request.opset, temporary, progress)
         if not verify:
             return None

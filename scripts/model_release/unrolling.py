@@ -87,7 +87,7 @@ def _are_same(cut: _Cut, edges: Sequence[ir.Value]) -> bool:
             if value is not None and _in_layer(value, 1) != value.name:
                 if twin is None or twin.name != _in_layer(value, 1):
                     return False
-            elif twins.get(value, value) is not twin:  # type: ignore[arg-type]
+            elif twins.get(value, value) is not twin:
                 return False
         twins |= dict(zip(one.outputs, other.outputs, strict=True))
     inner = {value for node in (*cut.first, *cut.second) for value in node.outputs} - {edges[2]}
