@@ -17,6 +17,9 @@ SUPPORTED = ("gpt2",)
 EMBEDDING = "transformer.wte.weight"
 """The token embedding table, `[vocab, hidden]`; a tied model's head is this very table."""
 
+POSITIONS = "transformer.wpe.weight"
+"""The position table, `[positions, hidden]`."""
+
 HEAD = "lm_head.weight"
 """An untied head, `[vocab, hidden]`."""
 
@@ -66,7 +69,7 @@ class ModelShape:
         hidden, inner = self.hidden, self.intermediate
         shapes: dict[str, tuple[int, ...]] = {
             EMBEDDING: (self.vocab, hidden),
-            "transformer.wpe.weight": (self.positions, hidden),
+            POSITIONS: (self.positions, hidden),
         }
         for layer in range(self.layers):
             block = f"transformer.h.{layer}"
@@ -94,6 +97,11 @@ class ModelShape:
     def parameter_count(self) -> int:
         """Number of unique parameters; a tied table counts once."""
         return sum(math.prod(shape) for shape in self.parameters().values())
+
+
+def is_table(name: str) -> bool:
+    """Whether a parameter is a table, `[rows, hidden]`, and no matrix of `Conv1D`, `[in, out]`."""
+    return name in (EMBEDDING, POSITIONS, HEAD)
 
 
 def shape_from_config(config: Mapping[str, Any]) -> ModelShape:

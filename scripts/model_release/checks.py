@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_release.architecture import EMBEDDING, HEAD, ModelShape
+from model_release.architecture import EMBEDDING, HEAD, ModelShape, is_table
 from model_release.contract import Contract, Output, Precision, load_contract, parse_tensor_name, tensor_name
 from model_release.metadata import ModelMetadata
+from model_release.storage import CODEBOOK_ENTRIES
 
 Array = NDArray[Any]
 
@@ -189,16 +190,16 @@ def _check_storage(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Findi
 
 
 def stored_bytes(shape: ModelShape, precision: Precision) -> int:
-    """Bytes that a model's unique parameters take in a precision: elements x bits / 8, and scales."""
-    bits = 0
+    """Bytes that a model's unique parameters take in a precision, with scales and codebooks."""
+    codebooks = {storage.weights for storage in (precision.table, precision.matrix) if storage.is_codebook}
+    size_bytes = sum(CODEBOOK_ENTRIES * weights * 4 for weights in codebooks)
     for name, dims in shape.parameters().items():
         if len(dims) == 1:
-            bits += dims[0] * precision.vector_bits
-            continue
-        # Tables are [rows, hidden] with a scale a row; Conv1D matrices [in, out] with a scale a column.
-        channels = dims[0] if name.endswith((".wte.weight", ".wpe.weight", HEAD)) else dims[1]
-        bits += math.prod(dims) * precision.matrix_bits + channels * precision.scale_bits_per_channel
-    return bits // 8
+            size_bytes += dims[0] * precision.vector_bits // 8
+        else:
+            channels = dims[0] if is_table(name) else dims[1]
+            size_bytes += precision.storage(name).size_bytes(dims[0], dims[1], channels)
+    return size_bytes
 
 
 def check_outputs(got: Mapping[str, Array], expected: tuple[Output, ...], batch: int, seq: int) -> list[Finding]:

@@ -12,8 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from model_release.architecture import ModelShape
+from model_release.architecture import ModelShape, is_table
 from model_release.errors import ContractError, UsageError
+from model_release.storage import Storage
 
 CONTRACT_FOLDER = Path(__file__).resolve().parents[2] / "contract"
 
@@ -97,9 +98,9 @@ class Precision:
     """What a precision stores, and how far its numbers may be from PyTorch's.
 
     Attributes:
-        matrix_bits: Bits an element of a matrix or table.
+        table: How the token and position tables and an untied head are stored; channels are rows.
+        matrix: How the matrices of the blocks are stored; channels are columns.
         vector_bits: Bits an element of a bias or norm vector.
-        scale_bits_per_channel: Bits of scale for each row of a table and each column of a matrix.
         max_mean_kl: Largest mean KL divergence of the next-token distribution, in nats.
         min_top1_agreement: Smallest share of positions with PyTorch's most likely next token.
     """
@@ -107,12 +108,16 @@ class Precision:
     name: str
     stored: str
     computed: str
-    matrix_bits: int
+    table: Storage
+    matrix: Storage
     vector_bits: int
-    scale_bits_per_channel: int
     tolerances: Mapping[str, Tolerance]
     max_mean_kl: float
     min_top1_agreement: float
+
+    def storage(self, name: str) -> Storage:
+        """How a parameter of two dimensions is stored."""
+        return self.table if is_table(name) else self.matrix
 
     def tolerance(self, kind: str) -> Tolerance:
         """The tolerance for one kind of output."""
@@ -267,6 +272,8 @@ def _parse(document: Mapping[str, Any]) -> Contract:
                 name=name,
                 **{
                     **row,
+                    "table": Storage(**row["table"]),
+                    "matrix": Storage(**row["matrix"]),
                     "tolerances": {kind: Tolerance(**limits) for kind, limits in row["tolerances"].items()},
                 },
             )

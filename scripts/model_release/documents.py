@@ -15,6 +15,7 @@ from model_release.contract import CONTRACT_FOLDER, Selection, load_contract, mo
 from model_release.errors import ManifestError
 from model_release.metadata import ModelMetadata
 from model_release.report import markdown_table
+from model_release.storage import Storage
 
 _PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -107,7 +108,7 @@ def _precisions() -> str:
             f"`{model_file_name(item.name)}`",
             item.stored,
             item.computed,
-            f"{item.matrix_bits} / {item.vector_bits} / {item.scale_bits_per_channel}",
+            f"{_width(item.table)} / {_width(item.matrix)} / {item.vector_bits}",
             f"{item.max_mean_kl:g}",
             f"{item.min_top1_agreement:.1%}",
         ]
@@ -118,11 +119,18 @@ def _precisions() -> str:
         "file",
         "stored",
         "computed",
-        "bits: matrix / vector / scale a channel",
+        "bits: tables / matrices / vectors",
         "KL01: at most, nats",
         "TOP01: at least",
     ]
     return markdown_table(header, rows)
+
+
+def _width(storage: Storage) -> str:
+    """Bits a weight, and those of its scale."""
+    bits = f"{storage.bits / storage.weights:.3g}"
+    shared = f"a {storage.block}th" if storage.block else "a channel"
+    return f"{bits} + {storage.scale_bits} {shared}" if storage.scale_bits else bits
 
 
 def _tolerances() -> str:

@@ -1,0 +1,68 @@
+"""Stored and computed precision of a model's weights.
+
+What is downloaded and what is computed are separate choices. A codec replaces each parameter of the
+fp32 graph by smaller stored tensors and the standard ONNX operators that decode them. Decoding that
+depends on no input is folded by the runtime when a session is created, so such a precision runs
+exactly like fp32.
+
+Parameters are read, encoded and written one at a time.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx_ir as ir
+
+from model_release.contract import FULL_PRECISION
+from model_release.errors import ContractError, QuantizeError
+from model_release.graph import set_metadata
+from model_release.metadata import ModelMetadata, metadata_of
+from model_release.modelfile import read_model, write_model
+from model_release.precision.integers import store_int8_dynamic
+from model_release.precision.stored import store_fp16, store_in_blocks
+
+CODECS: dict[str, Callable[[ir.Model, ModelMetadata], None]] = {
+    "fp16": store_fp16,
+    "int8": store_in_blocks,
+    "int8-dynamic": store_int8_dynamic,
+    "int4": store_in_blocks,
+    "small": store_in_blocks,
+}
+
+
+def quantize_file(source: Path, target: Path, precision: str) -> ModelMetadata:
+    """Makes one precision of a model file.
+
+    Args:
+        source: `model.onnx` as `export.py` writes it (fp32).
+        target: The file to write, whole or not at all.
+        precision: A name of `CODECS`.
+
+    Returns:
+        The metadata of the new file.
+
+    Raises:
+        QuantizeError: The source is not an fp32 model of ours, a weight does not fit the precision,
+            or the file cannot be written.
+    """
+    try:
+        model = read_model(source)
+        metadata = metadata_of(source.name, model.metadata_props)
+    except ContractError as failure:
+        raise QuantizeError(str(failure)) from failure
+    if metadata.precision != FULL_PRECISION:
+        raise QuantizeError(
+            f"{source} must be an fp32 model, got {metadata.precision}. Quantize the model.onnx that export.py made."
+        )
+    missing = sorted(metadata.shape.parameters().keys() - model.graph.initializers.keys())
+    if missing:
+        raise QuantizeError(
+            f"{source} must hold every parameter under its own name, {missing[0]} is missing. Export it again."
+        )
+    metadata = ModelMetadata(**{**vars(metadata), "precision": precision})
+    CODECS[precision](model, metadata)
+    set_metadata(model, metadata)
+    for index, node in enumerate(model.graph):
+        node.name = f"{node.op_type}_{index}"
+    write_model(model, target, error=QuantizeError)
+    return metadata

@@ -1,0 +1,69 @@
+"""Rows of weights cut into blocks, each with the scale that loses least."""
+
+import numpy as np
+
+from model_release.checks import Array
+from model_release.errors import QuantizeError
+from model_release.precision.codebook import codes_of
+from model_release.precision.editing import require_finite
+from model_release.storage import Storage
+
+_CHUNK_WEIGHTS = 1 << 18  # Rounded at a time: what a processor's cache holds with its candidates.
+
+
+class Blocks:
+    """Encodes rows of one width.
+
+    Args:
+        storage: Width and blocks.
+        columns: Weights of a row.
+        name: The parameter, for messages.
+    """
+
+    def __init__(self, storage: Storage, columns: int, name: str) -> None:
+        self._columns, self._name = columns, name
+        self.count, self.size = storage.blocks(columns)
+        self.codes = codes_of(storage)
+
+    def encode(self, rows: Array) -> tuple[Array, Array]:
+        """Rounds rows to codes under the scales, among a few, of least error.
+
+        Args:
+            rows: [rows, columns], float32.
+
+        Returns:
+            Codes [rows, count, size / weights], and scales [rows, count, 1], float16.
+
+        Raises:
+            QuantizeError: A weight is not finite, or too large for a float16 scale.
+        """
+        step = max(1, _CHUNK_WEIGHTS // (self.count * self.size))
+        parts = [self._encode_some(rows[start : start + step]) for start in range(0, len(rows), step)]
+        codes, scales = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return codes, scales
+
+    def decode(self, codes: Array, scales: Array) -> Array:
+        """What the graph makes of codes and scales: [rows, columns], float32."""
+        blocks = self.codes.values(codes) * scales.astype(np.float32)
+        rows: Array = blocks.reshape(len(codes), -1)[:, : self._columns]
+        return rows
+
+    def _encode_some(self, rows: Array) -> tuple[Array, Array]:
+        require_finite(rows, self._name, "integers")
+        padded = np.zeros((len(rows), self.count * self.size), dtype=np.float32)
+        padded[:, : self._columns] = rows
+        blocks = padded.reshape(len(rows), self.count, self.size)
+        with np.errstate(over="ignore"):
+            scales = self.codes.scales(blocks).astype(np.float16)  # [candidates, rows, count, 1]
+        if not np.isfinite(scales).all():
+            raise QuantizeError(f"{self._name} is too large for float16 scales. Choose another precision.")
+        codes = self.codes.nearest(blocks / divisors(scales))
+        errors = np.square(self.codes.values(codes) * scales.astype(np.float32) - blocks).sum(axis=-1, keepdims=True)
+        best = errors.argmin(axis=0)[None]
+        return np.take_along_axis(codes, best, axis=0)[0], np.take_along_axis(scales, best, axis=0)[0]
+
+
+def divisors(scales: Array) -> Array:
+    """Scales to divide by: a block of zeros has scale 0, and its weights are 0 whatever they are divided by."""
+    divisor: Array = np.where(scales == 0, np.float32(1), scales.astype(np.float32))
+    return divisor
