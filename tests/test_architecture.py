@@ -37,7 +37,8 @@ FLOORS = [
         "hosts.github_app",
     },
     {"precision.integers", "precision.stored"},
-    {"precision.blocks"},
+    {"precision.compensation"},
+    {"precision.blocks", "precision.calibration"},
     {"precision.codebook", "precision.editing"},
     {
         "weights",

@@ -8,7 +8,7 @@ exactly like fp32.
 Parameters are read, encoded and written one at a time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
@@ -18,25 +18,31 @@ from model_release.errors import ContractError, QuantizeError
 from model_release.graph import set_metadata
 from model_release.metadata import ModelMetadata, metadata_of
 from model_release.modelfile import read_model, write_model
+from model_release.precision.calibration import Calibration
 from model_release.precision.integers import store_int8_dynamic
-from model_release.precision.stored import store_fp16, store_in_blocks
+from model_release.precision.stored import store_compensated, store_fp16, store_in_blocks
 
 CODECS: dict[str, Callable[[ir.Model, ModelMetadata], None]] = {
     "fp16": store_fp16,
     "int8": store_in_blocks,
     "int8-dynamic": store_int8_dynamic,
     "int4": store_in_blocks,
-    "small": store_in_blocks,
 }
 
+CALIBRATED: dict[str, Callable[[ir.Model, ModelMetadata, Calibration], None]] = {
+    "small": store_compensated,
+}
+"""Codecs that look at what the matrices are multiplied with on text."""
 
-def quantize_file(source: Path, target: Path, precision: str) -> ModelMetadata:
+
+def quantize_file(source: Path, target: Path, precision: str, calibration_ids: Sequence[int] = ()) -> ModelMetadata:
     """Makes one precision of a model file.
 
     Args:
         source: `model.onnx` as `export.py` writes it (fp32).
         target: The file to write, whole or not at all.
-        precision: A name of `CODECS`.
+        precision: A name of `CODECS` or `CALIBRATED`.
+        calibration_ids: Token ids of a text to calibrate on; random ids without any.
 
     Returns:
         The metadata of the new file.
@@ -60,7 +66,10 @@ def quantize_file(source: Path, target: Path, precision: str) -> ModelMetadata:
             f"{source} must hold every parameter under its own name, {missing[0]} is missing. Export it again."
         )
     metadata = ModelMetadata(**{**vars(metadata), "precision": precision})
-    CODECS[precision](model, metadata)
+    if precision in CALIBRATED:
+        CALIBRATED[precision](model, metadata, Calibration(source, metadata.shape, calibration_ids))
+    else:
+        CODECS[precision](model, metadata)
     set_metadata(model, metadata)
     for index, node in enumerate(model.graph):
         node.name = f"{node.op_type}_{index}"

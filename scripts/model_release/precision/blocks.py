@@ -12,17 +12,26 @@ _CHUNK_WEIGHTS = 1 << 18  # Rounded at a time: what a processor's cache holds wi
 
 
 class Blocks:
-    """Encodes rows of one width.
+    """Encodes the rows of one parameter.
 
     Args:
         storage: Width and blocks.
-        columns: Weights of a row.
+        dims: [rows, columns].
         name: The parameter, for messages.
+
+    Attributes:
+        count: Blocks of a row.
+        size: Weights of a block, padding included.
+        together: Weights that one code stands for.
+        shape: Of the codes, [rows, count, size / together].
     """
 
-    def __init__(self, storage: Storage, columns: int, name: str) -> None:
-        self._columns, self._name = columns, name
-        self.count, self.size = storage.blocks(columns)
+    def __init__(self, storage: Storage, dims: tuple[int, ...], name: str) -> None:
+        rows, self.columns = dims
+        self._name, self.storage = name, storage
+        self.count, self.size = storage.blocks(self.columns)
+        self.together = storage.weights
+        self.shape = (rows, self.count, self.size // self.together)
         self.codes = codes_of(storage)
 
     def encode(self, rows: Array) -> tuple[Array, Array]:
@@ -45,13 +54,13 @@ class Blocks:
     def decode(self, codes: Array, scales: Array) -> Array:
         """What the graph makes of codes and scales: [rows, columns], float32."""
         blocks = self.codes.values(codes) * scales.astype(np.float32)
-        rows: Array = blocks.reshape(len(codes), -1)[:, : self._columns]
+        rows: Array = blocks.reshape(len(codes), -1)[:, : self.columns]
         return rows
 
     def _encode_some(self, rows: Array) -> tuple[Array, Array]:
         require_finite(rows, self._name, "integers")
         padded = np.zeros((len(rows), self.count * self.size), dtype=np.float32)
-        padded[:, : self._columns] = rows
+        padded[:, : self.columns] = rows
         blocks = padded.reshape(len(rows), self.count, self.size)
         with np.errstate(over="ignore"):
             scales = self.codes.scales(blocks).astype(np.float16)  # [candidates, rows, count, 1]
