@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from model_release import checks
-from model_release.checks import Agreement
 from model_release.contract import Output, load_contract
+from model_release.measures import Agreement, agreement, compare, deviation
 
 FP32 = load_contract().precision("fp32")
 INT8 = load_contract().precision("int8-dynamic")
@@ -16,7 +16,7 @@ def clauses(findings: list[checks.Finding]) -> set[str]:
     return {finding.clause for finding in findings}
 
 
-def attention(seq: int = 5) -> dict[str, np.ndarray]:
+def attention_arrays(seq: int = 5) -> dict[str, np.ndarray]:
     """Consistent scores, probabilities, values and z of one head."""
     scores = RANDOM.normal(size=(1, 1, seq, seq)).astype(np.float32)
     weights = np.exp(np.where(np.tri(seq, dtype=bool), scores, -np.inf))
@@ -40,17 +40,17 @@ def judged(arrays: dict[str, np.ndarray]) -> list[checks.Finding]:
 
 
 def test_consistent_attention_has_no_findings() -> None:
-    assert judged(attention()) == []
+    assert judged(attention_arrays()) == []
 
 
 def test_probabilities_of_other_scores_break_attn01() -> None:
-    arrays = attention()
+    arrays = attention_arrays()
     arrays["layer_0_attn_scores"] = arrays["layer_0_attn_scores"] * 2
     assert clauses(judged(arrays)) == {"ATTN01"}
 
 
 def test_z_of_other_values_breaks_attn01() -> None:
-    arrays = attention()
+    arrays = attention_arrays()
     arrays["layer_0_v"] = arrays["layer_0_v"] + 1
     assert clauses(judged(arrays)) == {"ATTN01"}
 
@@ -73,19 +73,19 @@ def test_streams_of_neighbouring_layers_must_meet() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_single_value_that_is_not_finite_breaks_fin01(value: float) -> None:
-    arrays = attention()
+    arrays = attention_arrays()
     arrays["layer_0_v"][0, 0, 2, 1] = value
     assert "FIN01" in clauses(judged(arrays))
 
 
 def test_a_row_that_sums_to_less_than_one_breaks_prob01() -> None:
-    arrays = attention()
+    arrays = attention_arrays()
     arrays["layer_0_attn_probs"][0, 0, 3] *= 0.999
     assert "PROB01" in clauses(judged(arrays))
 
 
 def test_a_little_mass_on_a_later_token_breaks_prob02() -> None:
-    arrays = attention()
+    arrays = attention_arrays()
     arrays["layer_0_attn_probs"][0, 0, 1, 2] = 1e-5
     assert "PROB02" in clauses(judged(arrays))
 
@@ -104,49 +104,67 @@ def test_the_tolerance_is_relative_to_the_row_and_not_to_the_element() -> None:
 
 def test_equal_distributions_agree_wholly() -> None:
     logits = RANDOM.normal(size=(1, 20, 50)).astype(np.float32)
-    measured = checks.agreement(logits + 3, logits)  # a constant shift changes no distribution
+    measured = agreement(logits + 3, logits, np.zeros((1, 20), int))  # a constant shift changes no distribution
     assert measured.mean_kl == pytest.approx(0, abs=1e-9)
     assert measured.top1 == measured.top1_or_tie == 1
-    assert checks.check_agreement(measured, FP32) == []
+    assert checks.check_agreement(measured, FP32, on_text=True) == []
 
 
 def test_kl_is_that_of_the_textbook() -> None:
     p, q = np.array([0.5, 0.25, 0.25]), np.array([0.25, 0.5, 0.25])
-    measured = checks.agreement(np.log(q)[None], np.log(p)[None])
+    measured = agreement(np.log(q)[None], np.log(p)[None], np.array([1]))
     assert measured.mean_kl == pytest.approx(float((p * np.log(p / q)).sum()))
     assert measured.top1 == measured.top1_or_tie == 0
 
 
 def test_a_choice_nearly_as_likely_counts_as_a_tie() -> None:
     expected = np.log(np.array([[0.50, 0.46, 0.04]]))
-    measured = checks.agreement(expected[:, [1, 0, 2]], expected)
+    measured = agreement(expected[:, [1, 0, 2]], expected, np.array([0]))
     assert (measured.top1, measured.top1_or_tie) == (0, 1)
 
 
 @pytest.mark.parametrize(
-    ("mean_kl", "top1", "broken"),
+    ("mean_kl", "top1", "added_loss", "broken"),
     [
-        (0.001, 0.99, set()),
-        (0.5, 0.99, {"KL01"}),
-        (0.001, 0.5, {"TOP01"}),
-        (np.nan, 0.99, {"KL01"}),
-        (np.inf, 0.0, {"KL01", "TOP01"}),
+        (0.001, 0.99, 0.01, set()),
+        (0.001, 0.99, -0.5, set()),
+        (0.5, 0.99, 0.0, {"KL01"}),
+        (0.001, 0.5, 0.0, {"TOP01"}),
+        (0.001, 0.99, 0.2, {"PPL01"}),
+        (np.nan, 0.99, np.nan, {"KL01", "PPL01"}),
+        (np.inf, 0.0, np.inf, {"KL01", "TOP01", "PPL01"}),
     ],
 )
-def test_limits_of_agreement_are_the_precisions(mean_kl: float, top1: float, broken: set[str]) -> None:
-    measured = Agreement(positions=10, mean_kl=mean_kl, top1=top1, top1_or_tie=top1)
-    assert clauses(checks.check_agreement(measured, INT8)) == broken
+def test_limits_of_agreement_are_the_precisions(
+    mean_kl: float, top1: float, added_loss: float, broken: set[str]
+) -> None:
+    measured = Agreement(positions=10, mean_kl=mean_kl, top1=top1, top1_or_tie=top1, added_loss=added_loss)
+    assert clauses(checks.check_agreement(measured, INT8, on_text=True)) == broken
 
 
 def test_nan_logits_agree_with_nothing() -> None:
     expected = RANDOM.normal(size=(1, 4, 9)).astype(np.float32)
-    measured = checks.agreement(np.full_like(expected, np.nan), expected)
-    assert "KL01" in clauses(checks.check_agreement(measured, INT8))
+    measured = agreement(np.full_like(expected, np.nan), expected, np.zeros((1, 4), int))
+    assert "KL01" in clauses(checks.check_agreement(measured, INT8, on_text=True))
 
 
 def test_deviation_names_the_worst_and_the_whole() -> None:
     expected = np.array([3.0, 4.0], np.float32)
-    measured = checks.deviation("logits", np.array([3.0, 4.5], np.float32), expected)
+    measured = deviation("logits", [compare(np.array([3.0, 4.5], np.float32), expected)])
     assert measured.max_abs == pytest.approx(0.5)
     assert measured.relative == pytest.approx(0.1)
     assert 0.99 < measured.cosine < 1
+
+
+def test_a_deviation_is_the_worst_layers_and_a_layers_runs_add_up() -> None:
+    right, wrong = (compare(np.array([value], np.float32), np.ones(1, np.float32)) for value in (1.0, 2.0))
+    assert (right + wrong).relative == pytest.approx(0.5**0.5)
+    assert deviation("q", [right, wrong]).relative == 1
+    assert clauses(checks.check_deviation(deviation("q", [right, wrong]), INT8)) == {"REL01"}
+    assert checks.check_deviation(deviation("q", [right]), INT8) == []
+
+
+def test_perplexity_is_judged_on_text_alone() -> None:
+    measured = Agreement(positions=1, mean_kl=0, top1=1, top1_or_tie=1, added_loss=9)
+    assert measured.perplexity_ratio == pytest.approx(np.exp(9))
+    assert checks.check_agreement(measured, FP32, on_text=False) == []

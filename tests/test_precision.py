@@ -21,7 +21,7 @@ from model_release.reference import Reference
 from model_release.verification import Verification, verify_file
 from model_release.weights import load_folder
 
-PRECISIONS = ["fp16", "int8-dynamic"]
+PRECISIONS = ["fp16", "int8", "int8-dynamic", "int4", "small"]
 SHAPES = {
     "tied": {},
     "untied": {"tied": False},
@@ -69,14 +69,25 @@ def test_quantizing_twice_gives_identical_bytes(precision: str, tiny_onnx: Path,
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
-def test_fp16_decoding_is_folded_when_a_session_is_created(tiny_onnx: Path, tmp_path: Path) -> None:
-    quantize_file(tiny_onnx, tmp_path / "q.onnx", "fp16")
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    onnxruntime.InferenceSession(tmp_path / "q.onnx", options)
-    before, after = onnx.load(tmp_path / "q.onnx"), onnx.load(tmp_path / "optimized.onnx")
-    assert sum(node.op_type == "Cast" for node in before.graph.node) > 0
-    assert [node.op_type for node in after.graph.node if node.op_type == "Cast"] == []
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4", "small"])
+@pytest.mark.parametrize("shape", [SHAPES["untied"], SHAPES["odd sizes"]], ids=["untied", "odd sizes"])
+def test_decoding_is_folded_when_a_session_is_created(
+    shape: dict[str, object], precision: str, export: Callable[..., Path], tmp_path: Path
+) -> None:
+    """What runs is the fp32 graph, and every weight of it is float32."""
+    source = export(gpt2_folder(tmp_path / "model", **shape))
+    quantize_file(source, tmp_path / "q.onnx", precision)
+    graphs = []
+    for path in (source, tmp_path / "q.onnx"):
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(path.with_name("optimized.onnx"))
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        graphs.append(onnx.load(path.with_name("optimized.onnx")).graph)
+    full, decoded = (sorted(node.op_type for node in graph.node) for graph in graphs)
+    assert decoded == full
+    kinds = {tensor.data_type for tensor in graphs[1].initializer}
+    assert kinds <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
 
 
 def test_int8_products_run_in_integers_with_the_table_stored_once(tiny_onnx: Path, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ The rooms, from the door inwards:
     web            one GET at a time                          requests
 
     registry       contract/models.json: what is pinned
+    measures       arrays -> errors, KL, agreement
     storage        how wide weights are stored, and in which blocks
     architecture   config.json -> shape, parameter names      these import nothing
     contract       contract/*.json -> names, tolerances       heavier than numpy

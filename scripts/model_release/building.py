@@ -315,5 +315,6 @@ def _variant(precision: str, result: "Verification", measured_on: str, request: 
             "mean_kl_nats": manifest.rounded(measured.mean_kl),
             "top1": round(measured.top1, 3),
             "top1_or_tie": round(measured.top1_or_tie, 3),
+            "perplexity_ratio": round(measured.perplexity_ratio, 4),
         },
     }

@@ -3,26 +3,20 @@
 Every check returns all it finds; an empty list means the clause holds.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model_release.architecture import EMBEDDING, HEAD, ModelShape, is_table
 from model_release.contract import Contract, Output, Precision, load_contract, parse_tensor_name, tensor_name
+from model_release.measures import Agreement, Deviation, log_softmax
+from model_release.measures import Array as Array
 from model_release.metadata import ModelMetadata
 from model_release.storage import CODEBOOK_ENTRIES
 
-Array = NDArray[Any]
-
 SIZE_SHARE = 0.01
 """SIZE01: how far stored bytes may be from the expected ones."""
-
-TIE_SHARE = 0.9
-"""TOP01: a choice with at least this share of the best probability is a tie, not a disagreement."""
 
 _EXACT = {"atol": 1e-4, "rtol": 1e-5}
 """Tolerance of sums and attention identities: float32 arithmetic, whatever the stored precision."""
@@ -71,40 +65,6 @@ class ModelFacts:
     domains: tuple[str, ...]
     file_bytes: int
     checker_problem: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deviation:
-    """How far one output is from PyTorch's.
-
-    Attributes:
-        max_abs: Largest absolute difference.
-        relative: Root mean square of the difference over that of the expected values.
-        cosine: Cosine of the two, all elements as one vector.
-    """
-
-    kind: str
-    max_abs: float
-    relative: float
-    cosine: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """How well next-token distributions agree with PyTorch's, over `positions` positions.
-
-    Attributes:
-        mean_kl: Mean Kullback–Leibler divergence D(PyTorch || model), in nats.
-        top1: Share of positions with the same most likely token.
-        top1_or_tie: The same, where a choice that PyTorch gives at least `TIE_SHARE` of its best
-            probability counts too. An untrained model's distribution is nearly flat, and there the
-            plain share says nothing about the arithmetic.
-    """
-
-    positions: int
-    mean_kl: float
-    top1: float
-    top1_or_tie: float
 
 
 def check_structure(facts: ModelFacts, metadata: ModelMetadata) -> list[Finding]:
@@ -415,35 +375,22 @@ def _check_close(
         )
 
 
-def deviation(kind: str, got: Array, expected: Array) -> Deviation:
-    """Measures one output against PyTorch's, in float64."""
-    a, b = got.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
-    norms = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    return Deviation(
-        kind=kind,
-        max_abs=float(np.abs(a - b).max(initial=0.0)),
-        relative=float(np.linalg.norm(a - b)) / norms[1] if norms[1] else 0.0,
-        cosine=float(a @ b) / (norms[0] * norms[1]) if all(norms) else 1.0,
-    )
+def check_deviation(measured: Deviation, precision: Precision) -> list[Finding]:
+    """REL01."""
+    if measured.relative <= precision.max_relative_error:
+        return []
+    return [
+        _finding(
+            "REL01",
+            measured.kind,
+            f"relative error must be at most {precision.max_relative_error:g} for {precision.name}, "
+            f"got {measured.relative:.3g}",
+        )
+    ]
 
 
-def agreement(got: Array, expected: Array) -> Agreement:
-    """Measures next-token distributions: logits [..., vocab] of the model and of PyTorch."""
-    log_p, log_q = (_log_softmax(logits.reshape(-1, logits.shape[-1])) for logits in (expected, got))
-    p = np.exp(log_p)
-    kl = (p * (log_p - log_q)).sum(axis=-1)
-    choice = log_q.argmax(axis=-1)
-    chosen = np.take_along_axis(p, choice[:, None], axis=-1)[:, 0]
-    return Agreement(
-        positions=len(p),
-        mean_kl=max(0.0, float(kl.mean())) if np.isfinite(kl).all() else math.inf,
-        top1=float((choice == p.argmax(axis=-1)).mean()),
-        top1_or_tie=float((chosen >= TIE_SHARE * p.max(axis=-1)).mean()),
-    )
-
-
-def check_agreement(measured: Agreement, precision: Precision) -> list[Finding]:
-    """KL01 and TOP01."""
+def check_agreement(measured: Agreement, precision: Precision, *, on_text: bool) -> list[Finding]:
+    """KL01, TOP01 and, on text, PPL01: what follows a random token says nothing of a model."""
     findings = []
     if not measured.mean_kl <= precision.max_mean_kl:
         findings.append(
@@ -463,6 +410,15 @@ def check_agreement(measured: Agreement, precision: Precision) -> list[Finding]:
                 f"got {measured.top1_or_tie:.1%}",
             )
         )
+    if on_text and not measured.perplexity_ratio <= precision.max_perplexity_ratio:
+        findings.append(
+            _finding(
+                "PPL01",
+                "logits",
+                f"perplexity must be at most {precision.max_perplexity_ratio:g} times PyTorch's for {precision.name}, "
+                f"got {measured.perplexity_ratio:.4g} times",
+            )
+        )
     return findings
 
 
@@ -477,14 +433,8 @@ def _masked(scores: Array) -> Array:
 
 
 def _softmax(scores: Array) -> Array:
-    probs: Array = np.exp(_log_softmax(scores))
+    probs: Array = np.exp(log_softmax(scores))
     return probs
-
-
-def _log_softmax(logits: Array) -> Array:
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    logs: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return logs
 
 
 def _finding(clause: str, tensor: str, message: str) -> Finding:

@@ -103,6 +103,8 @@ class Precision:
         vector_bits: Bits an element of a bias or norm vector.
         max_mean_kl: Largest mean KL divergence of the next-token distribution, in nats.
         min_top1_agreement: Smallest share of positions with PyTorch's most likely next token.
+        max_perplexity_ratio: Largest perplexity on text, in PyTorch's.
+        max_relative_error: Largest root mean square error of any output, in PyTorch's root mean square.
     """
 
     name: str
@@ -114,6 +116,8 @@ class Precision:
     tolerances: Mapping[str, Tolerance]
     max_mean_kl: float
     min_top1_agreement: float
+    max_perplexity_ratio: float
+    max_relative_error: float
 
     def storage(self, name: str) -> Storage:
         """How a parameter of two dimensions is stored."""

@@ -111,6 +111,8 @@ def _precisions() -> str:
             f"{_width(item.table)} / {_width(item.matrix)} / {item.vector_bits}",
             f"{item.max_mean_kl:g}",
             f"{item.min_top1_agreement:.1%}",
+            f"×{item.max_perplexity_ratio:g}",
+            f"{item.max_relative_error:g}",
         ]
         for item in load_contract().precisions.values()
     ]
@@ -122,6 +124,8 @@ def _precisions() -> str:
         "bits: tables / matrices / vectors",
         "KL01: at most, nats",
         "TOP01: at least",
+        "PPL01: at most",
+        "REL01: at most",
     ]
     return markdown_table(header, rows)
 

@@ -78,7 +78,8 @@ def render_verification(result: "Verification", style: str) -> str:
         measured = result.agreement
         parts.append(
             f"next token, {measured.positions} positions: mean KL {measured.mean_kl:.2e} nats, "
-            f"top-1 agreement {measured.top1:.1%} ({measured.top1_or_tie:.1%} with ties)"
+            f"top-1 agreement {measured.top1:.1%} ({measured.top1_or_tie:.1%} with ties), "
+            f"perplexity ×{measured.perplexity_ratio:.4f}"
         )
     if result.findings:
         parts.append(

@@ -3,7 +3,7 @@
 This room decides what to run; `checks.py` judges the results.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Protocol
 import numpy as np
 
 from model_release import checks
-from model_release.checks import Agreement, Array, Deviation, Finding
+from model_release.checks import Array, Finding
 from model_release.contract import Output, load_contract
 from model_release.errors import ContractError, NumericMismatchError, ReleaseError
 from model_release.graph import read_facts
+from model_release.measures import Agreement, Comparison, Deviation, agreement, compare, deviation, mean_agreement
 from model_release.metadata import ModelMetadata, metadata_of
 from model_release.runtime import RunError, Session
 
@@ -52,7 +53,7 @@ class Verification:
         outputs: What the dummy run (batch 1, seq 7) returned.
         findings: Broken clauses; none means the file is good.
         clauses: IDs of the clauses that were judged.
-        deviations: The worst deviation of each output kind over all probes; none without a reference.
+        deviations: The deviation of each output kind, over all probes; none without a reference.
         agreement: Next-token agreement; None without a reference.
     """
 
@@ -126,18 +127,14 @@ def verify_file(
     session = Session(path, name=name)
     probes = _Probes(session, metadata, reference, text_ids, progress)
     probes.run_all()
-    if reference is not None:
-        findings_clauses = [*judged, *probes.judged, "NUM01", "KL01", "TOP01"]
-    else:
-        findings_clauses = [*judged, *probes.judged]
     return Verification(
         file=name or path.name,
         file_bytes=facts.file_bytes,
         metadata=metadata,
         outputs=probes.rows,
         findings=tuple(dict.fromkeys([*findings, *probes.findings])),
-        clauses=tuple(findings_clauses),
-        deviations=tuple(probes.worst.values()),
+        clauses=(*judged, *probes.judged),
+        deviations=probes.deviations,
         agreement=probes.agreement,
     )
 
@@ -162,7 +159,8 @@ class _Probes:
         self._random = np.random.default_rng(0)
         self.findings: list[Finding] = []
         self.rows: tuple[OutputRow, ...] = ()
-        self.worst: dict[str, Deviation] = {}
+        self.deviations: tuple[Deviation, ...] = ()
+        self._comparisons: dict[Output, Comparison] = {}
         self.agreement: Agreement | None = None
         self.judged: list[str] = [
             "RUN01",
@@ -176,6 +174,8 @@ class _Probes:
             "CAUS01",
             "BATCH01",
         ]
+        if reference is not None:
+            self.judged += ["NUM01", "REL01", "KL01", "TOP01"]
 
     def run_all(self) -> None:
         """Runs every probe; a run that fails is a finding, and the others go on."""
@@ -197,6 +197,7 @@ class _Probes:
                 step()
             except RunError as failure:
                 self.findings.append(Finding(clause="RUN01", tensor="", message=str(failure)))
+        self._sum_up()
 
     def _ids(self, batch: int, seq: int) -> Array:
         return self._random.integers(0, self._shape.vocab, size=(batch, seq), dtype=np.int64)
@@ -245,54 +246,50 @@ class _Probes:
             self.findings += checks.check_reference(got, expected, self._expected, self._precision)
             for output in self._expected:
                 if output.name in got and got[output.name].shape == expected[output.name].shape:
-                    self._note(checks.deviation(output.kind, got[output.name], expected[output.name]))
+                    comparison = compare(got[output.name], expected[output.name])
+                    known = self._comparisons.get(output)
+                    self._comparisons[output] = comparison if known is None else known + comparison
         return got
 
-    def _note(self, deviation: Deviation) -> None:
-        """Keeps the worst of each kind: each figure for itself."""
-        known = self.worst.get(deviation.kind, deviation)
-        self.worst[deviation.kind] = Deviation(
-            kind=deviation.kind,
-            max_abs=max(known.max_abs, deviation.max_abs),
-            relative=max(known.relative, deviation.relative),
-            cosine=min(known.cosine, deviation.cosine),
+    def _sum_up(self) -> None:
+        """REL01, kind by kind, once every probe has run."""
+        kinds = dict.fromkeys(output.kind for output in self._comparisons)
+        self.deviations = tuple(
+            deviation(kind, (item for output, item in self._comparisons.items() if output.kind == kind))
+            for kind in kinds
         )
+        for measured in self.deviations:
+            self.findings += checks.check_deviation(measured, self._precision)
 
     def _measure_agreement(self) -> None:
         logits = [output for output in self._expected if output.kind == "logits" and output.name in self._names]
         if self._reference is None or not logits:
             return
         parts = []
-        for ids in self._windows():
+        windows, on_text = self._windows()
+        for window in windows:
+            ids, following = window[:, :-1], window[:, 1:]
             got = self._session.run(ids, ["logits"])["logits"]
             expected = self._reference.run(ids, logits, last_logits=self._selection.logits == "last")["logits"]
             if got.shape != expected.shape:
                 return  # RUN01 has said so.
-            parts.append(checks.agreement(got, expected))
-        positions = sum(part.positions for part in parts)
+            parts.append(agreement(got, expected, following[:, -got.shape[1] :]))
+        self.agreement = mean_agreement(parts)
+        if on_text:
+            self.judged.append("PPL01")
+        self.findings += checks.check_agreement(self.agreement, self._precision, on_text=on_text)
 
-        def mean(values: Iterator[float]) -> float:
-            return sum(value * part.positions for value, part in zip(values, parts, strict=True)) / positions
-
-        self.agreement = Agreement(
-            positions=positions,
-            mean_kl=mean(part.mean_kl for part in parts),
-            top1=mean(part.top1 for part in parts),
-            top1_or_tie=mean(part.top1_or_tie for part in parts),
-        )
-        self.findings += checks.check_agreement(self.agreement, self._precision)
-
-    def _windows(self) -> Iterator[Array]:
-        """Inputs of [1, tokens]: windows of the text, evenly spread; random ids without a text."""
+    def _windows(self) -> tuple[list[Array], bool]:
+        """Inputs of [1, tokens] and the token that follows: windows of the text, evenly spread, or random ids."""
         tokens = min(_QUALITY_TOKENS, self._shape.positions)
-        starts = range(0, len(self._text_ids) - tokens + 1, tokens)
+        starts = range(0, len(self._text_ids) - tokens, tokens)
         if not starts:
-            for _ in range(_QUALITY_WINDOWS):
-                yield self._ids(1, tokens)
-            return
+            return [self._ids(1, tokens + 1) for _ in range(_QUALITY_WINDOWS)], False
         step = max(1, len(starts) // _QUALITY_WINDOWS)
-        for start in starts[::step][:_QUALITY_WINDOWS]:
-            yield np.array([self._text_ids[start : start + tokens]], dtype=np.int64)
+        return [
+            np.array([self._text_ids[start : start + tokens + 1]], dtype=np.int64)
+            for start in starts[::step][:_QUALITY_WINDOWS]
+        ], True
 
 
 class CachedReference:
