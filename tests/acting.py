@@ -58,7 +58,7 @@ class Run:
 
     Attributes:
         exit_code: act's.
-        jobs: Result by job; a matrix job counts each of its runs, as `build-1`.
+        jobs: Result by the job's name.
         steps: Result by `job: step`.
         text: Everything that the steps printed.
         summary: The job summaries.
@@ -162,9 +162,9 @@ def run_workflow(
         (state / name).mkdir()
     for name in ("calls.jsonl", "installed.txt", "attested.json"):
         (state / name).unlink(missing_ok=True)
-    own = state / "repositories" / "self"
-    own.unlink(missing_ok=True)
-    own.symlink_to(checkout)
+    link = state / "repositories" / "self"
+    link.unlink(missing_ok=True)
+    link.symlink_to(checkout)
     event_file = folder / "event.json"
     owner, _, name = repository.partition("/")
     about = {"full_name": repository, "name": name, "owner": {"login": owner}, "default_branch": "main"}
@@ -212,11 +212,12 @@ def run_workflow(
         timeout=timeout_s,
         stdin=subprocess.DEVNULL,
     )
+    (folder / "act.log").write_text(done.stdout + done.stderr)  # For whoever asks why a test failed.
     return _read(done, state)
 
 
 def _read(done: "subprocess.CompletedProcess[str]", state: Path) -> Run:
-    """act's log, line by line."""
+    """The log of act, line by line."""
     jobs: dict[str, str] = {}
     steps: dict[str, str] = {}
     said = []
@@ -228,7 +229,8 @@ def _read(done: "subprocess.CompletedProcess[str]", state: Path) -> Run:
             continue
         said.append(entry.get("msg", "").rstrip("\n"))
         if "jobResult" in entry:
-            jobs[(entry["job"].partition("/")[2] or entry["job"]).strip()] = entry["jobResult"]
+            name = re.sub(r"-\d+$", "", entry["job"].rpartition("/")[2].strip())
+            jobs[name] = entry["jobResult"]
         if "stepResult" in entry and entry.get("stage") == "Main":
             steps[f"{entry['jobID']}: {entry['step']}"] = entry["stepResult"]
     summary = "\n".join(path.read_text() for path in sorted((state / "summaries").glob("*.md")))

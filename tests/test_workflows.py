@@ -126,8 +126,8 @@ def test_every_scope_says_what_it_is_for() -> None:
     assert all(re.fullmatch(r" # \S.+", match["why"]) for match in lines)
 
 
-@pytest.mark.parametrize(("name", "job"), jobs())
-def test_a_job_has_a_name_a_limit_and_steps_with_names(name: str, job: dict[str, Any]) -> None:
+@pytest.mark.parametrize("job", dict(jobs()).values(), ids=dict(jobs()))
+def test_a_job_has_a_name_a_limit_and_steps_with_names(job: dict[str, Any]) -> None:
     assert job["name"]
     assert 0 < job["timeout-minutes"] <= 60
     assert all(step.get("name") for step in job["steps"])

@@ -1,0 +1,1 @@
+"""Stand-ins for the actions of GitHub that the workflows use; `standin.py` explains."""

@@ -26,14 +26,20 @@ if [ "$1 $2 $3" = "-m pip install" ]; then
     exit 0
 fi
 export PYTHONPATH="$STANDIN_ACTIONS/python"
-built="$STANDIN_BUILT/$(env | grep ^MODEL_RELEASE_ | sort | sha256sum | cut -c 1-16)"
-if [ "$1" = scripts/build.py ] && [ -d "$built" ]; then
-    cp -r "$built" dist
-    exit 0
+built=
+if [ "$1" = scripts/build.py ] && [ -n "$STANDIN_BUILT" ]; then
+    built="$STANDIN_BUILT/$(env | grep ^MODEL_RELEASE_ | grep -v ^MODEL_RELEASE_MODELS= | sort | sha256sum | cut -c 1-16)"
 fi
-"{python}" "$@"
-status=$?
-if [ "$1" = scripts/build.py ] && [ -n "$STANDIN_BUILT" ] && [ $status = 0 ]; then
+if [ -d "$built" ]; then
+    cp -r "$built" dist
+    cat "$built.md" >>"$GITHUB_STEP_SUMMARY"
+    status=0
+else
+    "{python}" "$@"
+    status=$?
+fi
+if [ -n "$built" ] && [ $status = 0 ] && [ ! -d "$built" ]; then
+    cp "$GITHUB_STEP_SUMMARY" "$built.md"
     cp -r dist "$built"
 fi
 if [ -s "$GITHUB_STEP_SUMMARY" ]; then

@@ -1,4 +1,4 @@
-"""Commands under act wait for nothing: their pauses between requests and attempts are GitHub's to want, not a test's."""
+"""Commands under act wait for nothing: their pauses between requests and attempts are GitHub's to want, not ours."""
 
 import time
 
