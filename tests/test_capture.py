@@ -31,7 +31,7 @@ VARIANTS = {
     "exact GELU": {"activation_function": "gelu"},
     "ReLU": {"activation_function": "relu"},
     "unscaled attention": {"scale_attn_weights": False},
-    "attention scaled by layer": {"scale_attn_by_inverse_layer_idx": True},
+    "attention scaled by layer": {"layers": 3, "scale_attn_by_inverse_layer_idx": True},
     "reordered attention": {"reorder_and_upcast_attn": True},
     "another epsilon": {"layer_norm_epsilon": 1e-3},
     "dropout left on": {"resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5},

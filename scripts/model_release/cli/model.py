@@ -13,6 +13,7 @@ from model_release.cli.options import (
     source_options,
     source_request,
 )
+from model_release.datafiles import model_bytes
 
 if TYPE_CHECKING:
     from model_release.contract import Logits
@@ -45,7 +46,7 @@ def export(
         from model_release.report import render_verification
 
         click.echo(render_verification(result, "text"))
-    click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+    click.echo(f"{output}: {model_bytes(output) / 1e6:.1f} MB")
 
 
 @click.command()
@@ -60,7 +61,7 @@ def quantize(*, model: Path, precision: str, output_dir: Path) -> None:
     from model_release.steps import quantize_model
 
     for path in quantize_model(model, parse_precisions(precision), output_dir, progress=print_progress):
-        click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        click.echo(f"{path}: {model_bytes(path) / 1e6:.1f} MB")
 
 
 @click.command()

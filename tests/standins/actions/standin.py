@@ -28,7 +28,8 @@ fi
 export PYTHONPATH="$STANDIN_ACTIONS/python"
 built=
 if [ "$1" = scripts/build.py ] && [ -n "$STANDIN_BUILT" ]; then
-    built="$STANDIN_BUILT/$(env | grep ^MODEL_RELEASE_ | grep -v ^MODEL_RELEASE_MODELS= | sort | sha256sum | cut -c 1-16)"
+    asked=$(env | grep ^MODEL_RELEASE_ | grep -v ^MODEL_RELEASE_MODELS= | sort | sha256sum | cut -c 1-16)
+    built="$STANDIN_BUILT/$asked"
 fi
 if [ -d "$built" ]; then
     cp -r "$built" dist
