@@ -279,7 +279,7 @@ def _check_attention(got: Mapping[str, Array]) -> Iterator[Finding]:
         if layer is None or probs is None:
             continue
         if kind == "attn_scores":
-            difference = float(np.abs(_softmax(_masked(scores)) - probs).max())
+            difference = float(np.abs(softmax(_masked(scores)) - probs).max())
             if difference > 1e-4:
                 yield _finding(
                     "ATTN01",
@@ -426,6 +426,16 @@ def deviation(kind: str, got: Array, expected: Array) -> Deviation:
     )
 
 
+def worse(one: Deviation, other: Deviation) -> Deviation:
+    """The worse of two deviations of a kind: each figure for itself."""
+    return Deviation(
+        kind=one.kind,
+        max_abs=max(one.max_abs, other.max_abs),
+        relative=max(one.relative, other.relative),
+        cosine=min(one.cosine, other.cosine),
+    )
+
+
 def agreement(got: Array, expected: Array) -> Agreement:
     """Measures next-token distributions: logits [..., vocab] of the model and of PyTorch."""
     log_p, log_q = (_log_softmax(logits.reshape(-1, logits.shape[-1])) for logits in (expected, got))
@@ -475,7 +485,8 @@ def _masked(scores: Array) -> Array:
     return masked
 
 
-def _softmax(scores: Array) -> Array:
+def softmax(scores: Array) -> Array:
+    """Probabilities over the last axis, in float64."""
     probs: Array = np.exp(_log_softmax(scores))
     return probs
 

@@ -3,7 +3,7 @@
 This room decides what to run; `checks.py` judges the results.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,7 @@ class Verification:
         outputs: What the dummy run (batch 1, seq 7) returned.
         findings: Broken clauses; none means the file is good.
         clauses: IDs of the clauses that were judged.
-        deviations: The worst deviation of each output kind over all probes; none without a reference.
+        worst: The worst deviation of each output over all probes, by name; none without a reference.
         agreement: Next-token agreement; None without a reference.
     """
 
@@ -62,8 +62,16 @@ class Verification:
     outputs: tuple[OutputRow, ...]
     findings: tuple[Finding, ...]
     clauses: tuple[str, ...]
-    deviations: tuple[Deviation, ...]
+    worst: Mapping[str, Deviation]
     agreement: Agreement | None
+
+    @property
+    def deviations(self) -> tuple[Deviation, ...]:
+        """The worst deviation of each kind of output, over its layers."""
+        kinds: dict[str, Deviation] = {}
+        for item in self.worst.values():
+            kinds[item.kind] = checks.worse(kinds.get(item.kind, item), item)
+        return tuple(kinds.values())
 
     @property
     def passed(self) -> bool:
@@ -137,7 +145,7 @@ def verify_file(
         outputs=probes.rows,
         findings=tuple(dict.fromkeys([*findings, *probes.findings])),
         clauses=tuple(findings_clauses),
-        deviations=tuple(probes.worst.values()),
+        worst=probes.worst,
         agreement=probes.agreement,
     )
 
@@ -245,18 +253,9 @@ class _Probes:
             self.findings += checks.check_reference(got, expected, self._expected, self._precision)
             for output in self._expected:
                 if output.name in got and got[output.name].shape == expected[output.name].shape:
-                    self._note(checks.deviation(output.kind, got[output.name], expected[output.name]))
+                    measured = checks.deviation(output.kind, got[output.name], expected[output.name])
+                    self.worst[output.name] = checks.worse(self.worst.get(output.name, measured), measured)
         return got
-
-    def _note(self, deviation: Deviation) -> None:
-        """Keeps the worst of each kind: each figure for itself."""
-        known = self.worst.get(deviation.kind, deviation)
-        self.worst[deviation.kind] = Deviation(
-            kind=deviation.kind,
-            max_abs=max(known.max_abs, deviation.max_abs),
-            relative=max(known.relative, deviation.relative),
-            cosine=min(known.cosine, deviation.cosine),
-        )
 
     def _measure_agreement(self) -> None:
         logits = [output for output in self._expected if output.kind == "logits" and output.name in self._names]
