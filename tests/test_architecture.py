@@ -42,7 +42,8 @@ FLOORS = [
     {"metadata", "manifest", "envfile", "tags"},
     {"contract"},
     {"architecture"},
-    {"files", "web"},
+    {"npm"},
+    {"files", "web", "serving", "chromium"},
     {"patience"},
     {"errors"},
 ]
@@ -63,6 +64,7 @@ HOMES = {
     "requests": {"web", "hosts.github_api"},
     "github": {"hosts.github", "hosts.github_api", "hosts.github_app", "hosts.github_deploy"},
     "urllib3": {"web"},
+    "playwright": {"chromium"},
 }
 
 

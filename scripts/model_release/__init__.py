@@ -32,6 +32,9 @@ The rooms, from the door inwards:
     downloading    patient, resumed, verified downloads
     sources        where a published release is read from
     web            one GET at a time                          requests
+    serving        folders -> a page's host on 127.0.0.1
+    npm            locked npm packages, installed
+    chromium       a headless browser                         playwright
 
     architecture   config.json -> shape, parameter names      these import nothing
     contract       contract/*.json -> names, tolerances       heavier than numpy
