@@ -18,11 +18,11 @@ FLOORS = [
     {"cli.options"},
     {"documents", "chain", "fetching"},
     {"building", "apptree"},
-    {"steps", "mirroring", "publishing", "pointing"},
+    {"steps", "page.live", "mirroring", "publishing", "pointing"},
     {"probing"},
-    {"notes"},
+    {"notes", "page.render"},
     {"report"},
-    {"verification"},
+    {"verification", "page.sample"},
     {
         "hub",
         "text",
@@ -45,7 +45,7 @@ FLOORS = [
     {"npm"},
     {"files", "web", "serving", "chromium"},
     {"patience"},
-    {"errors"},
+    {"errors", "page", "page.plot"},
 ]
 
 HOMES = {
@@ -59,7 +59,8 @@ HOMES = {
     "huggingface_hub": {"hub", "hub_client", "hosts.hub", "capture"},
     "httpx2": {"hub_client"},
     "safetensors": {"weights"},
-    "tokenizers": {"text"},
+    "tokenizers": {"text", "page.sample"},
+    "jinja2": {"page.render"},
     "jsonschema": {"manifest"},
     "requests": {"web", "hosts.github_api"},
     "github": {"hosts.github", "hosts.github_api", "hosts.github_app", "hosts.github_deploy"},

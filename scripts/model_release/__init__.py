@@ -26,6 +26,7 @@ The rooms, from the door inwards:
     runtime        runs sessions                              onnxruntime
     verification   what to run to verify a file
     report         results as text people read
+    page           a release -> report.html; its live page    jinja2
     documents      contract and help -> the copies in Markdown
     notes          manifest -> release notes
     hosts          where a release goes                       github, requests

@@ -15,6 +15,7 @@ from model_release.steps import (
     Progress,
     SelectionRequest,
     SourceRequest,
+    draw_report,
     export_weights,
     load_weights,
     pytorch_reference,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 CONTRACT_FILES = ("activations.json", "ACTIVATIONS_CONTRACT.md")
 STEPS = 6
 """How many steps `build_dist` tells of."""
+
+REPORT_NAME = "report.html"
 
 _CONFIG = "config.json"
 _LIBRARIES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "tokenizers")
@@ -97,7 +100,7 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
     verifications = _verify_all(weights, text, (FULL_PRECISION, *request.precisions), dist, progress)
     delivery = _decide_delivery(request, dist)
     step("size gate", _describe_delivery(delivery))
-    step("package", "tokenizer, config, contract, manifest, checksums")
+    step("package", "tokenizer, config, contract, report, manifest, checksums")
     measured_on = "validation text" if text else "random tokens"
     return _package(request, weights, selection, verifications, measured_on, delivery, dist)
 
@@ -122,7 +125,7 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
             ]
         )
     rows += [[name, "", "copied"] for name in (*weights.tokenizer_files, _CONFIG, *CONTRACT_FILES)]
-    return rows + [[name, "", "written"] for name in (manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME)]
+    return rows + [[name, "", "written"] for name in (REPORT_NAME, manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME)]
 
 
 def numbered(progress: Progress, total: int) -> Step:
@@ -202,13 +205,13 @@ def _package(
     delivery: dict[str, Any],
     dist: Path,
 ) -> dict[str, Any]:
-    """Completes `dist`: tokenizer, config, contract, manifest and checksums beside the models."""
+    """Completes `dist`: tokenizer, config, contract, report, manifest and checksums beside the models."""
     for name in (*weights.tokenizer_files, _CONFIG):
         copy_file(weights.folder / name, dist / name, error=ExportError)
     for name in CONTRACT_FILES:
         copy_file(CONTRACT_FOLDER / name, dist / name, error=ExportError)
     files = manifest.describe_files(dist, [path.name for path in dist.iterdir()])
-    document = {
+    document: dict[str, Any] = {
         "manifest_version": manifest.MANIFEST_VERSION,
         "tag": request.tag.text,
         "version": request.tag.version,
@@ -236,6 +239,11 @@ def _package(
         "files": [asdict(file) for file in files],
         "made_with": {library: importlib.metadata.version(library) for library in _LIBRARIES},
     }
+    worst = {precision: result.worst for precision, result in verifications.items()}
+    report = draw_report(weights, selection, dist / delivery["file"], document, worst)
+    write_bytes(dist / REPORT_NAME, report, error=ExportError)
+    files = (*files, *manifest.describe_files(dist, [REPORT_NAME]))
+    document["files"] = [asdict(file) for file in files]
     write_bytes(dist / manifest.MANIFEST_NAME, manifest.render(document), error=ExportError)
     described = (*files, *manifest.describe_files(dist, [manifest.MANIFEST_NAME]))
     write_bytes(dist / manifest.CHECKSUMS_NAME, manifest.checksums(described), error=ExportError)

@@ -18,8 +18,6 @@ from model_release.contract import load_contract
 from model_release.page.plot import log_plot
 from model_release.report import megabytes
 
-REPORT_NAME = "report.html"
-
 MAX_REPORT_BYTES = 2_000_000
 """A page people send around; `sample.MAX_BYTES` keeps it."""
 
@@ -57,6 +55,28 @@ def render_report(
         outputs=_error_rows(worst),
         origin=_origin(document),
         clauses=list(load_contract().clauses.values()),
+    )
+
+
+def render_live(prompt: str) -> bytes:
+    """The live page, for any release that is served together with the packages of `npm.BROWSER`.
+
+    Args:
+        prompt: What stands in its text field at first.
+    """
+    return _render(
+        "try.html",
+        scripts=("views.js", "try.js"),
+        policy={
+            "default-src": "'none'",
+            "connect-src": "'self'",
+            "img-src": "data:",
+            "script-src": "'self' 'wasm-unsafe-eval'",
+            "worker-src": "'self' blob:",
+            "base-uri": "'none'",
+            "form-action": "'none'",
+        },
+        prompt=prompt,
     )
 
 

@@ -70,7 +70,7 @@ function ramp(hue) {
   const [paper, ink] = isDark() ? [0.25, 0.93] : [0.975, 0.36];
   return Array.from({ length: STEPS }, (_, step) => {
     const share = step / (STEPS - 1);
-    return oklch(paper + (ink - paper) * share, 0.15 * Math.sin(Math.PI * (0.05 + 0.75 * share)), hue);
+    return oklch(paper + (ink - paper) * share, 0.15 * Math.sin(Math.PI * 0.8 * share), hue);
   });
 }
 
@@ -254,7 +254,7 @@ function paintCells({ rows, columns, value, scale }) {
 
 function createViews() {
   let sample = null;
-  const chosen = { layer: 0, head: 0, position: 0 };
+  const chosen = { layer: -1, head: 0, position: 0 };
   const map = new Grid(element("map"), element("map-value"), choosePosition);
   const strips = new Map();
 
