@@ -243,7 +243,7 @@ def _package(
     report = draw_report(weights, selection, dist / delivery["file"], document, worst)
     write_bytes(dist / REPORT_NAME, report, error=ExportError)
     files = (*files, *manifest.describe_files(dist, [REPORT_NAME]))
-    document["files"] = [asdict(file) for file in files]
+    document["files"] = [asdict(file) for file in sorted(files, key=lambda file: file.name)]
     write_bytes(dist / manifest.MANIFEST_NAME, manifest.render(document), error=ExportError)
     described = (*files, *manifest.describe_files(dist, [manifest.MANIFEST_NAME]))
     write_bytes(dist / manifest.CHECKSUMS_NAME, manifest.checksums(described), error=ExportError)

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PROMPT = (
-    "And the king said unto his servants, Bring me the book; "
-    "and they brought the book unto the king, and he opened the"
+    "And the king said unto his servants, Bring me the book; and they brought the book unto the king, and he opened the"
 )
 """Words that come again show heads that look back to the last time; it suits the embedded model and GPT-2."""
 
