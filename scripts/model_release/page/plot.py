@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 640, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 24, 48
+WIDTH, HEIGHT = 640, 340
+_LEFT, _RIGHT, _TOP, _BOTTOM = 80, 24, 44, 56
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +51,12 @@ def log_plot(values: Sequence[tuple[str, float, float]], *, floor: float) -> Plo
         return round(plot.left + (plot.right - plot.left) * _share(x, x_low, x_high), 1)
 
     def up(y: float) -> float:
-        return round(plot.bottom - (plot.bottom - plot.top) * _share(max(y, floor), y_low, y_high), 1)
+        return round(plot.bottom - (plot.bottom - plot.top) * _share(y, y_low, y_high), 1)
 
     decades = _ticks(y_low, y_high, (1,))
     every = math.ceil(len(decades) / 6)
     return Plot(
-        points=tuple(Mark(label=label, at=across(x), y=up(y)) for label, x, y in values),
+        points=tuple(Mark(label=label, at=across(x), y=up(max(y, floor))) for label, x, y in values),
         x_ticks=tuple(Mark(label=f"{x:g}", at=across(x)) for x in _ticks(x_low, x_high, (1, 2, 5))),
         y_ticks=tuple(Mark(label=f"{y:.0e}".replace("e-0", "e-"), at=up(y)) for y in decades[::every]),
     )

@@ -21,7 +21,7 @@ PROMPT = (
 )
 """Words that come again show heads that look back to the last time; it suits the embedded model and GPT-2."""
 
-MAX_BYTES = 1_400_000
+MAX_BYTES = 1_200_000
 """Of packed tensors, as base64: with it a page stays below 2 MB."""
 
 MAX_TOKENS = 28

@@ -91,7 +91,7 @@ function startPage() {
     try {
       await work();
     } catch (failure) {
-      say("");
+      say(state.loaded ?? "");
       element("error").textContent = failure instanceof Explained ? failure.message : `Unexpected: ${failure}. Please report it.`;
       element("error").hidden = false;
     } finally {
@@ -115,7 +115,7 @@ function startPage() {
 
   async function changeModel() {
     await state.session?.release();
-    state.session = undefined;
+    state.session = state.loaded = undefined;
     const file = element("precision").value;
     say(`Loading ${file}`);
     const began = performance.now();

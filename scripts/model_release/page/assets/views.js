@@ -16,7 +16,11 @@ function make(tag, attributes = {}, ...children) {
 const glyphs = (text) =>
   text.replaceAll(" ", "·").replaceAll("\n", "↵").replaceAll("\t", "⇥").replace(/\p{C}/gu, "�");
 
-const figure = (value) => (value === 0 ? "0" : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e4 ? value.toFixed(3) : value.toExponential(1));
+function figure(value) {
+  const size = Math.abs(value);
+  const text = size === 0 ? "0" : size >= 1e-3 && size < 1e4 ? value.toFixed(3) : value.toExponential(1);
+  return text.replaceAll("-", "−");
+}
 
 function valuesOf(tensor) {
   tensor.values ??= decodeFloat16(tensor.float16);
@@ -92,7 +96,7 @@ function signedScale(limit) {
   return {
     colour,
     at: (share) => (2 * share - 1) * limit,
-    ticks: [-1, 0, 1].map((sign) => ({ share: (sign + 1) / 2, label: sign ? `${sign < 0 ? "−" : "+"}${figure(limit)}` : "0" })),
+    ticks: [-1, 0, 1].map((sign) => ({ share: (sign + 1) / 2, label: sign ? (sign < 0 ? "" : "+") + figure(sign * limit) : "0" })),
   };
 }
 
@@ -326,7 +330,7 @@ function createViews() {
     element("map").setAttribute("aria-label", `Attention of layer ${layer}, head ${head}: ${shown.seq} tokens by ${shown.seq}`);
     map.draw({
       rows: shown.seq, columns: shown.seq, value: at, scale, labels: names(), columnLabels: names(), marked: position,
-      rest: `${word(position)} looks most at ${word(best)}: ${figure(at(position, best))}`,
+      rest: `${word(position)} looks most at ${best === position ? "itself" : word(best)}: ${figure(at(position, best))}`,
       describe: (row, column) =>
         column > row
           ? `${word(row)} cannot see ${word(column)}: it comes later`
