@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 640, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 80, 24, 44, 56
+_LEFT, _RIGHT, _TOP, _BOTTOM = 80, 56, 48, 56
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ const glyphs = (text) =>
 
 function figure(value) {
   const size = Math.abs(value);
-  const text = size === 0 ? "0" : size >= 1e-3 && size < 1e4 ? value.toFixed(3) : value.toExponential(1);
+  const text = size === 0 ? "0" : size >= 1e-3 && size < 1e5 ? value.toFixed(size < 100 ? 3 : 1) : value.toExponential(1);
   return text.replaceAll("-", "−");
 }
 
@@ -79,6 +79,9 @@ function ramp(hue) {
 }
 
 const pick = (colours, share) => colours[Math.round((STEPS - 1) * Math.min(1, Math.max(0, share)))];
+
+// Black or white, whichever is further away.
+const readableOn = ([red, green, blue]) => (0.299 * red + 0.587 * green + 0.114 * blue > 118 ? "black" : "white");
 
 // Probabilities: most are small, so the colour goes with their square root, and the legend says so.
 function probabilityScale() {
@@ -196,7 +199,10 @@ class Grid {
     const context = this.#canvas.getContext("2d");
     context.scale(density, density);
     context.imageSmoothingEnabled = this.#cellWidth < 1;
-    context.drawImage(this.#cells, this.#left, this.#top, columns * this.#cellWidth, rows * this.#cellHeight);
+    for (let row = 0; row < rows; row++) {
+      const y = this.#top + row * this.#cellHeight; // Row by row: no token's colours run into the next one's.
+      context.drawImage(this.#cells, 0, row, columns, 1, this.#left, y, columns * this.#cellWidth, this.#cellHeight);
+    }
     const style = getComputedStyle(this.#canvas);
     context.font = `${Math.min(12, this.#cellHeight - 1)}px ${style.fontFamily}`;
     context.fillStyle = style.color;
@@ -296,6 +302,7 @@ function createViews() {
     element("layer").replaceChildren(...layers.map((layer) => make("option", { value: layer }, String(layer))));
     if (!layers.includes(chosen.layer)) chosen.layer = layers.at(-1) ?? 0;
     element("layer").value = chosen.layer;
+    element("layers").hidden = layers.length === 0;
     element("attention").hidden = !attention();
   }
 
@@ -324,8 +331,9 @@ function createViews() {
     const best = Array.from({ length: position + 1 }, (_, key) => key).reduce((a, b) => (at(position, b) > at(position, a) ? b : a));
     tints.forEach((tint, key) => {
       const value = at(position, key);
-      tint.style.backgroundColor = Number.isNaN(value) ? "" : `rgb(${scale.colour(value)})`;
-      tint.style.color = Number.isNaN(value) ? "" : Math.sqrt(value) > 0.5 ? "var(--paper)" : "var(--ink)";
+      const colour = Number.isNaN(value) ? null : scale.colour(value);
+      tint.style.backgroundColor = colour ? `rgb(${colour})` : "";
+      tint.style.color = colour ? readableOn(colour) : "";
     });
     element("map").setAttribute("aria-label", `Attention of layer ${layer}, head ${head}: ${shown.seq} tokens by ${shown.seq}`);
     map.draw({
@@ -354,9 +362,9 @@ function createViews() {
     const { position } = chosen;
     const entry = sample.next.find((entry) => entry.position === position);
     const follower = sample.tokens[position + 1];
-    const came = follower ? `; ${word(position + 1)} did` : "";
+    const came = follower ? ` What came: ${word(position + 1)}.` : "";
     element("next-hint").textContent = entry
-      ? `What the model expects after ${word(position)}${came}.`
+      ? `What the model expects after ${word(position)}.${came}`
       : "This model returns the distribution after the last token alone.";
     element("next").replaceChildren(
       ...(entry?.top ?? []).map(({ id, text, p }) => {
@@ -371,6 +379,7 @@ function createViews() {
 
   function drawStrips() {
     const kinds = [...new Set(Object.entries(sample.tensors).filter(([, { shape }]) => shape.length === 2).map(([name]) => name.replace(/^layer_\d+_/, "")))];
+    element("vectors").hidden = kinds.length === 0;
     for (const [kind, strip] of strips) strip.place.hidden = !kinds.includes(kind);
     for (const kind of kinds) drawStrip(kind);
   }
@@ -442,7 +451,7 @@ function createViews() {
   };
 }
 
-// The system's theme counts until the button is pressed.
+// The system's theme counts until the button is pressed; paper is light.
 function onThemeChange(redraw) {
   const root = document.documentElement;
   const button = element("theme");
@@ -454,6 +463,6 @@ function onThemeChange(redraw) {
     root.style.colorScheme = isDark() ? "light" : "dark";
     tell();
   });
-  DARK.addEventListener("change", tell);
+  for (const query of [DARK, window.matchMedia("print")]) query.addEventListener("change", tell);
   tell();
 }
