@@ -18,10 +18,8 @@ from model_release.contract import load_contract
 from model_release.page.plot import log_plot
 from model_release.report import megabytes
 
-MAX_REPORT_BYTES = 2_000_000
-"""A page people send around; `sample.MAX_BYTES` keeps it."""
-
 _ASSETS = Path(__file__).parent / "assets"
+_VIEWS = ("basics.js", "colours.js", "grid.js", "views.js")
 _SMALLEST_KL = 1e-9
 """Where the plot's axis begins at the latest: float32 tells no smaller divergence."""
 
@@ -46,7 +44,7 @@ def render_report(
     )
     return _render(
         "report.html",
-        scripts=("views.js", "report.js"),
+        scripts=(*_VIEWS, "report.js"),
         policy={"default-src": "'none'", "img-src": "data:", "base-uri": "'none'", "form-action": "'none'"},
         release=document,
         sample=sample,
@@ -66,7 +64,7 @@ def render_live(prompt: str) -> bytes:
     """
     return _render(
         "try.html",
-        scripts=("views.js", "try.js"),
+        scripts=(*_VIEWS, "try.js"),
         policy={
             "default-src": "'none'",
             "connect-src": "'self'",
@@ -104,7 +102,7 @@ def _origin(document: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _render(template: str, *, scripts: tuple[str, ...], policy: Mapping[str, str], **facts: object) -> bytes:
     """A template with its style and scripts in place, and a policy that allows these and no others."""
-    style, script = _asset("page.css"), "".join(_asset(name) for name in scripts)
+    style, script = _asset("page.css"), "\n".join(_asset(name) for name in scripts)
     allowed = {**policy, "style-src": _source(style)}
     allowed["script-src"] = " ".join(filter(None, (policy.get("script-src", ""), _source(script))))
     return (

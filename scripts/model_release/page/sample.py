@@ -83,7 +83,7 @@ def _fitting_tokens(outputs: Sequence[Output], tokens: int) -> int:
 
     >>> attention = Output(name="", kind="", layer=0, dims=("batch", 10, "seq", "seq"))
     >>> _fitting_tokens([attention], 28), _fitting_tokens([attention] * 100, 28), _fitting_tokens([attention] * 999, 28)
-    (28, 22, 12)
+    (28, 21, 12)
     """
     while tokens > MIN_TOKENS and _packed_bytes(outputs, tokens) > MAX_BYTES:
         tokens -= 1

@@ -11,7 +11,9 @@ class Explained extends Error {}
 async function fetchFile(name) {
   const answer = await fetch(name).catch(() => null);
   if (!answer?.ok) {
-    throw new Explained(`${name} must be served beside this page, ${answer ? `the server answers ${answer.status}` : "the server does not answer"}. Serve a whole release.`);
+    throw new Explained(
+      `${name} must be served beside this page, ${answer ? `the server answers ${answer.status}` : "the server does not answer"}. Serve a whole release.`,
+    );
   }
   return answer;
 }
@@ -21,7 +23,8 @@ async function download({ name, size_bytes: size, sha256 }, tell) {
   const content = new Uint8Array(size);
   let received = 0;
   for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    if (received + part.value.length > size) throw new Explained(`${name} must have ${size} bytes as the manifest says, it has more. Make the release again.`);
+    if (received + part.value.length > size)
+      throw new Explained(`${name} must have ${size} bytes as the manifest says, it has more. Make the release again.`);
     content.set(part.value, received);
     received += part.value.length;
     tell(received / size);
@@ -29,13 +32,18 @@ async function download({ name, size_bytes: size, sha256 }, tell) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
   const hash = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
   if (received !== size || hash !== sha256) {
-    throw new Explained(`${name} must be the file of the manifest, its sha256 is ${hash.slice(0, 12)}… of ${received} bytes. Make the release again.`);
+    throw new Explained(
+      `${name} must be the file of the manifest, its sha256 is ${hash.slice(0, 12)}… of ${received} bytes. Make the release again.`,
+    );
   }
   return content;
 }
 
 async function loadTokenizer(names) {
-  if (!names.includes("tokenizer.json")) throw new Explained("The release must hold tokenizer.json to read text, it has none. Add it to the model's folder and release again.");
+  if (!names.includes("tokenizer.json"))
+    throw new Explained(
+      "The release must hold tokenizer.json to read text, it has none. Add it to the model's folder and release again.",
+    );
   const { Tokenizer } = await import(TOKENIZERS);
   const config = names.includes("tokenizer_config.json") ? await (await fetchFile("tokenizer_config.json")).json() : {};
   return new Tokenizer(await (await fetchFile("tokenizer.json")).json(), config);
@@ -48,33 +56,46 @@ async function loadModel(content, file) {
   try {
     return { ort, session: await ort.InferenceSession.create(content, { executionProviders: ["wasm"] }) };
   } catch (failure) {
-    throw new Explained(`onnxruntime-web must load ${file}, it says: ${String(failure.message).slice(0, 200)}. Choose another precision.`);
+    throw new Explained(
+      `onnxruntime-web must load ${file}, it says: ${String(failure.message).slice(0, 200)}. Choose another precision.`,
+    );
   }
 }
 
-const spell = (tokenizer, id) => tokenizer.decode([id], { skip_special_tokens: false, clean_up_tokenization_spaces: false }) || `#${id}`;
+const spell = (tokenizer, id) =>
+  tokenizer.decode([id], { skip_special_tokens: false, clean_up_tokenization_spaces: false }) || `#${id}`;
 
 // Scores of one position -> the most likely tokens.
 function mostLikely(scores, tokenizer) {
   const highest = scores.reduce((a, b) => Math.max(a, b));
   const weights = Float64Array.from(scores, (score) => Math.exp(score - highest));
   const total = weights.reduce((a, b) => a + b);
-  const ids = Array.from(weights.keys()).sort((a, b) => weights[b] - weights[a]).slice(0, TOP);
+  const ids = Array.from(weights.keys())
+    .sort((a, b) => weights[b] - weights[a])
+    .slice(0, TOP);
   return ids.map((id) => ({ id, text: spell(tokenizer, id), p: weights[id] / total }));
 }
 
 async function runModel({ ort, session, tokenizer, positions }, text) {
   const { ids } = tokenizer.encode(text, { add_special_tokens: false });
   const most = Math.min(MAX_TOKENS, positions);
-  if (ids.length < 1 || ids.length > most) throw new Explained(`The text must have 1 to ${most} tokens, it has ${ids.length}. ${ids.length ? "Shorten it." : "Write something."}`);
+  if (ids.length < 1 || ids.length > most)
+    throw new Explained(
+      `The text must have 1 to ${most} tokens, it has ${ids.length}. ${ids.length ? "Shorten it." : "Write something."}`,
+    );
   const input = new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
   const { logits, ...others } = await session.run({ input_ids: input });
   const [, rows, vocab] = logits.dims;
   const first = ids.length - rows; // A model may return the last position's scores alone.
   return {
     tokens: ids.map((id) => ({ id, text: spell(tokenizer, id) })),
-    tensors: Object.fromEntries(Object.entries(others).map(([name, { dims, data }]) => [name, { shape: dims.slice(1), values: data }])),
-    next: Array.from({ length: rows }, (_, row) => ({ position: first + row, top: mostLikely(logits.data.subarray(row * vocab, (row + 1) * vocab), tokenizer) })),
+    tensors: Object.fromEntries(
+      Object.entries(others).map(([name, { dims, data }]) => [name, { shape: dims.slice(1), values: data }]),
+    ),
+    next: Array.from({ length: rows }, (_, row) => ({
+      position: first + row,
+      top: mostLikely(logits.data.subarray(row * vocab, (row + 1) * vocab), tokenizer),
+    })),
   };
 }
 
@@ -92,7 +113,8 @@ function startPage() {
       await work();
     } catch (failure) {
       say(state.loaded ?? "");
-      element("error").textContent = failure instanceof Explained ? failure.message : `Unexpected: ${failure}. Please report it.`;
+      element("error").textContent =
+        failure instanceof Explained ? failure.message : `Unexpected: ${failure}. Please report it.`;
       element("error").hidden = false;
     } finally {
       element("precision").disabled = !state.manifest;
@@ -106,7 +128,9 @@ function startPage() {
     element("tag").textContent = `Live, in this browser · ${manifest.tag}`;
     element("name").textContent = document.title = manifest.name;
     element("version").textContent = manifest.version;
-    const options = manifest.variants.map(({ file, precision, size_bytes: size }) => make("option", { value: file }, `${precision}, ${(size / 1e6).toFixed(1)} MB`));
+    const options = manifest.variants.map(({ file, precision, size_bytes: size }) =>
+      make("option", { value: file }, `${precision}, ${(size / 1e6).toFixed(1)} MB`),
+    );
     element("precision").replaceChildren(...options);
     element("precision").value = manifest.delivery.file;
     state.positions = manifest.model.shape.positions;
@@ -119,7 +143,10 @@ function startPage() {
     const file = element("precision").value;
     say(`Loading ${file}`);
     const began = performance.now();
-    const content = await download(state.manifest.files.find(({ name }) => name === file), (share) => (element("progress").value = share));
+    const content = await download(
+      state.manifest.files.find(({ name }) => name === file),
+      (share) => (element("progress").value = share),
+    );
     Object.assign(state, await loadModel(content, file));
     state.loaded = `${file}: ${(content.length / 1e6).toFixed(1)} MB, loaded in ${((performance.now() - began) / 1000).toFixed(1)} s`;
   }
