@@ -150,3 +150,10 @@ def test_deviation_names_the_worst_and_the_whole() -> None:
     assert measured.max_abs == pytest.approx(0.5)
     assert measured.relative == pytest.approx(0.1)
     assert 0.99 < measured.cosine < 1
+
+
+def test_the_worse_of_two_deviations_takes_each_figure_for_itself() -> None:
+    one = checks.Deviation(kind="q", max_abs=1.0, relative=0.2, cosine=0.9)
+    other = checks.Deviation(kind="q", max_abs=0.5, relative=0.3, cosine=0.8)
+    worst = checks.Deviation(kind="q", max_abs=1.0, relative=0.3, cosine=0.8)
+    assert checks.worse(one, other) == checks.worse(other, one) == worst

@@ -28,6 +28,7 @@ from model_release.checks import Array, Deviation
 from model_release.contract import Selection, load_contract
 from model_release.page import sample
 from model_release.page.live import serve_release
+from model_release.page.plot import log_plot
 from model_release.page.render import render_live, render_report
 from model_release.runtime import Session
 
@@ -121,6 +122,16 @@ def test_a_report_tells_every_file_and_hash_clause_and_output(released: Path) ->
     told += [document["model"]["weights_sha256"], "layer_0_attn_probs", "layer_1_mlp_output", *load_contract().clauses]
     assert [fact for fact in told if fact not in text] == []
     assert text.count('aria-label="holds"') == len(load_contract().clauses) * len(document["variants"])
+
+
+def test_in_the_plot_smaller_is_further_left_and_closer_is_further_down() -> None:
+    plot = log_plot([("fp32", 498, 0.0), ("fp16", 249, 3e-9), ("int4", 70.9, 2e-2)], floor=1e-9)
+    across, down = [point.at for point in plot.points], [point.y for point in plot.points]
+    assert across == sorted(across, reverse=True)
+    assert down == sorted(down, reverse=True)
+    assert plot.left < min(across) < max(across) < plot.right
+    assert plot.top < min(down) < max(down) < plot.bottom
+    assert [tick.label for tick in plot.x_ticks] == ["50", "100", "200", "500"]
 
 
 def test_the_same_model_gives_the_same_sample(tiny_onnx: Path) -> None:
