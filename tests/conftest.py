@@ -1,14 +1,24 @@
 """What every test has: no sockets unless it says so, and a few small models exported once."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
 from builders import gpt2_folder
+from model_release.chromium import chromium
 from model_release.contract import parse_activations
+from model_release.errors import MissingToolError
 from model_release.steps import SelectionRequest, SourceRequest, export_model
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +59,25 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_onnx(tiny: Path, export: Callable[..., Path]) -> Path:
     """`tiny` with every layer and activation as an output."""
     return export(tiny, all_layers=True)
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[[Callable[[], T]], T]:
+    """Gets a program that a person's machine may lack: its tests are skipped then, and fail where CI is set."""
+
+    def get(find: Callable[[], T]) -> T:
+        try:
+            return find()
+        except MissingToolError as missing:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(str(missing))
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def browser(tool: Callable[[Callable[[], "Browser"]], "Browser"]) -> Iterator["Browser"]:
+    """Chromium, started once."""
+    with ExitStack() as stack:
+        yield tool(lambda: stack.enter_context(chromium()))

@@ -18,11 +18,11 @@ FLOORS = [
     {"cli.options", "cli.actions"},
     {"documents", "chain", "fetching", "runplan"},
     {"building", "apptree"},
-    {"steps", "mirroring", "publishing", "pointing"},
+    {"steps", "page.live", "mirroring", "publishing", "pointing"},
     {"probing"},
-    {"notes"},
+    {"notes", "page.render"},
     {"report"},
-    {"verification"},
+    {"verification", "page.sample"},
     {
         "hub",
         "text",
@@ -58,9 +58,10 @@ FLOORS = [
     {"registry"},
     {"contract"},
     {"architecture", "datafiles", "storage"},
-    {"files", "web"},
+    {"npm"},
+    {"files", "web", "serving", "chromium"},
     {"patience", "github_actions"},
-    {"errors"},
+    {"errors", "page", "page.plot"},
 ]
 
 HOMES = {
@@ -94,11 +95,13 @@ HOMES = {
     "huggingface_hub": {"hub", "hub_client", "hosts.hub", "capture"},
     "httpx2": {"hub_client"},
     "safetensors": {"weights"},
-    "tokenizers": {"text"},
+    "tokenizers": {"text", "page.sample"},
+    "jinja2": {"page.render"},
     "jsonschema": {"manifest"},
     "requests": {"web", "hosts.github_api"},
     "github": {"hosts.github", "hosts.github_api", "hosts.github_app", "hosts.github_deploy"},
     "urllib3": {"web"},
+    "playwright": {"chromium"},
 }
 
 

@@ -25,12 +25,13 @@ from model_release.contract import (
 from model_release.documents import documents
 from model_release.errors import ContractError, UsageError
 from model_release.metadata import ModelMetadata, metadata_from_props
+from model_release.page import plot, sample
 
 KINDS = [output.kind for output in load_contract().outputs if output.layered]
 SHAPE = ModelShape(layers=12, heads=12, hidden=768, intermediate=3072, vocab=50257, positions=1024, tied=True)
 
 
-@pytest.mark.parametrize("room", [contract_room, report], ids=lambda room: room.__name__)
+@pytest.mark.parametrize("room", [contract_room, report, plot, sample], ids=lambda room: room.__name__)
 def test_examples_in_docstrings_are_true(room: object) -> None:
     assert doctest.testmod(room).failed == 0  # type: ignore[arg-type]
 

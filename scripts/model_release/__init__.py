@@ -29,12 +29,16 @@ The rooms, from the door inwards:
     runtime        runs sessions                              onnxruntime
     verification   what to run to verify a file
     report         results as text people read
+    page           a release -> report.html; its live page    jinja2
     documents      contract and help -> the copies in Markdown
     notes          manifest -> release notes
     hosts          where a release goes                       github, requests
     downloading    patient, resumed, verified downloads
     sources        where a published release is read from
     web            one GET at a time                          requests
+    serving        folders -> a page's host on 127.0.0.1
+    npm            locked npm packages, installed
+    chromium       a headless browser                         playwright
 
     registry       contract/models.json: what is pinned
     measures       arrays -> errors, KL, agreement

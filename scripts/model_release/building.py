@@ -17,6 +17,7 @@ from model_release.steps import (
     Progress,
     SelectionRequest,
     SourceRequest,
+    draw_report,
     export_weights,
     load_weights,
     pytorch_reference,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 CONTRACT_FILES = ("activations.json", "ACTIVATIONS_CONTRACT.md")
 STEPS = 6
 """How many steps `build_dist` tells of."""
+
+REPORT_NAME = "report.html"
 
 _CONFIG = "config.json"
 _LIBRARIES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "tokenizers")
@@ -109,7 +112,7 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
     verifications = _verify_all(weights, text, (FULL_PRECISION, *request.precisions), dist, progress)
     delivery = _decide_delivery(request, dist)
     step("size gate", _describe_delivery(delivery))
-    step("package", "tokenizer, config, contract, manifest, checksums")
+    step("package", "tokenizer, config, contract, report, manifest, checksums")
     measured_on = "validation text" if text else "random tokens"
     return _package(request, weights, selection, verifications, measured_on, delivery, dist)
 
@@ -163,7 +166,7 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
             ]
         )
     rows += [[name, "", "copied"] for name in (*weights.tokenizer_files, _CONFIG, *CONTRACT_FILES)]
-    return rows + [[name, "", "written"] for name in (manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME)]
+    return rows + [[name, "", "written"] for name in (REPORT_NAME, manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME)]
 
 
 def numbered(progress: Progress, total: int) -> Step:
@@ -244,7 +247,7 @@ def _package(
     delivery: dict[str, Any],
     dist: Path,
 ) -> dict[str, Any]:
-    """Completes `dist`: tokenizer, config, contract, manifest and checksums beside the models."""
+    """Completes `dist`: tokenizer, config, contract, report, manifest and checksums beside the models."""
     for name in (*weights.tokenizer_files, _CONFIG):
         copy_file(weights.folder / name, dist / name, error=ExportError)
     for name in CONTRACT_FILES:
@@ -253,7 +256,7 @@ def _package(
         path.rename(dist / f"{request.prefix}{path.name}")
     manifest_name, checksums_name = manifest.part_names(request.prefix)
     files = manifest.describe_files(dist, [path.name for path in dist.iterdir()])
-    document = {
+    document: dict[str, Any] = {
         "manifest_version": manifest.MANIFEST_VERSION,
         "tag": request.tag.text,
         "version": request.tag.version,
@@ -280,6 +283,12 @@ def _package(
     }
     if request.companion:
         document["asset_prefix"] = request.prefix
+    by_output = {precision: result.by_output for precision, result in verifications.items()}
+    report = draw_report(weights, selection, dist / delivery["file"], document, by_output)
+    report_name = request.prefix + REPORT_NAME
+    write_bytes(dist / report_name, report, error=ExportError)
+    files = (*files, *manifest.describe_files(dist, [report_name]))
+    document["files"] = [asdict(file) for file in sorted(files, key=lambda file: file.name)]
     write_bytes(dist / manifest_name, manifest.render(document), error=ExportError)
     described = (*files, *manifest.describe_files(dist, [manifest_name]))
     write_bytes(dist / checksums_name, manifest.checksums(described), error=ExportError)

@@ -10,7 +10,7 @@ import numpy as np
 
 from model_release.architecture import EMBEDDING, HEAD, ModelShape, is_table
 from model_release.contract import Contract, Output, Precision, load_contract, parse_tensor_name, tensor_name
-from model_release.measures import Agreement, Deviation, log_softmax
+from model_release.measures import Agreement, Deviation, softmax
 from model_release.measures import Array as Array
 from model_release.metadata import ModelMetadata
 from model_release.storage import CODEBOOK_ENTRIES
@@ -240,7 +240,7 @@ def _check_attention(got: Mapping[str, Array]) -> Iterator[Finding]:
         if layer is None or probs is None:
             continue
         if kind == "attn_scores":
-            difference = float(np.abs(_softmax(_masked(scores)) - probs).max())
+            difference = float(np.abs(softmax(_masked(scores)) - probs).max())
             if difference > 1e-4:
                 yield _finding(
                     "ATTN01",
@@ -430,11 +430,6 @@ def _masked(scores: Array) -> Array:
     seq = scores.shape[-1]
     masked: Array = np.where(np.tri(seq, dtype=bool), scores, -np.inf)
     return masked
-
-
-def _softmax(scores: Array) -> Array:
-    probs: Array = np.exp(log_softmax(scores))
-    return probs
 
 
 def _finding(clause: str, tensor: str, message: str) -> Finding:

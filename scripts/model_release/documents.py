@@ -5,7 +5,7 @@ is prose written by people.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -168,10 +168,17 @@ def _metadata() -> str:
 def _help(commands: Iterable[click.Command]) -> str:
     """The commands' own help, at a width that fits a page."""
     blocks = []
-    for command in commands:
-        context = click.Context(
-            command, info_name=f"python scripts/{command.name}.py", max_content_width=100, terminal_width=100
-        )
+    for name, command in _with_subcommands(commands):
+        context = click.Context(command, info_name=f"python scripts/{name}", max_content_width=100, terminal_width=100)
         text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
-        blocks.append(f"### `{command.name}.py`\n\n```text\n{text}\n```")
+        blocks.append(f"### `{name}`\n\n```text\n{text}\n```")
     return "\n\n".join(blocks) + "\n"
+
+
+def _with_subcommands(commands: Iterable[click.Command]) -> Iterator[tuple[str, click.Command]]:
+    """Every command as it is called from `scripts`, each followed by its subcommands."""
+    for command in commands:
+        yield f"{command.name}.py", command
+        if isinstance(command, click.Group):
+            for name, subcommand in command.commands.items():
+                yield f"{command.name}.py {name}", subcommand

@@ -36,6 +36,10 @@ class UsageError(ReleaseError):
     exit_code = 2
 
 
+class MissingToolError(UsageError):
+    """A program or package that this machine lacks, and that only some commands need: npm, Chromium, Playwright."""
+
+
 class ContractError(ReleaseError):
     """A model file that breaks a clause of the contract, or that is no model file of ours."""
 

@@ -156,3 +156,9 @@ def log_softmax(logits: Array) -> Array:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     logs: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return logs
+
+
+def softmax(scores: Array) -> Array:
+    """Probabilities over the last axis, in float64."""
+    probs: Array = np.exp(log_softmax(scores))
+    return probs

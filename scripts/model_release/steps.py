@@ -5,11 +5,11 @@ Heavy rooms are imported where they are needed: quantizing needs no PyTorch, `--
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from model_release.contract import (
     FULL_PRECISION,
@@ -25,6 +25,7 @@ from model_release.datafiles import atomic_model
 from model_release.errors import ExportError, QuantizeError, UsageError
 
 if TYPE_CHECKING:
+    from model_release.measures import Deviation
     from model_release.verification import PyTorchModel, Verification
     from model_release.weights import Weights
 
@@ -257,6 +258,21 @@ def verify_weights(
     return verify_file(
         path, name=name, reference=reference, text_ids=text, progress=lambda step: progress(f"verify {name}: {step}")
     )
+
+
+def draw_report(
+    weights: "Weights",
+    selection: Selection,
+    model: Path,
+    document: Mapping[str, Any],
+    by_output: Mapping[str, Mapping[str, "Deviation"]],
+) -> bytes:
+    """The page of a release: what `model` returns for a prompt, and what the manifest and the verifications say."""
+    from model_release.page.render import render_report
+    from model_release.page.sample import take_sample
+    from model_release.text import load_tokenizer
+
+    return render_report(document, by_output, take_sample(model, weights.shape, selection, load_tokenizer(weights)))
 
 
 def pytorch_reference(weights: "Weights") -> "PyTorchModel":

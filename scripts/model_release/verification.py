@@ -3,7 +3,7 @@
 This room decides what to run; `checks.py` judges the results.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,7 @@ class Verification:
         findings: Broken clauses; none means the file is good.
         clauses: IDs of the clauses that were judged.
         deviations: The deviation of each output kind, over all probes; none without a reference.
+        by_output: The same of each output, by name.
         agreement: Next-token agreement; None without a reference.
     """
 
@@ -64,6 +65,7 @@ class Verification:
     findings: tuple[Finding, ...]
     clauses: tuple[str, ...]
     deviations: tuple[Deviation, ...]
+    by_output: Mapping[str, Deviation]
     agreement: Agreement | None
 
     @property
@@ -135,6 +137,7 @@ def verify_file(
         findings=tuple(dict.fromkeys([*findings, *probes.findings])),
         clauses=(*judged, *probes.judged),
         deviations=probes.deviations,
+        by_output=probes.by_output,
         agreement=probes.agreement,
     )
 
@@ -160,6 +163,7 @@ class _Probes:
         self.findings: list[Finding] = []
         self.rows: tuple[OutputRow, ...] = ()
         self.deviations: tuple[Deviation, ...] = ()
+        self.by_output: dict[str, Deviation] = {}
         self._comparisons: dict[Output, Comparison] = {}
         self.agreement: Agreement | None = None
         self.judged: list[str] = [
@@ -258,6 +262,7 @@ class _Probes:
             deviation(kind, (item for output, item in self._comparisons.items() if output.kind == kind))
             for kind in kinds
         )
+        self.by_output = {output.name: deviation(output.kind, [item]) for output, item in self._comparisons.items()}
         for measured in self.deviations:
             self.findings += checks.check_deviation(measured, self._precision)
 

@@ -1,5 +1,6 @@
 """The commands that release: the whole chain, publishing a folder, mirroring it."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from model_release.pointing import WebApp
 
 
-@click.command()
-@click.option("--tag", required=True, metavar="TAG", help="The release's tag, e.g. model-v1.0.0.")
+@click.group(invoke_without_command=True, subcommand_metavar="[serve DIR]")
+@click.option("--tag", metavar="TAG", help="The release's tag, e.g. model-v1.0.0.  [required]")
 @source_options
 @selection_options
 @build_options
@@ -54,9 +55,12 @@ if TYPE_CHECKING:
 @click.option("--no-env", is_flag=True, help="Leave the web app alone.")
 @click.option("--replace", is_flag=True, help="Change a release that is published with other content.")
 @click.option("--dry-run", is_flag=True, help="Print what would happen, and write nothing.")
+@click.pass_context
 def release(
+    context: click.Context,
+    /,
     *,
-    tag: str,
+    tag: str | None,
     layers: str | None,
     all_layers: bool,
     activations: str | None,
@@ -88,6 +92,12 @@ def release(
 
     The env file is the working tree's; with --env-repo it is committed to the web app's repository on GitHub.
     """
+    if context.invoked_subcommand is not None:
+        if tag is not None:
+            raise UsageError("--tag makes a release and serve shows one, got both. Leave one of them out.")
+        return
+    if tag is None:
+        raise click.MissingParameter(param_hint="'--tag'", param_type="option", ctx=context)
     from model_release.apptree import AppRequest
     from model_release.chain import ReleaseRequest, describe_release, release_model
     from model_release.report import megabytes, table
@@ -148,6 +158,23 @@ def release(
             f"env file: {env_file} ({'written' if result.env_changed else 'unchanged'}): "
             f"VITE_MODEL_URL={result.model_url}"
         )
+
+
+@release.command()
+@click.argument("folder", type=FOLDER, metavar="DIR")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Where to listen.")
+def serve(*, folder: Path, port: int) -> None:
+    """Serve the release in DIR with a page that runs it: try.html. Ctrl-C ends it.
+
+    The page loads the released files with onnxruntime-web, which npm installs once.
+    """
+    from threading import Event
+
+    from model_release.page.live import serve_release
+
+    with serve_release(folder, port=port, progress=print_progress) as url, suppress(KeyboardInterrupt):
+        click.echo(url)
+        Event().wait()
 
 
 @click.command()

@@ -21,7 +21,12 @@ from model_release.manifest import CHECKSUMS_NAME, FileEntry, checksums
 FOREVER = "public, max-age=31536000, immutable"
 
 _TARGET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[A-Za-z0-9][A-Za-z0-9._-]{0,99})*)/?", re.ASCII)
-_TYPES = {".json": "application/json", ".txt": "text/plain; charset=utf-8", ".md": "text/markdown; charset=utf-8"}
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".txt": "text/plain; charset=utf-8",
+    ".md": "text/markdown; charset=utf-8",
+}
 _CHECK_BYTES = 1 << 20
 
 

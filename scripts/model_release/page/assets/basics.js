@@ -1,0 +1,40 @@
+"use strict";
+
+// Small things every view needs: elements, texts, numbers.
+
+const element = (id) => document.getElementById(id);
+
+function make(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+// White space and other characters without a shape of their own, made visible.
+const glyphs = (text) => text.replaceAll(" ", "·").replaceAll("\n", "↵").replaceAll("\t", "⇥").replace(/\p{C}/gu, "�");
+
+// A value as people read it: three decimals, fewer of a large one, a power of ten of a tiny one.
+function figure(value) {
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  const plain = size >= 1e-3 && size < 1e5;
+  return (plain ? value.toFixed(size < 100 ? 3 : 1) : value.toExponential(1)).replaceAll("-", "−");
+}
+
+function valuesOf(tensor) {
+  tensor.values ??= decodeFloat16(tensor.float16);
+  return tensor.values;
+}
+
+function decodeFloat16(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const words = new DataView(bytes.buffer);
+  return Float32Array.from({ length: bytes.length / 2 }, (_, index) => {
+    const word = words.getUint16(2 * index, true);
+    const exponent = (word >> 10) & 31;
+    const fraction = (word & 1023) / 1024;
+    const magnitude = exponent ? 2 ** (exponent - 15) * (1 + fraction) : 2 ** -14 * fraction;
+    return word >> 15 ? -magnitude : magnitude;
+  });
+}

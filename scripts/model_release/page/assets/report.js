@@ -1,0 +1,1 @@
+createViews().show(JSON.parse(document.getElementById("sample").textContent));

@@ -1,0 +1,169 @@
+// The live page: what the release beside it returns for a text, through the release's own tokenizer.
+
+const ORT = "/packages/onnxruntime-web/dist/";
+const TOKENIZERS = "/packages/@huggingface/tokenizers/dist/tokenizers.mjs";
+const MAX_TOKENS = 64;
+const TOP = 10;
+
+// What can be said in a sentence; anything else is a defect, and says so.
+class Explained extends Error {}
+
+async function fetchFile(name) {
+  const answer = await fetch(name).catch(() => null);
+  if (!answer?.ok) {
+    throw new Explained(
+      `${name} must be served beside this page, ${answer ? `the server answers ${answer.status}` : "the server does not answer"}. Serve a whole release.`,
+    );
+  }
+  return answer;
+}
+
+async function download({ name, size_bytes: size, sha256 }, tell) {
+  const reader = (await fetchFile(name)).body.getReader();
+  const content = new Uint8Array(size);
+  let received = 0;
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    if (received + part.value.length > size)
+      throw new Explained(`${name} must have ${size} bytes as the manifest says, it has more. Make the release again.`);
+    content.set(part.value, received);
+    received += part.value.length;
+    tell(received / size);
+  }
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
+  const hash = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  if (received !== size || hash !== sha256) {
+    throw new Explained(
+      `${name} must be the file of the manifest, its sha256 is ${hash.slice(0, 12)}… of ${received} bytes. Make the release again.`,
+    );
+  }
+  return content;
+}
+
+async function loadTokenizer(names) {
+  if (!names.includes("tokenizer.json"))
+    throw new Explained(
+      "The release must hold tokenizer.json to read text, it has none. Add it to the model's folder and release again.",
+    );
+  const { Tokenizer } = await import(TOKENIZERS);
+  const config = names.includes("tokenizer_config.json") ? await (await fetchFile("tokenizer_config.json")).json() : {};
+  return new Tokenizer(await (await fetchFile("tokenizer.json")).json(), config);
+}
+
+async function loadModel(content, file) {
+  const ort = await import(`${ORT}ort.wasm.min.mjs`);
+  ort.env.wasm.wasmPaths = ORT;
+  ort.env.wasm.numThreads = window.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+  try {
+    return { ort, session: await ort.InferenceSession.create(content, { executionProviders: ["wasm"] }) };
+  } catch (failure) {
+    throw new Explained(
+      `onnxruntime-web must load ${file}, it says: ${String(failure.message).slice(0, 200)}. Choose another precision.`,
+    );
+  }
+}
+
+const spell = (tokenizer, id) =>
+  tokenizer.decode([id], { skip_special_tokens: false, clean_up_tokenization_spaces: false }) || `#${id}`;
+
+// Scores of one position -> the most likely tokens. Only scores are sorted whole, not ids: it is faster.
+function mostLikely(scores, tokenizer) {
+  const sorted = scores.toSorted();
+  const [highest, least] = [sorted.at(-1), sorted.at(-TOP) ?? -Infinity];
+  const total = scores.reduce((sum, score) => sum + Math.exp(score - highest), 0);
+  const ids = [];
+  scores.forEach((score, id) => score >= least && ids.push(id));
+  ids.sort((a, b) => scores[b] - scores[a]);
+  return ids.slice(0, TOP).map((id) => ({ id, text: spell(tokenizer, id), p: Math.exp(scores[id] - highest) / total }));
+}
+
+async function runModel({ ort, session, tokenizer, positions }, text) {
+  const { ids } = tokenizer.encode(text, { add_special_tokens: false });
+  const most = Math.min(MAX_TOKENS, positions);
+  if (ids.length < 1 || ids.length > most)
+    throw new Explained(
+      `The text must have 1 to ${most} tokens, it has ${ids.length}. ${ids.length ? "Shorten it." : "Write something."}`,
+    );
+  const input = new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
+  const { logits, ...others } = await session.run({ input_ids: input });
+  const [, rows, vocab] = logits.dims;
+  const first = ids.length - rows; // A model may return the last position's scores alone.
+  return {
+    tokens: ids.map((id) => ({ id, text: spell(tokenizer, id) })),
+    tensors: Object.fromEntries(
+      Object.entries(others).map(([name, { dims, data }]) => [name, { shape: dims.slice(1), values: data }]),
+    ),
+    next: Array.from({ length: rows }, (_, row) => ({
+      position: first + row,
+      top: mostLikely(logits.data.subarray(row * vocab, (row + 1) * vocab), tokenizer),
+    })),
+  };
+}
+
+function startPage() {
+  const views = createViews();
+  const state = {};
+
+  const say = (text) => (element("status").textContent = text);
+
+  // Runs one thing at a time, and puts what went wrong into one sentence.
+  async function attempt(work) {
+    element("run").disabled = element("precision").disabled = true;
+    element("error").hidden = true;
+    try {
+      await work();
+    } catch (failure) {
+      say(state.loaded ?? "");
+      element("error").textContent =
+        failure instanceof Explained ? failure.message : `Unexpected: ${failure}. Please report it.`;
+      element("error").hidden = false;
+    } finally {
+      element("precision").disabled = !state.manifest;
+      element("run").disabled = !state.session;
+    }
+  }
+
+  async function readRelease() {
+    state.manifest = await (await fetchFile("manifest.json")).json();
+    const { manifest } = state;
+    element("tag").textContent = `Live, in this browser · ${manifest.tag}`;
+    element("name").textContent = document.title = manifest.name;
+    element("version").textContent = manifest.version;
+    const options = manifest.variants.map(({ file, precision, size_bytes: size }) =>
+      make("option", { value: file }, `${precision}, ${(size / 1e6).toFixed(1)} MB`),
+    );
+    element("precision").replaceChildren(...options);
+    element("precision").value = manifest.delivery.file;
+    state.positions = manifest.model.shape.positions;
+    state.tokenizer = await loadTokenizer(manifest.files.map(({ name }) => name));
+  }
+
+  async function changeModel() {
+    await state.session?.release();
+    state.session = state.loaded = undefined;
+    const file = element("precision").value;
+    say(`Loading ${file}`);
+    const began = performance.now();
+    const content = await download(
+      state.manifest.files.find(({ name }) => name === file),
+      (share) => (element("progress").value = share),
+    );
+    Object.assign(state, await loadModel(content, file));
+    state.loaded = `${file}: ${(content.length / 1e6).toFixed(1)} MB, loaded in ${((performance.now() - began) / 1000).toFixed(1)} s`;
+  }
+
+  async function run() {
+    const began = performance.now();
+    const sample = await runModel(state, element("text").value);
+    say(`${state.loaded}; ran ${sample.tokens.length} tokens in ${Math.round(performance.now() - began)} ms`);
+    views.show(sample);
+  }
+
+  element("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt(run);
+  });
+  element("precision").addEventListener("change", () => attempt(() => changeModel().then(run)));
+  attempt(() => readRelease().then(changeModel).then(run));
+}
+
+startPage();
