@@ -17,6 +17,7 @@ from model_release.steps import (
     Progress,
     SelectionRequest,
     SourceRequest,
+    calibration_ids,
     draw_report,
     export_weights,
     load_weights,
@@ -107,7 +108,7 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
     step("export", f"layers {','.join(map(str, selection.layers))}, opset {request.selection.opset}")
     export_weights(weights, selection, request.selection.opset, model, progress=silent)  # The step's line says it.
     step("quantize", ", ".join(request.precisions))
-    quantize_model(model, request.precisions, dist)
+    quantize_model(model, request.precisions, dist, calibration_ids=calibration_ids(weights))
     step("verify", f"{1 + len(request.precisions)} files against PyTorch and the contract")
     verifications = _verify_all(weights, text, (FULL_PRECISION, *request.precisions), dist, progress)
     delivery = _decide_delivery(request, dist)

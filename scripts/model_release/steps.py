@@ -206,9 +206,21 @@ def _collection_paused() -> Iterator[None]:
 
 
 def quantize_model(
-    model: Path, precisions: Sequence[str], output_dir: Path, *, progress: Progress = silent
+    model: Path,
+    precisions: Sequence[str],
+    output_dir: Path,
+    *,
+    calibration_ids: Sequence[int] = (),
+    progress: Progress = silent,
 ) -> tuple[Path, ...]:
     """Makes precisions of an exported model, each file whole or not at all.
+
+    Args:
+        model: The exported file.
+        precisions: Names of the contract.
+        output_dir: Where the files go.
+        calibration_ids: Token ids of a text, for the precisions that look at one; see `quantize_file`.
+        progress: Told what is made.
 
     Raises:
         QuantizeError: The model is not one of ours, or a precision cannot be made or written.
@@ -221,7 +233,7 @@ def quantize_model(
         target = output_dir / model_file_name(precision)
         if target.resolve() == model.resolve():
             raise QuantizeError(f"{target} is the model to read. Choose another --output-dir.")
-        quantize_file(model, target, precision)
+        quantize_file(model, target, precision, calibration_ids)
         targets.append(target)
     return tuple(targets)
 
@@ -285,6 +297,39 @@ def pytorch_reference(weights: "Weights") -> "PyTorchModel":
 
 def text_ids(weights: "Weights") -> list[int]:
     """The validation text in the model's tokens, if it has a tokenizer."""
-    from model_release.text import encode_validation_text
+    from model_release import text
 
-    return encode_validation_text(weights)
+    return text.encode_file(text.load_tokenizer(weights), text.VALIDATION_TEXT)
+
+
+def calibration_ids(weights: "Weights") -> list[int]:
+    """The calibration text in the model's tokens, if it has a tokenizer."""
+    from model_release import text
+
+    return text.encode_file(text.load_tokenizer(weights), text.CALIBRATION_TEXT)
+
+
+def calibration_ids_for(model: Path, tokenizer: Path | None, calibration: Path | None) -> list[int]:
+    """A calibration text in the tokens of an exported model; nothing without a tokenizer.
+
+    Args:
+        model: The exported file.
+        tokenizer: Its `tokenizer.json`; if not given, the one beside the model, if there is one.
+        calibration: A text file; if not given, the embedded model's.
+
+    Raises:
+        ContractError: The model is none of ours.
+        WeightsError: The text or the tokenizer cannot be read, or belongs to another model.
+        UsageError: A text was given, and there is no tokenizer.
+    """
+    from model_release import text
+    from model_release.graph import read_facts
+    from model_release.metadata import metadata_of
+
+    beside = model.with_name(text.TOKENIZER)
+    if tokenizer is None and not beside.is_file():
+        if calibration is not None:
+            raise UsageError(f"--calibration needs a tokenizer, got none beside {model}. Give --tokenizer.")
+        return []
+    vocab = metadata_of(model.name, read_facts(model).props).shape.vocab
+    return text.encode_file(text.read_tokenizer(tokenizer or beside, vocab), calibration or text.CALIBRATION_TEXT)

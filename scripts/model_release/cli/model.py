@@ -52,15 +52,31 @@ def export(
 @click.command()
 @click.option("--model", type=FOLDER, required=True, metavar="PATH", help="The model.onnx that export.py made.")
 @click.option(
-    "--precision", required=True, metavar="NAMES", help="One or more of fp16, int8-dynamic, separated by commas."
+    "--precision",
+    required=True,
+    metavar="NAMES",
+    help="One or more of fp16, int8, int8-dynamic, int4, small, separated by commas.",
 )
 @click.option("--output-dir", type=FOLDER, required=True, metavar="DIR", help="Where model_<precision>.onnx goes.")
-def quantize(*, model: Path, precision: str, output_dir: Path) -> None:
+@click.option(
+    "--calibration", type=FOLDER, metavar="FILE", help="Text that small looks at. [default: the embedded model's]"
+)
+@click.option(
+    "--tokenizer",
+    type=FOLDER,
+    metavar="FILE",
+    help="The model's tokenizer.json, for that text. [default: the one beside the model; without one, random tokens]",
+)
+def quantize(
+    *, model: Path, precision: str, output_dir: Path, calibration: Path | None, tokenizer: Path | None
+) -> None:
     """Store a model's weights in fewer bits, as model_fp16.onnx, model_int8_dynamic.onnx and so on."""
     from model_release.contract import parse_precisions
-    from model_release.steps import quantize_model
+    from model_release.steps import calibration_ids_for, quantize_model
 
-    for path in quantize_model(model, parse_precisions(precision), output_dir, progress=print_progress):
+    precisions = parse_precisions(precision)
+    ids = calibration_ids_for(model, tokenizer, calibration) if "small" in precisions else []
+    for path in quantize_model(model, precisions, output_dir, calibration_ids=ids, progress=print_progress):
         click.echo(f"{path}: {model_bytes(path) / 1e6:.1f} MB")
 
 
