@@ -1,7 +1,7 @@
-"""One source, generated copies: the contract's tables and the commands' help, written into Markdown.
+"""One source, generated copies: the contract as tables and as types, the commands' help, the example.
 
-A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything around it
-is prose written by people.
+In Markdown a generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything
+around it is prose written by people. The contract's TypeScript is generated from end to end.
 """
 
 import re
@@ -11,11 +11,17 @@ from pathlib import Path
 import click
 
 from model_release.architecture import ModelShape
-from model_release.contract import CONTRACT_FOLDER, Selection, load_contract, model_file_name, tensor_name
+from model_release.contract import CONTRACT_FOLDER, OutputKind, Selection, load_contract, model_file_name, tensor_name
 from model_release.errors import ManifestError
 from model_release.metadata import ModelMetadata
 from model_release.report import markdown_table
 from model_release.storage import Storage
+
+_ROOT = CONTRACT_FOLDER.parent
+_EXAMPLE = _ROOT / "tests" / "typed_app" / "app.ts"
+
+_INPUT_SHAPE = "[batch, seq]"
+_INPUT_MEANING = "Token ids, 0 to vocab − 1; at most the model's positions."
 
 _PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -37,7 +43,7 @@ def fill(text: str, parts: Mapping[str, Callable[[], str]]) -> str:
 
 
 def documents(commands: Iterable[click.Command]) -> dict[Path, str]:
-    """Every document with generated parts -> its text as it should be."""
+    """Every document that is generated or has generated parts -> its text as it should be."""
     parts = {
         "version": lambda: f"Contract version **{load_contract().version}**.",
         "input": _input,
@@ -49,22 +55,17 @@ def documents(commands: Iterable[click.Command]) -> dict[Path, str]:
         "tolerances": _tolerances,
         "metadata": _metadata,
         "help": lambda: _help(commands),
+        "example": lambda: f"```ts\n{_EXAMPLE.read_text(encoding='utf-8')}```",
     }
-    paths = (CONTRACT_FOLDER / "ACTIVATIONS_CONTRACT.md", CONTRACT_FOLDER.parent / "README.md")
-    return {path: fill(path.read_text(encoding="utf-8"), parts) for path in paths}
+    paths = (CONTRACT_FOLDER / "ACTIVATIONS_CONTRACT.md", _ROOT / "README.md")
+    filled = {path: fill(path.read_text(encoding="utf-8"), parts) for path in paths}
+    return {**filled, CONTRACT_FOLDER / "activations.d.ts": _types()}
 
 
 def _input() -> str:
     return markdown_table(
         ["input", "dtype", "shape", "meaning"],
-        [
-            [
-                f"`{load_contract().input_name}`",
-                "int64",
-                "`[batch, seq]`",
-                "Token ids, 0 to vocab − 1; at most the model's positions.",
-            ]
-        ],
+        [[f"`{load_contract().input_name}`", "int64", f"`{_INPUT_SHAPE}`", _INPUT_MEANING]],
     )
 
 
@@ -163,6 +164,47 @@ def _metadata() -> str:
         precision="fp16",
     )
     return markdown_table(["key", "example"], [[f"`{key}`", f"`{value}`"] for key, value in example.to_props().items()])
+
+
+def _types() -> str:
+    """The names as TypeScript, for apps; shapes and meanings are comments, which editors show."""
+    contract = load_contract()
+    dimensions = "\n".join(f"//   {name}: {text}" for name, text in contract.dimensions.items())
+    outputs = "\n".join(map(_member, contract.outputs))
+    return f"""\
+// The names of a released model's tensors: contract/activations.json as types, written by scripts/docs.py.
+// T is what a tensor is in the app. Dimensions:
+{dimensions}
+
+/** The contract these types are made from. */
+export type ContractVersion = "{contract.version}";
+
+/** Its major version. A model of another one may break an app that is written for this one. */
+export type ContractMajor = "{contract.version.split(".")[0]}";
+
+/** What a run takes. */
+export type Inputs<T> = {{
+  /** int64 `{_INPUT_SHAPE}`: {_INPUT_MEANING} */
+  readonly {contract.input_name}: T;
+}};
+
+/** What a run returns, every tensor float32: the logits, and what the model was exported with. */
+export type Outputs<T> = {{
+{outputs}
+}};
+
+/** The name of any output, such as `layer_11_attn_probs`. */
+export type OutputName = keyof Outputs<unknown>;
+"""
+
+
+def _member(output: OutputKind) -> str:
+    """A line of the table of outputs as a member of a type."""
+    if output.layered:
+        member = f"[name: `layer_${{number}}_{output.kind}`]: T | undefined"
+    else:
+        member = f"{output.kind}: T" if output.kind == "logits" else f"{output.kind}?: T"
+    return f"  /** `[{', '.join(output.dims)}]`: {output.meaning} */\n  readonly {member};"
 
 
 def _help(commands: Iterable[click.Command]) -> str:

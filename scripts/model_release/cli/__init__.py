@@ -59,13 +59,13 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 @click.command()
 @click.option("--check", is_flag=True, help="Change nothing; fail if a document is not up to date.")
 def docs(*, check: bool) -> None:
-    """Write the contract's tables and the commands' help into the Markdown documents."""
+    """Write what is generated: the contract's tables and types, and the README's example and help."""
     from model_release.documents import documents
     from model_release.errors import ManifestError
     from model_release.files import write_bytes
 
     for path, text in documents(COMMANDS).items():
-        if path.read_text(encoding="utf-8") == text:
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         if check:
             raise ManifestError(
