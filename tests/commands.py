@@ -20,11 +20,11 @@ from unittest import mock
 import click
 import onnx_ir as ir
 
-from model_release import capture, cli
+from model_release import cli, tracing
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
-_trace: Callable[..., ir.Model] = capture.capture
+_trace: Callable[..., ir.Model] = tracing.trace
 _traced: dict[str, ir.Model] = {}
 _exported: dict[Path, bytes] = {}
 
@@ -76,7 +76,7 @@ def call(command: click.Command, *arguments: object) -> Outcome:
 
 
 def traced(config: object, shape: object, selection: object, *, opset: int) -> ir.Model:
-    """`capture.capture` with a memory: tracing takes seconds, and is not what these tests are about."""
+    """`tracing.trace` with a memory: tracing takes seconds, and is not what these tests are about."""
     key = repr((config, shape, selection, opset))
     if key not in _traced:
         _traced[key] = _trace(config, shape, selection, opset=opset)
@@ -86,7 +86,7 @@ def traced(config: object, shape: object, selection: object, *, opset: int) -> i
 @contextlib.contextmanager
 def traced_once() -> Iterator[None]:
     """Lets equal requests share one traced graph."""
-    with mock.patch.object(capture, "capture", traced):
+    with mock.patch.object(tracing, "trace", traced):
         yield
 
 

@@ -76,7 +76,7 @@ def workshop(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     (tmp_path / "app/env").write_bytes(b"# app\r\nOTHER='1'\r\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr("model_release.capture.capture", traced)  # Undone in turn with what tests put there.
+    monkeypatch.setattr("model_release.tracing.trace", traced)  # Undone in turn with what tests put there.
     yield Workshop(root=tmp_path)
     for path in tmp_path.rglob("*"):
         if not path.is_symlink():
@@ -90,7 +90,7 @@ def idle(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: 
     def work(*_: object, **__: object) -> None:
         raise AssertionError("this must be refused before the work")
 
-    monkeypatch.setattr("model_release.capture.capture", work)
+    monkeypatch.setattr("model_release.tracing.trace", work)
 
 
 # -- options
@@ -1042,7 +1042,7 @@ def test_a_signal_while_the_graph_is_traced_leaves_nothing(
     def trace(*_: object, **__: object) -> None:
         signal.raise_signal(number)
 
-    monkeypatch.setattr("model_release.capture.capture", trace)
+    monkeypatch.setattr("model_release.tracing.trace", trace)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = tree(workshop.root)
     arguments = workshop.release() if command == "release" else ("--model-path", "model", "--output", "new/out.onnx")

@@ -178,7 +178,7 @@ def test_layers_are_the_same_however_they_are_written(
         asked.append(selection)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("model_release.capture.capture", note)
+    monkeypatch.setattr("model_release.tracing.trace", note)
     assert call(cli.export, "--model-path", tiny, "--layers", text, "--output", tmp_path / "o.onnx").code == 130
     assert [selection.layers for selection in asked] == [(0, 2)]
 
@@ -193,7 +193,7 @@ def test_a_range_may_mix_ends_counted_from_either_side(
         asked.append(selection)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("model_release.capture.capture", note)
+    monkeypatch.setattr("model_release.tracing.trace", note)
     outcome = call(cli.export, "--model-path", tiny, "--layers", text, "--output", tmp_path / "o.onnx")
     assert [selection.layers for selection in asked] == [(0, 1, 2)], outcome.err
 
