@@ -7,6 +7,7 @@ The rooms, from the door inwards:
     runplan        a workflow run's inputs -> its jobs
     building       weights -> a finished dist folder
     apptree        dist -> the web app's working tree
+    browsing       a release -> a browser's answers, judged
     fetching       a release's files -> the app's static folder
     mirroring      a release's files -> a mirror for browsers
     pointing       a public release -> the app's repository

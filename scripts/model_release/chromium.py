@@ -4,12 +4,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from model_release.errors import MissingToolError
+from model_release.errors import MissingToolError, ReleaseError
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -20,6 +20,10 @@ _FLAGS = (
     "--enable-precise-memory-info",
     "--disable-dev-shm-usage",  # A container's /dev/shm is small.
 )
+
+
+class PageCrashError(ReleaseError):
+    """A page that has died, most often because the machine's memory or its own address space is full."""
 
 
 def executable() -> str:
@@ -63,3 +67,19 @@ def chromium() -> Iterator["Browser"]:
             yield browser
         finally:
             browser.close()
+
+
+def ask(page: "Page", function: str, argument: object) -> Any:  # noqa: ANN401 - whatever the function returns
+    """What a function of a page returns for plain data.
+
+    Raises:
+        PageCrashError: The page has died of it.
+    """
+    from playwright.sync_api import Error
+
+    try:
+        return page.evaluate(f"argument => {function}(argument)", argument)
+    except Error as failure:
+        if "crashed" not in failure.message:
+            raise  # The page's own code is at fault.
+        raise PageCrashError("the page must survive, it crashed. Give it more memory.") from failure

@@ -93,6 +93,21 @@ def parse(content: bytes) -> dict[str, Any]:
     return dict(document)
 
 
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of a release folder.
+
+    Raises:
+        ManifestError: There is none, or see `parse`.
+    """
+    try:
+        return parse((folder / MANIFEST_NAME).read_bytes())
+    except OSError as failure:
+        raise ManifestError(
+            f"{folder} must be a release with its {MANIFEST_NAME}, got: {failure.strerror}. "
+            "Give e.g. out/releases/model-v1.0.0."
+        ) from failure
+
+
 def validate(document: object) -> None:
     """Checks a manifest against its schema; see `parse`."""
     import jsonschema  # Only manifests need it; importing it takes longer than most commands.

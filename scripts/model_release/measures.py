@@ -48,9 +48,9 @@ class Comparison:
 
     @property
     def cosine(self) -> float:
-        """Cosine of the two, all elements as one vector."""
+        """Cosine of the two, all elements as one vector; zeros are like zeros alone."""
         norms = math.sqrt(self.got) * math.sqrt(self.expected)
-        return self.product / norms if norms else 1.0
+        return self.product / norms if norms else float(self.got == self.expected)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # It brings onnxruntime; text does not need it.
+    from model_release.browsing import Browsing, Trial
     from model_release.verification import Verification
 
 
@@ -106,3 +107,41 @@ def verification_document(result: "Verification") -> dict[str, Any]:
         "deviations": [asdict(item) for item in result.deviations],
         "agreement": asdict(result.agreement) if result.agreement else None,
     }
+
+
+def render_browsing(result: "Browsing") -> str:
+    """A release in a browser: a row for each file on each backend, then why a backend refuses and what is wrong."""
+    header = ["file", "backend", "MB", "load s", "first ms", "median ms", "JS MB", "WASM MB", "worst cosine", "verdict"]
+    rows = [_trial_row(trial) for trial in result.trials]
+    parts = [f"Chromium {result.browser}", table(header, rows, right=range(2, 9))]
+    refused = [f"{trial.file} on {trial.backend}: {trial.refused}" for trial in result.trials if trial.refused]
+    found = [f"{trial.file} on {trial.backend}: {finding}" for trial in result.trials for finding in trial.findings]
+    parts += ["\n".join(lines) for lines in (refused, found) if lines]
+    return "\n\n".join(parts)
+
+
+def _trial_row(trial: "Trial") -> list[str]:
+    broken = ", ".join(dict.fromkeys(finding.clause for finding in trial.findings))
+    return [
+        trial.file,
+        trial.backend,
+        megabytes(trial.size_bytes),
+        _figure(trial.load_s, ".2f"),
+        _figure(trial.first_run_ms, ".1f"),
+        _figure(trial.median_run_ms, ".1f"),
+        "–" if trial.js_bytes is None else megabytes(trial.js_bytes),
+        "–" if trial.wasm_bytes is None else megabytes(trial.wasm_bytes),
+        _figure(trial.worst_cosine, ".6f"),
+        f"{trial.verdict}: {broken}" if broken else trial.verdict,
+    ]
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def browsing_document(result: "Browsing") -> bytes:
+    """The same as JSON: `backends`, one entry for each file on each backend."""
+    backends = [{**asdict(trial), "verdict": trial.verdict} for trial in result.trials]
+    text = json.dumps({"browser": result.browser, "backends": backends}, indent=2, allow_nan=False)
+    return f"{text}\n".encode()

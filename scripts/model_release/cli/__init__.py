@@ -11,7 +11,7 @@ from types import FrameType
 import click
 
 from model_release.cli.actions import annotate
-from model_release.cli.app import fetch, probe
+from model_release.cli.app import browse, fetch, probe
 from model_release.cli.model import export, quantize, verify
 from model_release.cli.releasing import publish, release
 from model_release.cli.workflow import build, plan, weights
@@ -75,11 +75,12 @@ def docs(*, check: bool) -> None:
         click.echo(f"{path.name}: written")
 
 
-COMMANDS = (export, quantize, verify, release, publish, fetch, probe, plan, weights, build, docs)
+COMMANDS = (export, quantize, verify, browse, release, publish, fetch, probe, plan, weights, build, docs)
 """Every command; the README shows their help in this order."""
 
 __all__ = [
     "COMMANDS",
+    "browse",
     "build",
     "docs",
     "export",

@@ -1,4 +1,4 @@
-"""The commands of the web app's side: fetch a release, probe a URL."""
+"""The commands of the web app's side: fetch a release, probe a URL, run a release in a browser."""
 
 import os
 from pathlib import Path
@@ -110,4 +110,23 @@ def probe(*, url: str, origin: str, sha256: str | None, size: int | None) -> Non
 
     result = probing.probe(url, Web(), origin=origin.rstrip("/"), sha256=sha256, size_bytes=size)
     click.echo(probing.render(result))
+    result.require()
+
+
+@click.command()
+@click.argument("folder", type=FOLDER, metavar="DIR")
+@click.option("--json", "document", type=FOLDER, metavar="FILE", help="Write the table's figures here too, as JSON.")
+def browse(*, folder: Path, document: Path | None) -> None:
+    """Run every model of the release in DIR in headless Chromium, on every backend, and judge all it returns.
+
+    The limits are those of each precision in the contract. Needs Chromium (or CHROMIUM_PATH), Playwright and Node.js.
+    """
+    from model_release.browsing import browse as run
+    from model_release.files import write_bytes
+    from model_release.report import browsing_document, render_browsing
+
+    result = run(folder, progress=print_progress)
+    click.echo(render_browsing(result))
+    if document is not None:
+        write_bytes(document, browsing_document(result), error=UsageError)
     result.require()

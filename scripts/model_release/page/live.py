@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from model_release import manifest, npm
-from model_release.errors import ManifestError
 from model_release.page.render import render_live
 from model_release.page.sample import PROMPT
 from model_release.serving import serve
@@ -32,13 +31,7 @@ def serve_release(folder: Path, *, port: int = 0, progress: Callable[[str], None
         ManifestError: The folder holds no release.
         UsageError: The port is taken, or npm cannot install the packages.
     """
-    try:
-        manifest.parse((folder / manifest.MANIFEST_NAME).read_bytes())
-    except OSError as failure:
-        raise ManifestError(
-            f"{folder} must be a release with its {manifest.MANIFEST_NAME}, got: {failure.strerror}. "
-            "Give e.g. out/releases/model-v1.0.0."
-        ) from failure
+    manifest.read(folder)
     packages = npm.install(progress=progress)
     with tempfile.TemporaryDirectory(prefix="model-release-") as place:
         page = Path(place) / PAGE

@@ -1,0 +1,348 @@
+"""Runs a release in headless Chromium and judges every output: a release is good when a browser says so.
+
+Every model file of the manifest runs on every backend of onnxruntime-web that an app may import, on a
+prompt read by the released tokenizer files. What it returns is compared with what onnxruntime, in
+Python, returns for the fp32 file, which was proven equal to PyTorch when the release was made; so
+NUM01 and REL01, with the limits of the file's own precision, judge a browser as `verify.py` judges a
+file. A relative error of at most e is a cosine of at least √(1 − e²): cosines are told, not judged twice.
+
+A backend that cannot run a precision says so, and that is reported. One that runs it wrongly says
+nothing, and that is what fails.
+"""
+
+import base64
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from model_release import checks, manifest, npm
+from model_release.checks import Array, Finding
+from model_release.chromium import PageCrashError, ask, chromium, executable
+from model_release.contract import FULL_PRECISION, Output, Precision, load_contract
+from model_release.datafiles import data_files, model_bytes
+from model_release.errors import ContractError, ManifestError, NumericMismatchError, one_line
+from model_release.graph import read_facts
+from model_release.measures import compare, deviation
+from model_release.metadata import metadata_of
+from model_release.page.live import PACKAGES
+from model_release.page.sample import MAX_TOKENS, PROMPT
+from model_release.publishing import check_dist
+from model_release.runtime import Session
+from model_release.serving import serve
+from model_release.tags import parse_tag
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+_TIMED_RUNS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """A way to run models in a browser.
+
+    Attributes:
+        name: In tables.
+        build: What an app imports.
+        providers: Execution providers to ask for; none leaves the choice to the package.
+        threads: Of WebAssembly; 0 leaves them to the package.
+    """
+
+    name: str
+    build: str
+    providers: tuple[str, ...] = ()
+    threads: int = 0
+
+
+BACKENDS = (
+    Backend(name="wasm, 1 thread", build="onnxruntime-web/wasm", providers=("wasm",), threads=1),
+    Backend(name="wasm, 2 threads", build="onnxruntime-web/wasm", providers=("wasm",), threads=2),
+    Backend(name="webgpu", build="onnxruntime-web/webgpu", providers=("webgpu",)),
+    Backend(name="default import", build="onnxruntime-web"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One file on one backend; a figure that could not be had is None.
+
+    Attributes:
+        refused: Why the backend cannot run the file; empty if it does.
+        findings: Clauses broken by what it returns.
+        load_s: Download and creation of the session.
+        session_s: Creation of the session alone.
+        js_bytes: JavaScript's heap after the runs, without array buffers.
+        wasm_bytes: WebAssembly's memory after the runs.
+        worst_cosine: The least of any kind of output; None if values are missing or not finite.
+        worst_relative: The largest relative error of any, likewise.
+    """
+
+    file: str
+    precision: str
+    backend: str
+    size_bytes: int
+    refused: str = ""
+    findings: tuple[Finding, ...] = ()
+    load_s: float | None = None
+    session_s: float | None = None
+    first_run_ms: float | None = None
+    median_run_ms: float | None = None
+    js_bytes: int | None = None
+    wasm_bytes: int | None = None
+    worst_cosine: float | None = None
+    worst_relative: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """`good`, `cannot run` or `wrong`."""
+        return "cannot run" if self.refused else "wrong" if self.findings else "good"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Browsing:
+    """A release in a browser.
+
+    Attributes:
+        browser: Its version.
+        trials: File after file, each on every backend.
+    """
+
+    browser: str
+    trials: tuple[Trial, ...]
+
+    def require(self) -> None:
+        """Fails once, with the first of what is wrong.
+
+        Raises:
+            NumericMismatchError: A backend runs a file wrongly.
+            ContractError: No backend can run a file.
+        """
+        wrong = [trial for trial in self.trials if trial.findings]
+        if wrong:
+            first = wrong[0]
+            raise NumericMismatchError(
+                f"a browser must return what the fp32 file returns, {len(wrong)} of {len(self.trials)} runs do not; "
+                f"the first: {first.file} on {first.backend}: {first.findings[0]}. Do not release this file."
+            )
+        for file in dict.fromkeys(trial.file for trial in self.trials):
+            of_file = [trial for trial in self.trials if trial.file == file]
+            if all(trial.refused for trial in of_file):
+                raise ContractError(
+                    f"RUN01: a browser must run {file}, no backend can: {of_file[0].refused}. Do not release this file."
+                )
+
+
+def browse(
+    folder: Path, *, backends: Sequence[Backend] = BACKENDS, progress: Callable[[str], None] = lambda _: None
+) -> Browsing:
+    """Runs every model file of a release on every backend.
+
+    Args:
+        folder: A release, its manifest in it. Nothing is written there.
+        backends: Where to run.
+        progress: Told of each trial.
+
+    Returns:
+        What happened; see `Browsing.require`.
+
+    Raises:
+        ManifestError: The folder holds no release, or other files than its manifest says.
+        MissingToolError: Chromium, Playwright or npm is missing.
+        ContractError: onnxruntime cannot run the fp32 file.
+    """
+    release = check_dist(folder, parse_tag(manifest.read(folder)["tag"]))
+    executable()  # What is missing is said before anything is installed.
+    pages = {name: npm.BROWSER / name for name in ("gate.html", "gate.mjs")}
+    mounts = {PACKAGES: npm.install(progress=progress), **pages}
+    with chromium() as browser, serve(folder, mounts=mounts) as origin:
+        gate = _Gate(browser, f"{origin}/gate.html", folder, progress)
+        trials = [
+            trial
+            for document in (release.document, *release.companions)
+            for trial in gate.try_model(document, backends)
+        ]
+        return Browsing(browser=browser.version, trials=tuple(trials))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Probe:
+    """One run: `[batch, seq]` ids, and what the fp32 file returns for them."""
+
+    ids: Array
+    expected: Mapping[str, Array]
+
+
+class _RefusedError(Exception):
+    """A backend that cannot load or run a file, in its own words."""
+
+
+class _Gate:
+    """The browser, and a release served to it."""
+
+    def __init__(self, browser: "Browser", url: str, folder: Path, progress: Callable[[str], None]) -> None:
+        self._browser, self._url, self._folder, self._progress = browser, url, folder, progress
+
+    def try_model(self, document: Mapping[str, Any], backends: Sequence[Backend]) -> Iterator[Trial]:
+        """Every file of one model of the release, given its manifest, on every backend."""
+        reference = next((v["file"] for v in document["variants"] if v["precision"] == FULL_PRECISION), None)
+        if reference is None:
+            raise ManifestError(f"the manifest must list an {FULL_PRECISION} model, got none. Make the release again.")
+        metadata = metadata_of(reference, read_facts(self._folder / reference).props)
+        prompt = self._prompt(document, metadata.shape.vocab, metadata.shape.positions)
+        judge = _Judge(
+            load_contract().expected_outputs(metadata.shape, metadata.selection),
+            _probes(Session(self._folder / reference), prompt, metadata.shape.vocab),
+        )
+        for variant in document["variants"]:
+            precision = load_contract().precision(variant["precision"])
+            for backend in backends:
+                self._progress(f"browse {variant['file']}: {backend.name}")
+                yield self._try(variant["file"], precision, backend, judge)
+
+    def _prompt(self, document: Mapping[str, Any], vocab: int, positions: int) -> list[int]:
+        """The prompt by the released tokenizer files, or ids spread over a vocabulary without words."""
+        longest = min(MAX_TOKENS, positions)
+        prefix, names = document.get("asset_prefix", ""), {entry["name"] for entry in document["files"]}
+        tokenizer, config = (prefix + name for name in ("tokenizer.json", "tokenizer_config.json"))
+        if tokenizer not in names:
+            return [position * (vocab - 1) // longest for position in range(longest)]
+        request = {"text": PROMPT, "tokenizer": tokenizer, "config": config if config in names else None}
+        page = self._open()
+        ids: list[int] = ask(page, "gate.encode", request)
+        page.context.close()
+        return ids[:longest] or [0]
+
+    def _open(self) -> "Page":
+        """A page of its own: its settings, its caches and its memory are no other trial's."""
+        page = self._browser.new_context().new_page()
+        page.goto(self._url)
+        return page
+
+    def _try(self, file: str, precision: Precision, backend: Backend, judge: "_Judge") -> Trial:
+        path = self._folder / file
+        trial = Trial(file=file, precision=precision.name, backend=backend.name, size_bytes=model_bytes(path))
+        page = self._open()
+        try:
+            return replace(trial, **_measure(page, path, backend, precision, judge))
+        except (_RefusedError, PageCrashError) as failure:
+            return replace(trial, refused=one_line(str(failure))[:300])
+        finally:
+            page.context.close()
+
+
+def _probes(reference: Session, prompt: Sequence[int], vocab: int) -> tuple[_Probe, _Probe, _Probe]:
+    """The prompt; the prompt with its second half changed; both as one batch."""
+    ids = np.array([prompt], dtype=np.int64)
+    changed = ids.copy()
+    changed[:, _same(ids) :] = (changed[:, _same(ids) :] + 1) % vocab
+    first, second, both = (
+        _Probe(ids=rows, expected=reference.run(rows)) for rows in (ids, changed, np.concatenate([ids, changed]))
+    )
+    return first, second, both
+
+
+def _same(ids: Array) -> int:
+    """How many tokens the changed prompt shares with the prompt, `[1, seq]`."""
+    return (int(ids.shape[1]) + 1) // 2
+
+
+def _measure(page: "Page", path: Path, backend: Backend, precision: Precision, judge: "_Judge") -> dict[str, Any]:
+    """The figures and findings of a trial.
+
+    Raises:
+        _RefusedError: The backend cannot load or run the file.
+        PageCrashError: The page has died of it.
+    """
+    request = {
+        "build": backend.build,
+        "files": [path.name, *(data.name for data in data_files(path))],
+        "providers": list(backend.providers),
+        "threads": backend.threads,
+    }
+    opened = _accepted(ask(page, "gate.open", request))
+    answers = [_accepted(ask(page, "gate.run", probe.ids.tolist())) for probe in judge.probes]
+    first = judge.probes[0].ids.tolist()
+    times_ms = ask(page, "gate.time", {"rows": first, "times": _TIMED_RUNS})
+    memory = ask(page, "gate.memory", None)
+    return {
+        "load_s": opened["load_ms"] / 1e3,
+        "session_s": opened["session_ms"] / 1e3,
+        "first_run_ms": answers[0]["run_ms"],
+        "median_run_ms": statistics.median(times_ms),
+        "js_bytes": memory["js"],
+        "wasm_bytes": memory["wasm"],
+        **judge.judge([_unpack(answer["outputs"]) for answer in answers], precision),
+    }
+
+
+def _accepted(answer: dict[str, Any]) -> dict[str, Any]:
+    if "refused" in answer:
+        raise _RefusedError(answer["refused"])
+    return answer
+
+
+def _unpack(outputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Array]:
+    """The page's tensors as arrays. Any type but float32 breaks the contract, whatever its bytes mean."""
+    return {
+        name: np.frombuffer(
+            base64.b64decode(tensor["data"]), "<f4" if tensor["type"] == "float32" else np.uint8
+        ).reshape(tensor["dims"] if tensor["type"] == "float32" else -1)
+        for name, tensor in outputs.items()
+    }
+
+
+class _Judge:
+    """What every backend must return for the probes."""
+
+    def __init__(self, expected: tuple[Output, ...], probes: tuple[_Probe, _Probe, _Probe]) -> None:
+        self._expected, self.probes = expected, probes
+
+    def judge(self, runs: Sequence[Mapping[str, Array]], precision: Precision) -> dict[str, Any]:
+        """Compares the runs of all probes.
+
+        Returns:
+            `findings`, `worst_cosine` and `worst_relative` of a `Trial`.
+        """
+        findings = list(self._check_names(runs[0]))
+        for probe, got in zip(self.probes, runs, strict=True):
+            findings += checks.check_outputs(got, self._expected, *probe.ids.shape)
+        unsound = {finding.tensor for finding in findings if finding.clause in ("IO02", "RUN01", "FIN01")}
+        outputs = tuple(output for output in self._expected if output.name not in unsound)
+        names = {output.name for output in outputs}
+        sound = [{name: array for name, array in got.items() if name in names} for got in runs]
+        findings += checks.check_not_constant(sound[0])
+        for probe, got in zip(self.probes, sound, strict=True):
+            findings += checks.check_reference(got, probe.expected, outputs, precision)
+        alone, changed, both = sound
+        findings += checks.check_causality(alone, changed, _same(self.probes[0].ids), outputs, precision)
+        for row, single in enumerate((alone, changed)):
+            findings += checks.check_batch_rows(both, single, row, outputs, precision)
+        comparisons = [
+            (output.kind, compare(got[output.name], probe.expected[output.name]))
+            for output in outputs
+            for probe, got in zip(self.probes, sound, strict=True)
+        ]
+        deviations = [
+            deviation(kind, (item for of, item in comparisons if of == kind))
+            for kind in dict.fromkeys(output.kind for output in outputs)
+        ]
+        for measured in deviations:
+            findings += checks.check_deviation(measured, precision)
+        whole = bool(deviations) and not unsound
+        return {
+            "findings": tuple(dict.fromkeys(findings)),
+            "worst_cosine": min(item.cosine for item in deviations) if whole else None,
+            "worst_relative": max(item.relative for item in deviations) if whole else None,
+        }
+
+    def _check_names(self, got: Mapping[str, Array]) -> Iterator[Finding]:
+        """IO02."""
+        expected = {output.name for output in self._expected}
+        for name in sorted(expected ^ got.keys()):
+            missing = name in expected
+            message = "the output is missing" if missing else "the output is not in the contract's set"
+            yield Finding(clause="IO02", tensor=name, message=message)
