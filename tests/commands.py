@@ -33,6 +33,7 @@ _PROGRESS = re.compile(
     r"|\[[1-9]/9\] [a-z ]{10} "  # release, step by step
     r"|      \S|  [-+] "  # figures, findings, lines of the env file
     r"|mirror: \S"
+    r"|browse [^:]+: \S|npm ci: \S"
     r"|Fetching \S|https?://\S+: .+; attempt \d+ in "  # the hub
 )
 

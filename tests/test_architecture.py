@@ -22,7 +22,7 @@ FLOORS = [
     {"probing"},
     {"notes", "page.render"},
     {"report"},
-    {"verification", "page.sample"},
+    {"verification", "page.sample", "trials"},
     {
         "hub",
         "text",

@@ -28,6 +28,7 @@ The rooms, from the door inwards:
     modelfile      ONNX files, tensor by tensor               onnx, onnx_ir
     precision      stored and computed precision              onnx_ir
     runtime        runs sessions                              onnxruntime
+    trials         what a browser returned, and whether it may
     verification   what to run to verify a file
     report         results as text people read
     page           a release -> report.html; its live page    jinja2

@@ -13,18 +13,20 @@ nothing, and that is what fails.
 import base64
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from model_release import checks, manifest, npm
 from model_release.checks import Array, Finding
-from model_release.chromium import PageCrashError, ask, chromium, executable
+from model_release.chromium import Ask, PageCrashError, chromium, executable, opened
 from model_release.contract import FULL_PRECISION, Output, Precision, load_contract
 from model_release.datafiles import data_files, model_bytes
-from model_release.errors import ContractError, ManifestError, NumericMismatchError, one_line
+from model_release.errors import ManifestError, one_line
 from model_release.graph import read_facts
 from model_release.measures import compare, deviation
 from model_release.metadata import metadata_of
@@ -34,9 +36,7 @@ from model_release.publishing import check_dist
 from model_release.runtime import Session
 from model_release.serving import serve
 from model_release.tags import parse_tag
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+from model_release.trials import Browsing, Trial
 
 _TIMED_RUNS = 5
 
@@ -63,87 +63,18 @@ BACKENDS = (
     Backend(name="wasm, 2 threads", build="onnxruntime-web/wasm", providers=("wasm",), threads=2),
     Backend(name="webgpu", build="onnxruntime-web/webgpu", providers=("webgpu",)),
     Backend(name="default import", build="onnxruntime-web"),
+    Backend(name="default import, webgpu", build="onnxruntime-web", providers=("webgpu",)),
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One file on one backend; a figure that could not be had is None.
-
-    Attributes:
-        refused: Why the backend cannot run the file; empty if it does.
-        findings: Clauses broken by what it returns.
-        load_s: Download and creation of the session.
-        session_s: Creation of the session alone.
-        js_bytes: JavaScript's heap after the runs, without array buffers.
-        wasm_bytes: WebAssembly's memory after the runs.
-        worst_cosine: The least of any kind of output; None if values are missing or not finite.
-        worst_relative: The largest relative error of any, likewise.
-    """
-
-    file: str
-    precision: str
-    backend: str
-    size_bytes: int
-    refused: str = ""
-    findings: tuple[Finding, ...] = ()
-    load_s: float | None = None
-    session_s: float | None = None
-    first_run_ms: float | None = None
-    median_run_ms: float | None = None
-    js_bytes: int | None = None
-    wasm_bytes: int | None = None
-    worst_cosine: float | None = None
-    worst_relative: float | None = None
-
-    @property
-    def verdict(self) -> str:
-        """`good`, `cannot run` or `wrong`."""
-        return "cannot run" if self.refused else "wrong" if self.findings else "good"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Browsing:
-    """A release in a browser.
-
-    Attributes:
-        browser: Its version.
-        trials: File after file, each on every backend.
-    """
-
-    browser: str
-    trials: tuple[Trial, ...]
-
-    def require(self) -> None:
-        """Fails once, with the first of what is wrong.
-
-        Raises:
-            NumericMismatchError: A backend runs a file wrongly.
-            ContractError: No backend can run a file.
-        """
-        wrong = [trial for trial in self.trials if trial.findings]
-        if wrong:
-            first = wrong[0]
-            raise NumericMismatchError(
-                f"a browser must return what the fp32 file returns, {len(wrong)} of {len(self.trials)} runs do not; "
-                f"the first: {first.file} on {first.backend}: {first.findings[0]}. Do not release this file."
-            )
-        for file in dict.fromkeys(trial.file for trial in self.trials):
-            of_file = [trial for trial in self.trials if trial.file == file]
-            if all(trial.refused for trial in of_file):
-                raise ContractError(
-                    f"RUN01: a browser must run {file}, no backend can: {of_file[0].refused}. Do not release this file."
-                )
-
-
 def browse(
-    folder: Path, *, backends: Sequence[Backend] = BACKENDS, progress: Callable[[str], None] = lambda _: None
+    folder: Path, *, backends: Sequence[Backend] | None = None, progress: Callable[[str], None] = lambda _: None
 ) -> Browsing:
     """Runs every model file of a release on every backend.
 
     Args:
         folder: A release, its manifest in it. Nothing is written there.
-        backends: Where to run.
+        backends: Where to run; by default on `BACKENDS`.
         progress: Told of each trial.
 
     Returns:
@@ -159,11 +90,11 @@ def browse(
     pages = {name: npm.BROWSER / name for name in ("gate.html", "gate.mjs")}
     mounts = {PACKAGES: npm.install(progress=progress), **pages}
     with chromium() as browser, serve(folder, mounts=mounts) as origin:
-        gate = _Gate(browser, f"{origin}/gate.html", folder, progress)
+        gate = _Gate(partial(opened, browser, f"{origin}/gate.html"), folder, progress)
         trials = [
             trial
             for document in (release.document, *release.companions)
-            for trial in gate.try_model(document, backends)
+            for trial in gate.try_model(document, BACKENDS if backends is None else backends)
         ]
         return Browsing(browser=browser.version, trials=tuple(trials))
 
@@ -181,10 +112,12 @@ class _RefusedError(Exception):
 
 
 class _Gate:
-    """The browser, and a release served to it."""
+    """A browser's pages, and the release served to them."""
 
-    def __init__(self, browser: "Browser", url: str, folder: Path, progress: Callable[[str], None]) -> None:
-        self._browser, self._url, self._folder, self._progress = browser, url, folder, progress
+    def __init__(
+        self, open_page: Callable[[], AbstractContextManager[Ask]], folder: Path, progress: Callable[[str], None]
+    ) -> None:
+        self._open_page, self._folder, self._progress = open_page, folder, progress
 
     def try_model(self, document: Mapping[str, Any], backends: Sequence[Backend]) -> Iterator[Trial]:
         """Every file of one model of the release, given its manifest, on every backend."""
@@ -211,27 +144,18 @@ class _Gate:
         if tokenizer not in names:
             return [position * (vocab - 1) // longest for position in range(longest)]
         request = {"text": PROMPT, "tokenizer": tokenizer, "config": config if config in names else None}
-        page = self._open()
-        ids: list[int] = ask(page, "gate.encode", request)
-        page.context.close()
+        with self._open_page() as ask:
+            ids: list[int] = ask("gate.encode", request)
         return ids[:longest] or [0]
-
-    def _open(self) -> "Page":
-        """A page of its own: its settings, its caches and its memory are no other trial's."""
-        page = self._browser.new_context().new_page()
-        page.goto(self._url)
-        return page
 
     def _try(self, file: str, precision: Precision, backend: Backend, judge: "_Judge") -> Trial:
         path = self._folder / file
         trial = Trial(file=file, precision=precision.name, backend=backend.name, size_bytes=model_bytes(path))
-        page = self._open()
         try:
-            return replace(trial, **_measure(page, path, backend, precision, judge))
+            with self._open_page() as ask:  # Its own: no trial sees another's settings or memory.
+                return replace(trial, **_measure(ask, path, backend, precision, judge))
         except (_RefusedError, PageCrashError) as failure:
             return replace(trial, refused=one_line(str(failure))[:300])
-        finally:
-            page.context.close()
 
 
 def _probes(reference: Session, prompt: Sequence[int], vocab: int) -> tuple[_Probe, _Probe, _Probe]:
@@ -250,7 +174,7 @@ def _same(ids: Array) -> int:
     return (int(ids.shape[1]) + 1) // 2
 
 
-def _measure(page: "Page", path: Path, backend: Backend, precision: Precision, judge: "_Judge") -> dict[str, Any]:
+def _measure(ask: Ask, path: Path, backend: Backend, precision: Precision, judge: "_Judge") -> dict[str, Any]:
     """The figures and findings of a trial.
 
     Raises:
@@ -263,11 +187,11 @@ def _measure(page: "Page", path: Path, backend: Backend, precision: Precision, j
         "providers": list(backend.providers),
         "threads": backend.threads,
     }
-    opened = _accepted(ask(page, "gate.open", request))
-    answers = [_accepted(ask(page, "gate.run", probe.ids.tolist())) for probe in judge.probes]
+    opened = _accepted(ask("gate.open", request))
+    answers = [_accepted(ask("gate.run", probe.ids.tolist())) for probe in judge.probes]
     first = judge.probes[0].ids.tolist()
-    times_ms = ask(page, "gate.time", {"rows": first, "times": _TIMED_RUNS})
-    memory = ask(page, "gate.memory", None)
+    times_ms = ask("gate.time", {"rows": first, "times": _TIMED_RUNS})
+    memory = ask("gate.memory")
     return {
         "load_s": opened["load_ms"] / 1e3,
         "session_s": opened["session_ms"] / 1e3,

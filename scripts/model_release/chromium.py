@@ -4,12 +4,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from model_release.errors import MissingToolError, ReleaseError
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -20,6 +20,13 @@ _FLAGS = (
     "--enable-precise-memory-info",
     "--disable-dev-shm-usage",  # A container's /dev/shm is small.
 )
+
+
+class Ask(Protocol):
+    """See `opened`."""
+
+    def __call__(self, function: str, argument: object = None) -> Any:  # noqa: ANN401 - whatever the function returns
+        """Calls a function of the page."""
 
 
 class PageCrashError(ReleaseError):
@@ -69,17 +76,29 @@ def chromium() -> Iterator["Browser"]:
             browser.close()
 
 
-def ask(page: "Page", function: str, argument: object) -> Any:  # noqa: ANN401 - whatever the function returns
-    """What a function of a page returns for plain data.
+@contextmanager
+def opened(browser: "Browser", url: str) -> Iterator[Ask]:
+    """A page with settings, caches and memory of its own, until the block ends.
 
-    Raises:
-        PageCrashError: The page has died of it.
+    Yields:
+        Calls a function of the page with plain data, and returns its answer. Raises PageCrashError
+        when the page dies of it.
     """
     from playwright.sync_api import Error
 
+    context = browser.new_context()
+    page = context.new_page()
+
+    def ask(function: str, argument: object = None) -> Any:  # noqa: ANN401 - whatever the function returns
+        try:
+            return page.evaluate(f"argument => {function}(argument)", argument)
+        except Error as failure:
+            if "crashed" not in failure.message:
+                raise  # The page's own code is at fault.
+            raise PageCrashError("the page must survive, it crashed. Give it more memory.") from failure
+
     try:
-        return page.evaluate(f"argument => {function}(argument)", argument)
-    except Error as failure:
-        if "crashed" not in failure.message:
-            raise  # The page's own code is at fault.
-        raise PageCrashError("the page must survive, it crashed. Give it more memory.") from failure
+        page.goto(url)
+        yield ask
+    finally:
+        context.close()

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # It brings onnxruntime; text does not need it.
-    from model_release.browsing import Browsing, Trial
+    from model_release.trials import Browsing, Trial
     from model_release.verification import Verification
 
 

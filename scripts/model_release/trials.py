@@ -1,0 +1,76 @@
+"""What running a release in a browser showed, file by file and backend by backend."""
+
+from dataclasses import dataclass
+
+from model_release.checks import Finding
+from model_release.errors import ContractError, NumericMismatchError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One file on one backend; a figure that could not be had is None.
+
+    Attributes:
+        refused: Why the backend cannot run the file; empty if it does.
+        findings: Clauses broken by what it returns.
+        load_s: Download and creation of the session.
+        session_s: Creation of the session alone.
+        js_bytes: JavaScript's heap after the runs, without array buffers.
+        wasm_bytes: WebAssembly's memory after the runs.
+        worst_cosine: The least of any kind of output; None if values are missing or not finite.
+        worst_relative: The largest relative error of any, likewise.
+    """
+
+    file: str
+    precision: str
+    backend: str
+    size_bytes: int
+    refused: str = ""
+    findings: tuple[Finding, ...] = ()
+    load_s: float | None = None
+    session_s: float | None = None
+    first_run_ms: float | None = None
+    median_run_ms: float | None = None
+    js_bytes: int | None = None
+    wasm_bytes: int | None = None
+    worst_cosine: float | None = None
+    worst_relative: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """`good`, `cannot run` or `wrong`."""
+        return "cannot run" if self.refused else "wrong" if self.findings else "good"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Browsing:
+    """A release in a browser.
+
+    Attributes:
+        browser: Its version.
+        trials: File after file, each on every backend.
+    """
+
+    browser: str
+    trials: tuple[Trial, ...]
+
+    def require(self) -> None:
+        """Fails once, with the first of what is wrong.
+
+        Raises:
+            NumericMismatchError: A backend runs a file wrongly.
+            ContractError: No backend can run a file.
+        """
+        wrong = [trial for trial in self.trials if trial.findings]
+        if wrong:
+            first = wrong[0]
+            raise NumericMismatchError(
+                f"a browser must return what the fp32 file returns, {len(wrong)} of {len(self.trials)} runs do not; "
+                f"the first: {first.file} on {first.backend}: {first.findings[0]}. Do not release this file."
+            )
+        for file in dict.fromkeys(trial.file for trial in self.trials):
+            of_file = [trial for trial in self.trials if trial.file == file]
+            if all(trial.refused for trial in of_file):
+                raise ContractError(
+                    f"RUN01: a browser must run {file}, no backend can: {of_file[0].refused}. Do not release this file."
+                )

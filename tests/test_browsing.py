@@ -1,0 +1,168 @@
+"""The browser gate: what a browser returns for a release is judged, and what it cannot run is told."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from builders import gpt2_folder
+from commands import assert_refused, call
+from model_release import browsing, cli, manifest, npm
+from model_release.browsing import BACKENDS, Backend, browse
+from model_release.contract import load_contract
+from model_release.errors import ContractError
+from model_release.graph import read_facts
+from model_release.measures import Array
+from model_release.metadata import metadata_of
+from model_release.runtime import Session
+from test_page import write_tokenizer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+WASM = BACKENDS[:1]
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small release with a tokenizer."""
+    place = tmp_path_factory.mktemp("released")
+    folder = gpt2_folder(place / "model", vocab=256, positions=40)
+    write_tokenizer(folder / "tokenizer.json")
+    outcome = call(
+        cli.release,
+        *("--tag", "model-v1.0.0", "--model-path", folder, "--precision", "fp16", "--no-env"),
+        *("--host", f"local:{place / 'out'}"),
+    )
+    assert outcome.code == 0, outcome.err
+    return place / "out" / "model-v1.0.0"
+
+
+@pytest.fixture(scope="module")
+def swapped(released: Path, export: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The release with another model for its fp16 file: every hash is right, the numbers are not."""
+    folder = tmp_path_factory.mktemp("swapped") / "release"
+    shutil.copytree(released, folder)
+    other = gpt2_folder(tmp_path_factory.mktemp("other"), vocab=256, positions=40, seed=1)
+    shutil.copyfile(export(other, activations=None), folder / "model_fp16.onnx")
+    document = manifest.read(folder)
+    entries = manifest.describe_files(folder, [entry["name"] for entry in document["files"]])
+    document["files"] = [{"name": e.name, "sha256": e.sha256, "size_bytes": e.size_bytes} for e in entries]
+    (folder / manifest.MANIFEST_NAME).write_bytes(manifest.render(document))
+    described = (*entries, *manifest.describe_files(folder, [manifest.MANIFEST_NAME]))
+    (folder / manifest.CHECKSUMS_NAME).write_bytes(manifest.checksums(described))
+    return folder
+
+
+@pytest.fixture
+def in_browser(browser: "Browser", tool: Callable[[Callable[[], Any]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate uses the tests' Chromium, and one backend unless told others: software WebGPU takes seconds a file."""
+    tool(npm.install)
+    monkeypatch.setattr(browsing, "chromium", lambda: contextlib.nullcontext(browser))
+    monkeypatch.setattr(browsing, "BACKENDS", WASM)
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("in_browser")
+def test_a_good_release_passes_and_the_table_is_json_too(released: Path, tmp_path: Path) -> None:
+    outcome = call(cli.browse, released, "--json", tmp_path / "browser.json")
+    assert outcome.code == 0, outcome.err
+    document = json.loads((tmp_path / "browser.json").read_bytes())
+    rows = {row["file"]: row for row in document["backends"]}
+    assert {(file, row["backend"], row["verdict"]) for file, row in rows.items()} == {
+        ("model.onnx", "wasm, 1 thread", "good"),
+        ("model_fp16.onnx", "wasm, 1 thread", "good"),
+    }
+    assert rows["model.onnx"]["worst_relative"] < 1e-5
+    # Weights were rounded, so it is another file's answer that was compared, and not the reference's own.
+    assert 1e-5 < rows["model_fp16.onnx"]["worst_relative"] < 2e-2
+    for row in rows.values():
+        assert min(row[figure] for figure in ("load_s", "first_run_ms", "median_run_ms", "wasm_bytes")) > 0
+        assert f"{row['worst_cosine']:.6f}" in outcome.out
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("in_browser")
+def test_a_file_of_another_model_fails_and_is_named(swapped: Path) -> None:
+    outcome = call(cli.browse, swapped)
+    assert_refused(outcome, 4, ("model_fp16.onnx on wasm, 1 thread", "1 of 2"), silent=False)
+    assert "wrong: NUM01" in outcome.out
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("in_browser")
+def test_a_backend_that_cannot_run_a_file_is_told_with_its_reason(released: Path) -> None:
+    absent = Backend(name="absent", build="onnxruntime-web/wasm", providers=("webgpu",))
+    result = browse(released, backends=[absent])
+    assert [trial.verdict for trial in result.trials] == ["cannot run"] * 2
+    assert "backend" in result.trials[0].refused
+    with pytest.raises(ContractError, match=r"must run model\.onnx, no backend can"):
+        result.require()
+    elsewhere = [replace(trial, backend="another", refused="") for trial in result.trials]
+    replace(result, trials=(*result.trials, *elsewhere)).require()
+
+
+def broken(runs: list[dict[str, Array]], change: Callable[[str, Array], Array | None]) -> list[dict[str, Array]]:
+    """Runs with every output changed; None takes it away."""
+    changed = [{name: change(name, array) for name, array in run.items()} for run in runs]
+    return [{name: array for name, array in run.items() if array is not None} for run in changed]
+
+
+def without_cause(name: str, array: Array) -> Array:
+    """Every position gets a share of the last one's values."""
+    return array if "attn_probs" in name else array + 0.5 * array[..., -1:, :]
+
+
+@pytest.mark.parametrize(
+    ("change", "clause", "cosine"),
+    [
+        (lambda _, array: array * 0, "CONST01", 0.0),  # Some GPUs without shader-f16 do this, without an error.
+        (lambda _, array: array * np.float32(np.nan), "FIN01", None),
+        (lambda _, array: array.astype(np.float16).view(np.uint8).ravel(), "RUN01", None),
+        (lambda name, array: None if name == "logits" else array, "IO02", None),
+        (lambda name, array: array[..., ::-1] if "attn_probs" in name else array, "PROB02", ...),
+        (without_cause, "CAUS01", ...),
+        (lambda _, array: array * np.float32(1.001), "REL01", 1.0),
+    ],
+    ids=["zeros", "nan", "float16", "missing", "mirrored", "acausal", "scaled"],
+)
+def test_wrong_outputs_are_found(
+    released: Path, change: Callable[[str, Array], Array | None], clause: str, cosine: object
+) -> None:
+    metadata = metadata_of("", read_facts(released / "model.onnx").props)
+    probes = browsing._probes(Session(released / "model.onnx"), range(9), metadata.shape.vocab)
+    judge = browsing._Judge(load_contract().expected_outputs(metadata.shape, metadata.selection), probes)
+    answers = [dict(probe.expected) for probe in probes]
+    fp32 = load_contract().precision("fp32")
+    assert judge.judge(answers, fp32) == {
+        "findings": (),
+        "worst_cosine": pytest.approx(1.0),
+        "worst_relative": 0.0,
+    }
+    judged = judge.judge(broken(answers, change), fp32)
+    assert clause in {finding.clause for finding in judged["findings"]}
+    if cosine is not ...:
+        assert judged["worst_cosine"] == (cosine if cosine is None else pytest.approx(cosine))
+
+
+def test_a_folder_that_is_no_release_is_refused(tmp_path: Path) -> None:
+    assert_refused(call(cli.browse, tmp_path / "nowhere"), 7, ("nowhere must be a release",))
+
+
+def test_a_release_with_a_changed_file_is_refused(released: Path, tmp_path: Path) -> None:
+    shutil.copytree(released, tmp_path / "release")
+    (tmp_path / "release" / "model_fp16.onnx").write_bytes(b"other")
+    assert_refused(call(cli.browse, tmp_path / "release"), 7, ("model_fp16.onnx",))
+
+
+def test_a_machine_without_chromium_is_told_in_one_sentence(
+    released: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CHROMIUM_PATH", str(tmp_path / "chromium"))
+    assert_refused(call(cli.browse, released), 2, ("Chromium must be installed",))
