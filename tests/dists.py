@@ -24,10 +24,16 @@ def make_dist(
     tag: str = TAG,
     files: Mapping[str, bytes] = FILES,
     *,
+    prefix: str = "",
     change: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> Path:
-    """A release folder as the chain leaves it; `change` edits the manifest before it is written."""
-    folder.mkdir(parents=True)
+    """A release folder as the chain leaves it; `change` edits the manifest before it is written.
+
+    With a `prefix` it is a companion's part, which may be made beside another model's.
+    """
+    folder.mkdir(parents=True, exist_ok=bool(prefix))
+    manifest_name, checksums_name = manifest.part_names(prefix)
+    files = {prefix + name: content for name, content in files.items()}
     for name, content in files.items():
         (folder / name).write_bytes(content)
     entries = manifest.describe_files(folder, files)
@@ -38,7 +44,7 @@ def make_dist(
         "manifest_version": 1,
         "tag": tag,
         "version": parse_tag(tag).version,
-        "name": "gpt2",
+        "name": prefix.removesuffix("-") or "gpt2",
         "contract_version": "1.0.0",
         "model": {
             "source": "openai-community/gpt2",
@@ -74,10 +80,12 @@ def make_dist(
         "files": [asdict(entry) for entry in entries],
         "made_with": {"torch": "2.13.0"},
     }
+    if prefix:
+        document["asset_prefix"] = prefix
     change(document)
-    (folder / manifest.MANIFEST_NAME).write_bytes(manifest.render(document))
-    described = (*entries, *manifest.describe_files(folder, [manifest.MANIFEST_NAME]))
-    (folder / manifest.CHECKSUMS_NAME).write_bytes(manifest.checksums(described))
+    (folder / manifest_name).write_bytes(manifest.render(document))
+    described = (*entries, *manifest.describe_files(folder, [manifest_name]))
+    (folder / checksums_name).write_bytes(manifest.checksums(described))
     return folder
 
 

@@ -487,6 +487,47 @@ def test_a_manifest_that_contradicts_itself_is_refused(
         check_dist(make_dist(tmp_path / "dist", change=change), parse_tag(TAG))
 
 
+@network
+def test_a_release_holds_several_models_each_with_its_own_manifest(
+    site: StandInGitHub, repository: Repository, dist: Path
+) -> None:
+    make_dist(dist, prefix="tiny-")
+    result = publish_to(site, dist)
+    require_complete(repository, dist)
+    assert result.document["name"] == "gpt2"
+    assert {"model.onnx", "tiny-model.onnx", "tiny-manifest.json", "tiny-SHA256SUMS"} <= contents(dist).keys()
+    assert result.details.notes.startswith("`gpt2` and `tiny` as ONNX")
+    assert "# `tiny`" in result.details.notes
+    assert set(kinds(publish_to(site, dist)).values()) == {"keep"}
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (add("tiny-config.json"), "'tiny-config.json' has other bytes"),
+        (add("tiny-SHA256SUMS"), "tiny-SHA256SUMS has other sums"),
+        (add("tiny-extra.txt"), "'tiny-extra.txt' is not listed"),
+        (lambda dist: (dist / "tiny-manifest.json").unlink(), "'tiny-SHA256SUMS' is not listed"),
+        (lambda dist: (dist / "tiny-manifest.json").rename(dist / "x-manifest.json"), "No such file"),
+        (lambda dist: (dist / "manifest.json").unlink(), "must be a folder with manifest.json"),
+    ],
+)
+def test_a_second_model_is_judged_like_the_first(dist: Path, harm: Callable[[Path], object], said: str) -> None:
+    make_dist(dist, prefix="tiny-")
+    harm(dist)
+    with pytest.raises(ManifestError, match=said):
+        check_dist(dist, parse_tag(TAG))
+
+
+def test_a_second_model_may_not_claim_the_firsts_files(dist: Path) -> None:
+    def claim(document: dict[str, Any]) -> None:
+        document["files"].append({**document["files"][0], "name": "model.onnx"})
+
+    make_dist(dist, prefix="tiny-", change=claim)
+    with pytest.raises(ManifestError, match="whose names begin as its own"):
+        check_dist(dist, parse_tag(TAG))
+
+
 @pytest.mark.parametrize(
     "tag", ["model-v1$(touch x)", "../../x", "model-v1.0.0\n", "m" * 300, "model-v1.0.0;ls", "model-v1", "", "-rf"]
 )

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,7 @@ def test_every_input_reaches_a_command() -> None:
 def test_the_light_install_is_enough_for_the_jobs_that_use_it() -> None:
     """plan, weights --list, publish, fetch and probe import nothing that a light job does not have."""
     heavy = ("torch", "transformers", "numpy", "onnx", "onnx_ir", "onnxruntime", "huggingface_hub", "safetensors")
+    heavy += ("jinja2", "tokenizers", "boto3", "playwright")
     code = (
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({heavy!r}))\n"
@@ -216,6 +218,21 @@ def test_new_versions_wait_before_dependabot_proposes_them() -> None:
     updates = load(ROOT / ".github" / "dependabot.yml")["updates"]
     assert {update["package-ecosystem"] for update in updates} == {"github-actions", "pip"}
     assert all(update["cooldown"]["default-days"] >= 7 for update in updates)
+
+
+@pytest.mark.parametrize(
+    ("path", "first"),
+    [
+        (acting.EXAMPLE / ".github" / "workflows" / "model.yml", "jobs:"),
+        (ROOT / "tests" / "web_app" / ".github" / "workflows" / "deploy.yml", "- uses: someone/see-through/"),
+    ],
+)
+def test_the_readme_shows_what_the_tests_run(path: Path, first: str) -> None:
+    text = textwrap.dedent(path.read_text())
+    start = next(number for number, line in enumerate(text.splitlines()) if line.strip().startswith(first))
+    lines = text.splitlines()[start : start + (5 if first == "jobs:" else 3)]
+    shown = textwrap.dedent("\n".join(lines)).replace(acting.OWN.partition("@")[0], "OWNER/NAME")
+    assert shown.replace("1" * 40, "COMMIT") in (ROOT / "README.md").read_text()
 
 
 def test_the_example_repository_calls_the_workflow_with_inputs_it_has() -> None:
