@@ -38,3 +38,15 @@ install_torch() {
         --index-url https://download.pytorch.org/whl/cpu "$pin" 2>/dev/null ||
         "$python" -m pip install --quiet --disable-pip-version-check "$pin"
 }
+
+# Chromium for the browser tests, on Debian and where we may install it. Without it a person's run skips them, and
+# one with CI set fails.
+chromium() {
+    if [ -n "${CHROMIUM_PATH:-}" ] || command -v chromium chromium-browser google-chrome >/dev/null; then return; fi
+    local as=()
+    [ "$(id -u)" = 0 ] || as=(sudo -n)
+    echo "installing chromium" >&2
+    if ! { "${as[@]}" apt-get update -qq && "${as[@]}" apt-get install -qq -y --no-install-recommends chromium; } >/dev/null 2>&1; then
+        echo "note: chromium could not be installed; the browser tests need it" >&2
+    fi
+}

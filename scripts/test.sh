@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
 environment requirements.txt tests/requirements.txt
+chromium
 bin=.venv/bin
 "$bin"/ruff check .
 "$bin"/ruff format --check .
