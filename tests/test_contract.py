@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_release import contract as contract_room
-from model_release import report
+from model_release import datafiles, report
 from model_release.architecture import ModelShape
 from model_release.cli import COMMANDS
 from model_release.contract import (
@@ -31,7 +31,7 @@ KINDS = [output.kind for output in load_contract().outputs if output.layered]
 SHAPE = ModelShape(layers=12, heads=12, hidden=768, intermediate=3072, vocab=50257, positions=1024, tied=True)
 
 
-@pytest.mark.parametrize("room", [contract_room, report, plot, sample], ids=lambda room: room.__name__)
+@pytest.mark.parametrize("room", [contract_room, datafiles, report, plot, sample], ids=lambda room: room.__name__)
 def test_examples_in_docstrings_are_true(room: object) -> None:
     assert doctest.testmod(room).failed == 0  # type: ignore[arg-type]
 
