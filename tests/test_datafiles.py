@@ -9,10 +9,11 @@ import onnxruntime
 import pytest
 
 from builders import gpt2_folder
-from model_release import modelfile
+from commands import assert_refused, call, traced_once
+from model_release import cli, modelfile
 from model_release.appfiles import delivered_names
 from model_release.datafiles import data_files, is_data_file, model_bytes
-from model_release.errors import ContractError, ExportError
+from model_release.errors import ContractError, ExportError, UsageError
 from model_release.modelfile import read_model, write_model
 from model_release.steps import SelectionRequest, SourceRequest, export_model, quantize_model
 from model_release.verification import verify_file
@@ -141,3 +142,14 @@ def test_the_app_gets_the_data_files_of_its_model_and_of_no_other() -> None:
     document = {"files": [{"name": name} for name in (*names, "config.json", "vocab.json")]}
     delivered = delivered_names(document, "model_fp16.onnx")
     assert delivered == ("model_fp16.onnx", "model_fp16.onnx_data", "vocab.json", "config.json")
+
+
+@pytest.mark.usefixtures("_low_limit")
+def test_a_companion_of_several_files_is_refused(tmp_path: Path) -> None:
+    folder = gpt2_folder(tmp_path / "weights", hidden=32, layers=2)
+    with traced_once():
+        outcome = call(
+            *(cli.build, "--model-path", folder, "--tag", "model-v1.0.0", "--companion", "--output", tmp_path / "dist")
+        )
+    assert_refused(outcome, UsageError.exit_code, ["--companion"])
+    assert not (tmp_path / "dist").exists()

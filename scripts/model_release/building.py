@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from model_release import manifest
 from model_release.contract import CONTRACT_FOLDER, FULL_PRECISION, Selection, load_contract, model_file_name
-from model_release.datafiles import model_bytes
+from model_release.datafiles import data_files, model_bytes
 from model_release.errors import ContractError, ExportError, UsageError
 from model_release.files import copy_file, make_parents, remove_made, write_bytes
 from model_release.steps import (
@@ -107,6 +107,10 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
     model = dist / model_file_name(FULL_PRECISION)
     step("export", f"layers {','.join(map(str, selection.layers))}, opset {request.selection.opset}")
     export_weights(weights, selection, request.selection.opset, model, progress=silent)  # The step's line says it.
+    if request.companion and data_files(model):  # Their names stand in the model file; a prefix would break them.
+        raise UsageError(
+            f"--companion is for a model of one file, {request.source.name} has data files. Release it on its own."
+        )
     step("quantize", ", ".join(request.precisions))
     quantize_model(model, request.precisions, dist, calibration_ids=calibration_ids(weights))
     step("verify", f"{1 + len(request.precisions)} files against PyTorch and the contract")
