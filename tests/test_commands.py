@@ -21,6 +21,7 @@ from huggingface_hub import constants, hf_api
 from builders import gpt2_folder
 from commands import SCRIPTS, Outcome, call, exported, finish, start, traced_once, tree
 from model_release import cli, hub
+from model_release.contract import Selection
 from standins.hub import StandInHub
 
 COMMANDS: list[click.Command] = [cli.export, cli.quantize, cli.verify, cli.release, cli.docs]
@@ -168,32 +169,31 @@ def test_the_guides_other_lines_export_every_layer_to_the_path_given_and_verify(
     assert [name for name in tree(tmp_path) if "." in Path(name).name] == [GUIDES_OUTPUT]
 
 
-@pytest.mark.parametrize("text", ["2,0", "0,2,0", "-1,-3", " 0 , 2 ", "0-0,2-2", "-3--3,2", "0,-1"])
-def test_layers_are_the_same_however_they_are_written(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
-    asked = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Selection]:
+    """What a command asks the tracer for; tracing itself is broken off."""
+    selections: list[Selection] = []
 
-    def note(_config: object, _shape: object, selection: object, **_: object) -> None:
-        asked.append(selection)
+    def note(_config: object, _shape: object, selection: Selection, **_: object) -> None:
+        selections.append(selection)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("model_release.tracing.trace", note)
+    return selections
+
+
+@pytest.mark.parametrize("text", ["2,0", "0,2,0", "-1,-3", " 0 , 2 ", "0-0,2-2", "-3--3,2", "0,-1"])
+def test_layers_are_the_same_however_they_are_written(
+    tiny: Path, tmp_path: Path, asked: list[Selection], text: str
+) -> None:
     assert call(cli.export, "--model-path", tiny, "--layers", text, "--output", tmp_path / "o.onnx").code == 130
     assert [selection.layers for selection in asked] == [(0, 2)]
 
 
 @pytest.mark.parametrize("text", ["-3-2", "-2-2,0", "0--1"])
 def test_a_range_may_mix_ends_counted_from_either_side(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+    tiny: Path, tmp_path: Path, asked: list[Selection], text: str
 ) -> None:
-    asked = []
-
-    def note(_config: object, _shape: object, selection: object, **_: object) -> None:
-        asked.append(selection)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("model_release.tracing.trace", note)
     outcome = call(cli.export, "--model-path", tiny, "--layers", text, "--output", tmp_path / "o.onnx")
     assert [selection.layers for selection in asked] == [(0, 1, 2)], outcome.err
 

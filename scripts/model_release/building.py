@@ -112,7 +112,7 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
             f"--companion is for a model of one file, {request.source.name} has data files. Release it on its own."
         )
     step("quantize", ", ".join(request.precisions))
-    quantize_model(model, request.precisions, dist, calibration_ids=calibration_ids(weights))
+    quantize_model(model, request.precisions, dist, calibration=lambda: calibration_ids(weights))
     step("verify", f"{1 + len(request.precisions)} files against PyTorch and the contract")
     verifications = _verify_all(weights, text, (FULL_PRECISION, *request.precisions), dist, progress)
     delivery = _decide_delivery(request, dist)

@@ -210,7 +210,7 @@ def quantize_model(
     precisions: Sequence[str],
     output_dir: Path,
     *,
-    calibration_ids: Sequence[int] = (),
+    calibration: Callable[[], Sequence[int]] = tuple,
     progress: Progress = silent,
 ) -> tuple[Path, ...]:
     """Makes precisions of an exported model, each file whole or not at all.
@@ -219,21 +219,22 @@ def quantize_model(
         model: The exported file.
         precisions: Names of the contract.
         output_dir: Where the files go.
-        calibration_ids: Token ids of a text, for the precisions that look at one; see `quantize_file`.
+        calibration: Gives token ids of a text; called only for precisions that look at one, see `quantize_file`.
         progress: Told what is made.
 
     Raises:
         QuantizeError: The model is not one of ours, or a precision cannot be made or written.
     """
-    from model_release.precision import quantize_file
+    from model_release.precision import CALIBRATED, quantize_file
 
+    ids = () if CALIBRATED.keys().isdisjoint(precisions) else calibration()
     targets = []
     for precision in precisions:
         progress(f"quantize: {precision}")
         target = output_dir / model_file_name(precision)
         if target.resolve() == model.resolve():
             raise QuantizeError(f"{target} is the model to read. Choose another --output-dir.")
-        quantize_file(model, target, precision, calibration_ids)
+        quantize_file(model, target, precision, ids)
         targets.append(target)
     return tuple(targets)
 

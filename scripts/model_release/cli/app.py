@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from model_release.cli.options import DEFAULT_ENV_FILE, FOLDER, print_progress
+from model_release.cli.options import FOLDER, print_progress, tree_options
 from model_release.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,13 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--env-file", type=FOLDER, default=DEFAULT_ENV_FILE, show_default=True, help="The web app's env file.")
-@click.option(
-    "--static-dir",
-    type=FOLDER,
-    metavar="DIR",
-    help="What the app serves at its base. [default: static beside the env file]",
-)
+@tree_options
 @click.option("--tag", metavar="TAG", help="Another release than the one the env file names.")
 @click.option("--precision", metavar="NAME", help="Another variant than the one the release chose for the app.")
 @click.option(

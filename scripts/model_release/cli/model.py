@@ -33,7 +33,7 @@ def export(
     opset: int,
     output: Path,
     verify: bool,
-    **source: Any,  # noqa: ANN401 - passed on to `_source`
+    **source: Any,  # noqa: ANN401 - passed on to `source_request`
 ) -> None:
     """Export GPT-2 from PyTorch to ONNX, with its intermediate activations as outputs."""
     from model_release.steps import SelectionRequest, export_model
@@ -74,9 +74,14 @@ def quantize(
     from model_release.contract import parse_precisions
     from model_release.steps import calibration_ids_for, quantize_model
 
-    precisions = parse_precisions(precision)
-    ids = calibration_ids_for(model, tokenizer, calibration) if "small" in precisions else []
-    for path in quantize_model(model, precisions, output_dir, calibration_ids=ids, progress=print_progress):
+    paths = quantize_model(
+        model,
+        parse_precisions(precision),
+        output_dir,
+        calibration=lambda: calibration_ids_for(model, tokenizer, calibration),
+        progress=print_progress,
+    )
+    for path in paths:
         click.echo(f"{path}: {model_bytes(path) / 1e6:.1f} MB")
 
 

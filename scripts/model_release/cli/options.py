@@ -115,6 +115,19 @@ build_options = options(
 )
 
 
+tree_options = options(
+    click.option(
+        "--env-file", type=FOLDER, default=DEFAULT_ENV_FILE, show_default=True, help="The web app's env file."
+    ),
+    click.option(
+        "--static-dir",
+        type=FOLDER,
+        metavar="DIR",
+        help="What the app serves at its base. [default: static beside the env file]",
+    ),
+)
+
+
 app_options = options(
     click.option(
         "--env-repo",

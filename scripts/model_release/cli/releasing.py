@@ -1,4 +1,4 @@
-"""The commands that release: the whole chain, publishing a folder, mirroring it."""
+"""The commands that release: the whole chain, publishing a folder, serving one."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +18,7 @@ from model_release.cli.options import (
     selection_options,
     source_options,
     source_request,
+    tree_options,
 )
 from model_release.cli.places import app_mirror, app_pointer, named_web_app, publish_host, release_host
 from model_release.errors import UsageError
@@ -43,13 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--repo", metavar="OWNER/NAME", help="The repository of --host github. [default: GITHUB_REPOSITORY]")
 @click.option("--base-url", default="", metavar="URL", help="Where the folder of --host local:DIR is served.")
-@click.option("--env-file", type=FOLDER, default=DEFAULT_ENV_FILE, show_default=True, help="The web app's env file.")
-@click.option(
-    "--static-dir",
-    type=FOLDER,
-    metavar="DIR",
-    help="What the app serves at its base. [default: static beside the env file]",
-)
+@tree_options
 @app_options
 @mirror_options
 @click.option("--no-env", is_flag=True, help="Leave the web app alone.")
@@ -86,7 +81,7 @@ def release(
     no_env: bool,
     replace: bool,
     dry_run: bool,
-    **source: Any,  # noqa: ANN401 - passed on to `_source`
+    **source: Any,  # noqa: ANN401 - passed on to `source_request`
 ) -> None:
     """Make a release in one go: export, quantize, verify, size gate, package, publish, env file.
 

@@ -99,10 +99,7 @@ class _Attempt:
         self.progress(f"mirror: {len(missing)} files, {size_bytes / 1e6:.1f} MB, to {self.repository}")
         made = self.api.create_commit(
             self.repository,
-            [
-                CommitOperationAdd(path_in_repo=path, path_or_fileobj=self.dist / path.rpartition("/")[2])
-                for path in missing
-            ],
+            [CommitOperationAdd(path_in_repo=path, path_or_fileobj=self._file(path)) for path in missing],
             commit_message=f"Release {self.tag}",
             revision=_BRANCH,
             parent_commit=head,
