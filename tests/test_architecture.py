@@ -17,7 +17,7 @@ FLOORS = [
     {"cli.places"},
     {"cli.options", "cli.actions"},
     {"documents", "chain", "fetching", "runplan"},
-    {"building", "apptree", "browsing"},
+    {"building", "apptree", "browsing", "recording"},
     {"steps", "page.live", "mirroring", "publishing", "pointing"},
     {"probing"},
     {"notes", "page.render"},

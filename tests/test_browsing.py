@@ -20,7 +20,14 @@ from model_release.errors import ContractError
 from model_release.graph import read_facts
 from model_release.measures import Array
 from model_release.metadata import metadata_of
+from model_release.notes import render_notes
+from model_release.publishing import check_dist
+from model_release.recording import record
+from model_release.report import render_browsing
 from model_release.runtime import Session
+from model_release.tags import parse_tag
+from model_release.text import encode
+from model_release.trials import Browsing, Trial
 from test_page import write_tokenizer
 
 if TYPE_CHECKING:
@@ -106,6 +113,52 @@ def test_a_backend_that_cannot_run_a_file_is_told_with_its_reason(released: Path
         result.require()
     elsewhere = [replace(trial, backend="another", refused="") for trial in result.trials]
     replace(result, trials=(*result.trials, *elsewhere)).require()
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("in_browser")
+def test_what_was_right_is_recorded_in_the_manifest_and_told_in_the_notes(released: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "release"
+    shutil.copytree(released, folder)
+    assert call(cli.browse, folder, "--record").code == 0
+    document = check_dist(folder, parse_tag("model-v1.0.0")).document
+    for variant in document["variants"]:
+        (entry,) = variant["backends"]
+        assert (entry["backend"], entry["runs"], entry["cosine"]) == ("wasm, 1 thread", True, 1.0)
+    assert "| `model_fp16.onnx` | 0.0 | 1.0000 |" in render_notes(document)
+    once = (folder / "manifest.json").read_bytes()
+    assert call(cli.browse, folder, "--record").code == 0
+    assert (folder / "manifest.json").read_bytes() == once
+    assert "In a browser" not in render_notes(manifest.read(released))
+
+
+def test_what_does_not_run_is_recorded_with_its_reason(released: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "release"
+    shutil.copytree(released, folder)
+    refusal = Trial(
+        file="model_fp16.onnx", precision="fp16", backend="webgpu", size_bytes=1, refused="no <b>adapter</b>"
+    )
+    record(folder, Browsing(browser="1", trials=(refusal,)))
+    document = check_dist(folder, parse_tag("model-v1.0.0")).document
+    variants = {variant["file"]: variant["backends"] for variant in document["variants"]}
+    assert variants == {
+        "model.onnx": [],
+        "model_fp16.onnx": [{"backend": "webgpu", "runs": False, "reason": "no <b>adapter</b>"}],
+    }
+    notes = render_notes(document)
+    assert "does not run" in notes
+    assert "- `model_fp16.onnx` on `webgpu`: `no <b>adapter</b>`" in notes
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("in_browser")
+def test_a_page_that_reads_other_tokens_fails(released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browsing, "encode", lambda reader, text: [*encode(reader, text), 0])
+    result = browse(released)
+    assert [finding.clause for finding in result.findings] == ["TOK01"] * 2
+    assert "TOK01" in render_browsing(result)
+    with pytest.raises(ContractError, match="TOK01"):
+        result.require()
 
 
 def broken(runs: list[dict[str, Array]], change: Callable[[str, Array], Array | None]) -> list[dict[str, Array]]:

@@ -47,12 +47,21 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return dist
 
 
+def bundle(bundler: str, packages: Path, site: Path) -> None:
+    """Bundles the app; Vite brings onnxruntime's own file itself."""
+    arguments = {
+        "esbuild": ["app.ts", "--bundle", "--format=esm", f"--outdir={site}"],
+        "vite": ["build", "--logLevel=error", f"--outDir={site}", "--emptyOutDir"],
+    }[bundler]
+    subprocess.run([packages / ".bin" / bundler, *arguments], cwd=APP, check=True, capture_output=True)
+    if bundler == "esbuild":
+        shutil.copy(packages / "onnxruntime-web" / "dist" / WASM, site)
+
+
 @pytest.fixture
-def site(tmp_path: Path, packages: Path, dist: Path) -> Path:
-    """The app as its host serves it: bundled, with the model and onnxruntime's own file."""
-    bundle = [packages / ".bin" / "esbuild", "app.ts", "--bundle", "--format=esm", f"--outdir={tmp_path}"]
-    subprocess.run(bundle, cwd=APP, check=True, capture_output=True)
-    shutil.copy(packages / "onnxruntime-web" / "dist" / WASM, tmp_path)
+def site(request: pytest.FixtureRequest, tmp_path: Path, packages: Path, dist: Path) -> Path:
+    """The app as its host serves it: bundled, by esbuild unless told otherwise, and the model."""
+    bundle(getattr(request, "param", "esbuild"), packages, tmp_path)
     shutil.copytree(dist, tmp_path / "models" / "gpt2")
     (tmp_path / "index.html").write_text("<!doctype html><title>See through</title>")
     return tmp_path
@@ -75,6 +84,7 @@ def test_the_types_fit_the_example_and_refuse_mistakes(packages: Path) -> None:
 
 
 @pytest.mark.network
+@pytest.mark.parametrize("site", ["esbuild", "vite"], indirect=True)
 def test_the_example_reads_the_attention_of_layer_11_in_a_browser(use: Callable[[], Any], dist: Path) -> None:
     seen = use()
     file = manifest.parse((dist / "manifest.json").read_bytes())["delivery"]["file"]

@@ -28,6 +28,7 @@ The rooms, from the door inwards:
     modelfile      ONNX files, tensor by tensor               onnx, onnx_ir
     precision      stored and computed precision              onnx_ir
     runtime        runs sessions                              onnxruntime
+    recording      a browser's verdicts -> the manifest
     trials         what a browser returned, and whether it may
     verification   what to run to verify a file
     report         results as text people read

@@ -36,9 +36,13 @@ from model_release.publishing import check_dist
 from model_release.runtime import Session
 from model_release.serving import serve
 from model_release.tags import parse_tag
+from model_release.text import TOKENIZER, encode, read_tokenizer
 from model_release.trials import Browsing, Trial
 
 _TIMED_RUNS = 5
+
+HARD_TEXT = "“Déjà vu?”\n\tShe can't have 1,000 of them…  🙂"
+"""What readers of tokenizers get wrong: bytes of other letters, spaces in a row, contractions, digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +100,7 @@ def browse(
             for document in (release.document, *release.companions)
             for trial in gate.try_model(document, BACKENDS if backends is None else backends)
         ]
-        return Browsing(browser=browser.version, trials=tuple(trials))
+        return Browsing(browser=browser.version, trials=tuple(trials), findings=tuple(gate.findings))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +122,7 @@ class _Gate:
         self, open_page: Callable[[], AbstractContextManager[Ask]], folder: Path, progress: Callable[[str], None]
     ) -> None:
         self._open_page, self._folder, self._progress = open_page, folder, progress
+        self.findings: list[Finding] = []
 
     def try_model(self, document: Mapping[str, Any], backends: Sequence[Backend]) -> Iterator[Trial]:
         """Every file of one model of the release, given its manifest, on every backend."""
@@ -140,12 +145,15 @@ class _Gate:
         """The prompt by the released tokenizer files, or ids spread over a vocabulary without words."""
         longest = min(MAX_TOKENS, positions)
         prefix, names = document.get("asset_prefix", ""), {entry["name"] for entry in document["files"]}
-        tokenizer, config = (prefix + name for name in ("tokenizer.json", "tokenizer_config.json"))
+        tokenizer, config = (prefix + name for name in (TOKENIZER, "tokenizer_config.json"))
         if tokenizer not in names:
             return [position * (vocab - 1) // longest for position in range(longest)]
-        request = {"text": PROMPT, "tokenizer": tokenizer, "config": config if config in names else None}
+        files = {"tokenizer": tokenizer, "config": config if config in names else None}
+        reader = read_tokenizer(self._folder / tokenizer, vocab)
         with self._open_page() as ask:
-            ids: list[int] = ask("gate.encode", request)
+            for text in (HARD_TEXT, PROMPT):
+                ids: list[int] = ask("gate.encode", {"text": text, **files})
+                self.findings += checks.check_tokens(text, ids, encode(reader, text))
         return ids[:longest] or [0]
 
     def _try(self, file: str, precision: Precision, backend: Backend, judge: "_Judge") -> Trial:

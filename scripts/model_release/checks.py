@@ -3,7 +3,7 @@
 Every check returns all it finds; an empty list means the clause holds.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -373,6 +373,13 @@ def _check_close(
             f"got {got[worst]:.6g} for {expected[worst]:.6g} at {tuple(int(i) for i in worst)}; "
             f"largest difference {difference.max():.3g}",
         )
+
+
+def check_tokens(text: str, in_page: Sequence[int], expected: Sequence[int]) -> list[Finding]:
+    """TOK01, on one text."""
+    if list(in_page) == list(expected):
+        return []
+    return [_finding("TOK01", "", f"{text!r} must be tokens {list(expected)} in a page too, got {list(in_page)}")]
 
 
 def check_deviation(measured: Deviation, precision: Precision) -> list[Finding]:

@@ -35,11 +35,12 @@ def render_notes(
         f"{names} as ONNX, with intermediate activations as outputs; "
         "every model file was checked against PyTorch and the contract.",
         _files(document),
+        *_browsers(document),
         _origin(document),
         _verification(document),
     ]
     for companion in companions:
-        parts += [f"# {code(companion['name'])}", _files(companion), _origin(companion)]
+        parts += [f"# {code(companion['name'])}", _files(companion), *_browsers(companion), _origin(companion)]
     if previous is not None:
         parts.append(_changes(document, previous))
     return "\n\n".join(parts)[:MAX_CHARACTERS]  # Every part is bounded; this is the proof.
@@ -115,6 +116,34 @@ def _files(document: Mapping[str, Any]) -> str:
         f"over {measured['positions']} positions of {code(measured['text'])}. Largest deviations are in "
         f"`manifest.json`. MB is 10⁶ bytes."
     )
+
+
+def _browsers(document: Mapping[str, Any]) -> list[str]:
+    """On which backends each file runs, and how closely; nothing, if no browser was asked."""
+    variants = [variant for variant in document["variants"] if variant.get("backends")]
+    if not variants:
+        return []
+    names = list(dict.fromkeys(entry["backend"] for variant in variants for entry in variant["backends"]))
+    rows, reasons = [], []
+    for variant in variants:
+        known = {entry["backend"]: entry for entry in variant["backends"]}
+        cells = [_agreement(known.get(name)) for name in names]
+        rows.append([code(variant["file"]), megabytes(variant["size_bytes"]), *cells])
+        reasons += [
+            f"- {code(variant['file'])} on {code(name)}: {code(entry.get('reason', ''))}"
+            for name, entry in known.items()
+            if not entry["runs"]
+        ]
+    header = ["file", "MB", *(code(name) for name in names)]
+    table = _limited(header, rows, right=range(1, len(header)))
+    about = "The least cosine of an output with the fp32 file's, in headless Chromium with onnxruntime-web."
+    return ["\n\n".join(["## In a browser", table, about, *(["\n".join(reasons[:_MAX_ROWS])] if reasons else [])])]
+
+
+def _agreement(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return "–"
+    return f"{entry['cosine']:.4f}" if entry["runs"] and "cosine" in entry else "does not run"
 
 
 def _origin(document: Mapping[str, Any]) -> str:

@@ -116,6 +116,7 @@ def render_browsing(result: "Browsing") -> str:
     parts = [f"Chromium {result.browser}", table(header, rows, right=range(2, 9))]
     refused = [f"{trial.file} on {trial.backend}: {trial.refused}" for trial in result.trials if trial.refused]
     found = [f"{trial.file} on {trial.backend}: {finding}" for trial in result.trials for finding in trial.findings]
+    found += [str(finding) for finding in result.findings]
     parts += ["\n".join(lines) for lines in (refused, found) if lines]
     return "\n\n".join(parts)
 
@@ -143,5 +144,7 @@ def _figure(value: float | None, form: str) -> str:
 def browsing_document(result: "Browsing") -> bytes:
     """The same as JSON: `backends`, one entry for each file on each backend."""
     backends = [{**asdict(trial), "verdict": trial.verdict} for trial in result.trials]
-    text = json.dumps({"browser": result.browser, "backends": backends}, indent=2, allow_nan=False)
+    findings = [asdict(finding) for finding in result.findings]
+    document = {"browser": result.browser, "backends": backends, "findings": findings}
+    text = json.dumps(document, indent=2, allow_nan=False)
     return f"{text}\n".encode()

@@ -49,17 +49,19 @@ class Browsing:
     Attributes:
         browser: Its version.
         trials: File after file, each on every backend.
+        findings: Clauses broken by the release itself, whatever runs it.
     """
 
     browser: str
     trials: tuple[Trial, ...]
+    findings: tuple[Finding, ...] = ()
 
     def require(self) -> None:
         """Fails once, with the first of what is wrong.
 
         Raises:
             NumericMismatchError: A backend runs a file wrongly.
-            ContractError: No backend can run a file.
+            ContractError: No backend can run a file, or a page reads other tokens.
         """
         wrong = [trial for trial in self.trials if trial.findings]
         if wrong:
@@ -68,6 +70,8 @@ class Browsing:
                 f"a browser must return what the fp32 file returns, {len(wrong)} of {len(self.trials)} runs do not; "
                 f"the first: {first.file} on {first.backend}: {first.findings[0]}. Do not release this file."
             )
+        if self.findings:
+            raise ContractError(f"a page must read texts as the model does: {self.findings[0]}. Correct the tokenizer.")
         for file in dict.fromkeys(trial.file for trial in self.trials):
             of_file = [trial for trial in self.trials if trial.file == file]
             if all(trial.refused for trial in of_file):

@@ -110,13 +110,17 @@ def probe(*, url: str, origin: str, sha256: str | None, size: int | None) -> Non
 @click.command()
 @click.argument("folder", type=FOLDER, metavar="DIR")
 @click.option("--json", "document", type=FOLDER, metavar="FILE", help="Write the table's figures here too, as JSON.")
-def browse(*, folder: Path, document: Path | None) -> None:
+@click.option(
+    "--record", "recorded", is_flag=True, help="Write the verdicts into the manifest, before it is published."
+)
+def browse(*, folder: Path, document: Path | None, recorded: bool) -> None:
     """Run every model of the release in DIR in headless Chromium, on every backend, and judge all it returns.
 
     The limits are those of each precision in the contract. Needs Chromium (or CHROMIUM_PATH), Playwright and Node.js.
     """
     from model_release.browsing import browse as run
     from model_release.files import write_bytes
+    from model_release.recording import record
     from model_release.report import browsing_document, render_browsing
 
     result = run(folder, progress=print_progress)
@@ -124,3 +128,6 @@ def browse(*, folder: Path, document: Path | None) -> None:
     if document is not None:
         write_bytes(document, browsing_document(result), error=UsageError)
     result.require()
+    if recorded:
+        record(folder, result)
+        click.echo(f"{folder}: backends recorded in the manifest")

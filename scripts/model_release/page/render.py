@@ -52,7 +52,7 @@ def render_report(
         plot=plot,
         outputs=_error_rows(by_output),
         origin=_origin(document),
-        clauses=list(load_contract().clauses.values()),
+        clauses=[clause for clause in load_contract().clauses.values() if clause.stage != "browser"],
     )
 
 

@@ -1,0 +1,44 @@
+"""A browser's verdicts -> the manifests of a release that is not published yet."""
+
+from pathlib import Path
+from typing import Any
+
+from model_release import manifest
+from model_release.errors import ManifestError
+from model_release.files import write_bytes
+from model_release.publishing import check_dist
+from model_release.tags import parse_tag
+from model_release.trials import Browsing, Trial
+
+
+def record(folder: Path, result: Browsing) -> None:
+    """Writes into each manifest of a release on which backends its files run, and the checksums anew.
+
+    Only what another run would find again is written, so that equal releases stay equal byte for byte: verdicts
+    and errors, no times and no memory.
+
+    Raises:
+        ManifestError: The folder holds no release, or other files than its manifest says.
+    """
+    release = check_dist(folder, parse_tag(manifest.read(folder)["tag"]))
+    for document in (release.document, *release.companions):
+        for variant in document["variants"]:
+            variant["backends"] = [_entry(trial) for trial in result.trials if trial.file == variant["file"]]
+        manifest_name, checksums_name = manifest.part_names(document.get("asset_prefix", ""))
+        write_bytes(folder / manifest_name, manifest.render(document), error=ManifestError)
+        files = [manifest.FileEntry(**entry) for entry in document["files"]]
+        sums = manifest.checksums([*files, *manifest.describe_files(folder, [manifest_name])])
+        write_bytes(folder / checksums_name, sums, error=ManifestError)
+
+
+def _entry(trial: Trial) -> dict[str, Any]:
+    if trial.refused:
+        return {"backend": trial.backend, "runs": False, "reason": trial.refused}
+    if trial.worst_cosine is None or trial.worst_relative is None:
+        raise ManifestError(f"{trial.file} must be right on {trial.backend} to be recorded. Do not release this file.")
+    return {
+        "backend": trial.backend,
+        "runs": True,
+        "cosine": round(trial.worst_cosine, 4),
+        "relative": manifest.rounded(trial.worst_relative),
+    }

@@ -1,0 +1,6 @@
+// The app as a module that the test imports; a page of its own would be the entry of a real one.
+export default {
+  build: {
+    rolldownOptions: { input: "app.ts", preserveEntrySignatures: "strict", output: { entryFileNames: "app.js" } },
+  },
+};
