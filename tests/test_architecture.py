@@ -38,7 +38,7 @@ FLOORS = [
     },
     {"precision.integers", "precision.stored"},
     {"precision.compensation"},
-    {"precision.blocks", "precision.calibration"},
+    {"precision.blocks", "precision.calibration", "precision.halves"},
     {"precision.codebook", "precision.editing"},
     {
         "weights",
@@ -75,6 +75,7 @@ HOMES = {
         "precision",
         "precision.calibration",
         "precision.editing",
+        "precision.halves",
         "precision.integers",
         "precision.stored",
         "tracing",

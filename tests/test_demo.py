@@ -15,10 +15,23 @@ from model_release import manifest
 from model_release.apptree import AppRequest
 from model_release.building import BuildRequest
 from model_release.chain import ReleaseRequest, ReleaseResult, release_model
+from model_release.errors import UsageError
 from model_release.hosts.local import LocalHost
-from model_release.steps import DEMO_FOLDER, SelectionRequest, SourceRequest
+from model_release.precision import quantize_file
+from model_release.steps import (
+    DEMO_FOLDER,
+    SelectionRequest,
+    SourceRequest,
+    calibration_ids,
+    calibration_ids_for,
+    pytorch_reference,
+    quantize_model,
+    text_ids,
+    verify_weights,
+)
 from model_release.tags import parse_tag
 from model_release.text import VALIDATION_TEXT
+from model_release.verification import PyTorchModel, Verification
 from model_release.weights import load_folder
 
 TEXT = "In the beginning God created the heaven and the earth. Ünïcödé, 🙂 and\n\ttabs too."
@@ -138,3 +151,56 @@ def test_it_has_learned_english(released: tuple[Path, ReleaseResult, list[str]])
     assert np.mean(losses) == pytest.approx(float(stated["this model"]), rel=0.03)
     others = [float(nats) for model, nats in stated.items() if model != "this model"]
     assert np.mean(losses) < min(others) - 0.5
+
+
+REACH = {
+    "int8": (0.001, 0.98, 1.01),
+    "int8-static": (0.002, 0.97, 1.01),
+    "int4": (0.03, 0.84, 1.03),
+    "small": (0.08, 0.74, 1.08),
+}
+"""Precision -> largest mean KL, smallest top-1 agreement, largest perplexity ratio on the validation text."""
+
+
+@pytest.fixture(scope="module")
+def demo_reference() -> PyTorchModel:
+    return pytorch_reference(load_folder(DEMO_FOLDER))
+
+
+def measured(path: Path, reference: PyTorchModel) -> Verification:
+    return verify_weights(path, path.name, reference, text_ids(load_folder(DEMO_FOLDER)), lambda _: None)
+
+
+@pytest.mark.parametrize("precision", REACH)
+def test_a_precision_reaches_its_quality_on_text_it_never_saw(
+    precision: str, released: tuple[Path, ReleaseResult, list[str]], demo_reference: PyTorchModel, tmp_path: Path
+) -> None:
+    source = released[0] / "releases" / "model-v1.0.0" / "model.onnx"
+    (path,) = quantize_model(
+        source, [precision], tmp_path, calibration=lambda: calibration_ids(load_folder(DEMO_FOLDER))
+    )
+    result = measured(path, demo_reference)
+    assert result.findings == ()
+    assert result.agreement is not None
+    mean_kl, top1, perplexity_ratio = REACH[precision]
+    assert result.agreement.mean_kl <= mean_kl
+    assert result.agreement.top1 >= top1
+    assert result.agreement.perplexity_ratio <= perplexity_ratio
+
+
+def test_calibrating_on_text_leaves_small_closer_than_random_tokens(
+    released: tuple[Path, ReleaseResult, list[str]], demo_reference: PyTorchModel, tmp_path: Path
+) -> None:
+    source = released[0] / "releases" / "model-v1.0.0" / "model.onnx"
+    kl = {}
+    for name, ids in {"random": [], "text": calibration_ids(load_folder(DEMO_FOLDER))}.items():
+        quantize_file(source, tmp_path / f"{name}.onnx", "small", ids)
+        agreement = measured(tmp_path / f"{name}.onnx", demo_reference).agreement
+        assert agreement is not None
+        kl[name] = agreement.mean_kl
+    assert kl["text"] < 0.9 * kl["random"]
+
+
+def test_a_calibration_text_needs_a_tokenizer(tiny_onnx: Path) -> None:
+    with pytest.raises(UsageError, match=r"--calibration needs a tokenizer, got none beside .*model\.onnx"):
+        calibration_ids_for(tiny_onnx, None, VALIDATION_TEXT)

@@ -24,7 +24,7 @@ from model_release.reference import Reference
 from model_release.verification import CachedReference, Verification, verify_file
 from model_release.weights import load_folder
 
-PRECISIONS = ["fp16", "int8", "int8-dynamic", "int4", "small"]
+PRECISIONS = ["fp16", "fp16-compute", "int8", "int8-dynamic", "int8-static", "int4", "small"]
 SHAPES: dict[str, dict[str, Any]] = {
     "tied": {},
     "untied": {"tied": False},
@@ -124,6 +124,17 @@ def test_int8_products_run_in_integers_with_the_table_stored_once(tiny_onnx: Pat
         "transformer.wte.weight.int8",
         "transformer.wte.weight.scale",
     ]
+
+
+def test_static_products_run_in_integers_as_qdq_is_fused(tiny_onnx: Path, tmp_path: Path) -> None:
+    quantize_file(tiny_onnx, tmp_path / "q.onnx", "int8-static")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 4  # It warns that an optimized file is for this machine.
+    onnxruntime.InferenceSession(tmp_path / "q.onnx", options, providers=["CPUExecutionProvider"])
+    types = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert types.count("MatMulIntegerToFloat") == 3 * 4 + 1
+    assert "DequantizeLinear" not in types
 
 
 def test_int8_weights_leave_room_for_pairs_of_products_in_16_bits(tiny_onnx: Path, tmp_path: Path) -> None:

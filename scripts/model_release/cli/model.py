@@ -55,11 +55,14 @@ def export(
     "--precision",
     required=True,
     metavar="NAMES",
-    help="One or more of fp16, int8, int8-dynamic, int4, small, separated by commas.",
+    help="One or more of fp16, fp16-compute, int8, int8-dynamic, int8-static, int4, small, separated by commas.",
 )
 @click.option("--output-dir", type=FOLDER, required=True, metavar="DIR", help="Where model_<precision>.onnx goes.")
 @click.option(
-    "--calibration", type=FOLDER, metavar="FILE", help="Text that small looks at. [default: the embedded model's]"
+    "--calibration",
+    type=FOLDER,
+    metavar="FILE",
+    help="Text that int8-static and small look at. [default: the embedded model's]",
 )
 @click.option(
     "--tokenizer",

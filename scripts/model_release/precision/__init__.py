@@ -19,17 +19,20 @@ from model_release.graph import set_metadata
 from model_release.metadata import ModelMetadata, metadata_of
 from model_release.modelfile import read_model, write_model
 from model_release.precision.calibration import Calibration
-from model_release.precision.integers import store_int8_dynamic
-from model_release.precision.stored import store_compensated, store_fp16, store_in_blocks
+from model_release.precision.halves import store_fp16, store_fp16_compute
+from model_release.precision.integers import store_int8_dynamic, store_int8_static
+from model_release.precision.stored import store_compensated, store_in_blocks
 
 CODECS: dict[str, Callable[[ir.Model, ModelMetadata], None]] = {
     "fp16": store_fp16,
+    "fp16-compute": store_fp16_compute,
     "int8": store_in_blocks,
     "int8-dynamic": store_int8_dynamic,
     "int4": store_in_blocks,
 }
 
 CALIBRATED: dict[str, Callable[[ir.Model, ModelMetadata, Calibration], None]] = {
+    "int8-static": store_int8_static,
     "small": store_compensated,
 }
 """Codecs that look at what the matrices are multiplied with on text."""

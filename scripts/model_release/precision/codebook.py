@@ -68,7 +68,7 @@ class Codebook:
     points: Array
     grid: Array
 
-    _FACTORS = np.array([0.8, 0.9, 1.0, 1.1, 1.2], dtype=np.float32)
+    _FACTORS = np.linspace(0.7, 1.3, 7, dtype=np.float32)
 
     def nearest(self, values: Array) -> Array:
         """See `Codes`. Off by less than a cell, where two points are equally near."""

@@ -9,6 +9,7 @@ from model_release.architecture import EMBEDDING, is_table
 from model_release.checks import Array
 from model_release.errors import QuantizeError
 from model_release.metadata import ModelMetadata
+from model_release.precision.calibration import Calibration
 from model_release.precision.editing import Builder, require_finite, store
 
 _WEIGHT_LEVELS = 64
@@ -17,6 +18,7 @@ _WEIGHT_LEVELS = 64
 this `reduce_range`."""
 _ACTIVATION_LEVELS = 127
 _ACTIVATION_ZERO = 128
+_U8_MAX = 255
 _SMALLEST_SCALE = 1e-30  # Keeps a row of zeros from dividing by zero.
 
 
@@ -30,6 +32,30 @@ def store_int8_dynamic(model: ir.Model, metadata: ModelMetadata) -> None:
     Before: `x @ w`. After: `(u8(x / s_x) @ w.int8) x s_x x w.scale`.
     Before: `Gather(table, ids)`. After: `Cast(Gather(table.int8, ids)) x Gather(table.scale, ids)`.
     """
+    _store_int8(model, metadata, lambda product, _, stored, scale: _multiply_integers(model, product, stored, scale))
+
+
+def store_int8_static(model: ir.Model, metadata: ModelMetadata, calibration: Calibration) -> None:
+    """Matrices and tables stored as int8 with a scale a channel, and products in the form that runtimes know as QDQ.
+
+    Activations are quantized to u8 with one scale for all of a matrix's inputs, from the range they have on
+    calibration text; what lies beyond is clipped.
+
+    Before: `x @ w`. After: `DequantizeLinear(QuantizeLinear(x / step)) @ DequantizeLinear(w.int8)`.
+    Before: `Gather(table, ids)`. After: `Cast(Gather(table.int8, ids)) x Gather(table.scale, ids)`.
+    """
+
+    def multiply(product: ir.Node, name: str, stored: ir.Value, scale: ir.Value) -> None:
+        _multiply_quantized(model, product, name, stored, scale, calibration.range(name))
+
+    _store_int8(model, metadata, multiply)
+
+
+Multiply = Callable[[ir.Node, str, ir.Value, ir.Value], None]
+"""Replaces a product with a parameter of that name by one with its stored values [in, out] and scale."""
+
+
+def _store_int8(model: ir.Model, metadata: ModelMetadata, multiply: Multiply) -> None:
     for name, dims in metadata.shape.parameters().items():
         if len(dims) != 2:
             continue
@@ -42,9 +68,11 @@ def store_int8_dynamic(model: ir.Model, metadata: ModelMetadata) -> None:
             if node.op_type == "Gather":
                 _gather_decoded(model, node, stored, scale)
             elif node.op_type == "Transpose":
-                _multiply_integers(model, *_transposed(model, node, stored, scale))
+                product, turned, turned_scale = _transposed(model, node, stored, scale)
+                multiply(product, name, turned, turned_scale)
+                model.graph.remove(node, safe=True)
             elif node.op_type == "MatMul":
-                _multiply_integers(model, node, stored, scale)
+                multiply(node, name, stored, scale)
             else:
                 raise QuantizeError(
                     f"{name} must be read by Gather, Transpose or MatMul, got {node.op_type}. Export the model again."
@@ -87,8 +115,7 @@ def _transposed(
 def _multiply_integers(model: ir.Model, product: ir.Node, stored: ir.Value, scale: ir.Value) -> None:
     """Replaces `x @ w` by a u8 x s8 product with a scale for each token of x."""
     build = Builder(model, product)
-    x, weight = product.inputs
-    transpose = weight.producer() if weight is not None else None  # A head's; nothing reads it any more.
+    x = product.inputs[0]
     largest = build(
         "ReduceMax", build("Abs", x), build.constant("axes_last", [-1], np.int64), keepdims=1
     )  # [batch, seq, 1]
@@ -108,5 +135,20 @@ def _multiply_integers(model: ir.Model, product: ir.Node, stored: ir.Value, scal
     )
     scaled = build("Mul", build("Cast", sums, to=ir.DataType.FLOAT), token_scale)
     build.replace(build("Mul", scaled, scale))
-    if transpose is not None:
-        model.graph.remove(transpose, safe=True)
+
+
+def _multiply_quantized(
+    model: ir.Model, product: ir.Node, name: str, stored: ir.Value, scale: ir.Value, limits: tuple[float, float]
+) -> None:
+    """Replaces `x @ w` by a product of quantized values, with the scale that `limits` of x ask for."""
+    build = Builder(model, product)
+    low, high = limits
+    step = max((high - low) / _U8_MAX, _SMALLEST_SCALE)
+    # Dividing by the step first keeps onnxruntime from moving QuantizeLinear up, past what is an output of the model.
+    levels = build("Mul", product.inputs[0], build.constant(f"{name}.per_step", 1 / step, np.float32))
+    unit = build.constant("unit_scale", 1, np.float32)
+    zero = build.constant(f"{name}.zero", round(-low / step), np.uint8)
+    x = build("DequantizeLinear", build("QuantizeLinear", levels, unit, zero), unit, zero)
+    channels = build("Reshape", scale, build.constant("one_axis", [-1], np.int64))
+    channels = build("Mul", channels, build.constant(f"{name}.step", step, np.float32))
+    build.replace(build("MatMul", x, build("DequantizeLinear", stored, channels, axis=1)))

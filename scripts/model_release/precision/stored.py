@@ -1,4 +1,4 @@
-"""Precisions that are stored small and computed in fp32: decoding is folded when a session is created."""
+"""Weights stored as codes in blocks and computed in fp32: decoding is folded when a session is created."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,28 +8,16 @@ import onnx_ir as ir
 from model_release.architecture import EMBEDDING, is_table
 from model_release.checks import Array
 from model_release.contract import load_contract
-from model_release.errors import QuantizeError
 from model_release.metadata import ModelMetadata
 from model_release.precision.blocks import Blocks
 from model_release.precision.calibration import Calibration
 from model_release.precision.codebook import Codebook
 from model_release.precision.compensation import encode_matrix, encode_table
 from model_release.precision.editing import Builder, store
+from model_release.precision.halves import store_halved
 
 Encode = Callable[[Blocks, Array, str], tuple[Array, Array]]
 """Blocks, values and name of a parameter -> its codes and scales."""
-
-_FP16_MAX = 65504.0
-
-
-def store_fp16(model: ir.Model, metadata: ModelMetadata) -> None:
-    """Parameters stored as fp16, computed in fp32.
-
-    Before: `w fp32`. After: `w.fp16 -> Cast -> w`.
-    """
-    build = Builder(model, model.graph[0])
-    for name, dims in metadata.shape.parameters().items():
-        _store_halved(model, build, name, dims)
 
 
 def store_in_blocks(model: ir.Model, metadata: ModelMetadata) -> None:
@@ -62,22 +50,7 @@ def _store_weights(model: ir.Model, metadata: ModelMetadata, encode: Encode) -> 
         if len(dims) == 2:
             _store_blocks(model, build, name, Blocks(precision.storage(name), dims, name), encode)
         elif precision.vector_bits == 16:
-            _store_halved(model, build, name, dims)
-
-
-def _store_halved(model: ir.Model, build: Builder, name: str, dims: tuple[int, ...]) -> None:
-    weight = model.graph.initializers[name]
-    (stored,) = store(model, weight, {"fp16": (ir.DataType.FLOAT16, dims)}, _to_fp16)
-    build("Cast", stored, to=ir.DataType.FLOAT, output=weight)
-
-
-def _to_fp16(values: Array, name: str) -> Mapping[str, Array]:
-    largest = float(np.abs(values).max(initial=0.0))
-    if not largest <= _FP16_MAX:
-        raise QuantizeError(
-            f"{name} must lie within ±{_FP16_MAX:.0f} to be stored as fp16, got {largest:g}. Choose another precision."
-        )
-    return {"fp16": values.astype(np.float16)}
+            store_halved(model, build, name, dims)
 
 
 def _store_blocks(model: ir.Model, build: Builder, name: str, blocks: Blocks, encode: Encode) -> None:
