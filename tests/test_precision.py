@@ -21,6 +21,7 @@ from model_release.graph import read_facts
 from model_release.metadata import metadata_from_props
 from model_release.precision import quantize_file
 from model_release.reference import Reference
+from model_release.steps import SelectionRequest, SourceRequest, export_model
 from model_release.verification import CachedReference, Verification, verify_file
 from model_release.weights import load_folder
 
@@ -92,6 +93,18 @@ def test_quantizing_twice_gives_identical_bytes(precision: str, tiny_onnx: Path,
     for name in ("a.onnx", "b.onnx"):
         quantize_file(tiny_onnx, tmp_path / name, precision)
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_precision_made_straight_from_the_weights_is_the_same_file(
+    precision: str, original: Callable[..., Original], tmp_path: Path
+) -> None:
+    model = original("tied")
+    quantize_file(model.exported, tmp_path / "q.onnx", precision)
+    source, selection = SourceRequest(folder=model.folder), SelectionRequest(all_layers=True, activations="all")
+    export_model(source, selection, tmp_path / "straight.onnx", precision=precision)
+    assert (tmp_path / "straight.onnx").read_bytes() == (tmp_path / "q.onnx").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["q.onnx", "straight.onnx"]
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int4", "small"])

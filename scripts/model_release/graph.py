@@ -4,7 +4,7 @@ A pass takes a model, changes it in place and says whether it did; running it tw
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -163,13 +163,19 @@ def name_values(model: ir.Model, output_names: Sequence[str]) -> bool:
     before = [value.name for value in (*values, *constants)]
     for index, constant in enumerate(constants):
         constant.name = f"constant_{index}"
-    for index, node in enumerate(model.graph):
-        node.name = f"{node.op_type}_{index}"
-        for number, value in enumerate(node.outputs):
-            value.name = node.name if len(node.outputs) == 1 else f"{node.name}_{number}"
+    name_nodes(model)
     for value, name in zip(model.graph.outputs, output_names, strict=True):
         value.name = name
     return before != [value.name for value in (*values, *constants)]
+
+
+def name_nodes(model: ir.Model, keep: Collection[str] = ()) -> None:
+    """Names nodes by their place in the graph, and what they return after them, but for names to keep."""
+    for index, node in enumerate(model.graph):
+        node.name = f"{node.op_type}_{index}"
+        for number, value in enumerate(node.outputs):
+            if value.name not in keep:
+                value.name = node.name if len(node.outputs) == 1 else f"{node.name}_{number}"
 
 
 def attach_parameters(model: ir.Model, shapes: dict[str, tuple[int, ...]], load: Callable[[str], np.ndarray]) -> None:

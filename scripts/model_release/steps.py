@@ -5,6 +5,7 @@ Heavy rooms are imported where they are needed: quantizing needs no PyTorch, `--
 
 import gc
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -137,7 +138,13 @@ def load_weights(source: SourceRequest, progress: Progress = silent) -> "Weights
 
 
 def export_model(
-    source: SourceRequest, request: SelectionRequest, output: Path, *, verify: bool = False, progress: Progress = silent
+    source: SourceRequest,
+    request: SelectionRequest,
+    output: Path,
+    *,
+    precision: str = FULL_PRECISION,
+    verify: bool = False,
+    progress: Progress = silent,
 ) -> "Verification | None":
     """Exports a model to an ONNX file; with `verify`, only if it equals PyTorch.
 
@@ -154,7 +161,7 @@ def export_model(
     if os.path.realpath(output) in {os.path.realpath(path) for path in weights.folder.iterdir()}:
         raise ExportError(f"--output must not be a file of the model's own folder, got {output}. Choose another path.")
     with atomic_model(output, error=ExportError) as temporary:
-        export_weights(weights, selection, request.opset, temporary, progress)
+        export_weights(weights, selection, request.opset, temporary, progress, precision=precision)
         if not verify:
             return None
         result = verify_weights(temporary, output.name, pytorch_reference(weights), text_ids(weights), progress)
@@ -162,8 +169,29 @@ def export_model(
     return result
 
 
-def export_weights(weights: "Weights", selection: Selection, opset: int, output: Path, progress: Progress) -> None:
-    """Traces the graph, attaches the weights, writes the file."""
+def export_weights(
+    weights: "Weights",
+    selection: Selection,
+    opset: int,
+    output: Path,
+    progress: Progress,
+    *,
+    precision: str = FULL_PRECISION,
+) -> None:
+    """Traces the graph, attaches the weights, writes the file.
+
+    Weights go from their file into the new one, a parameter at a time, encoded on the way. Only a precision
+    that looks at the running model needs an fp32 file first, which is made beside `output` and removed.
+    """
+    from model_release.precision import CALIBRATED, quantize_file, quantize_graph
+
+    if precision in CALIBRATED:
+        with tempfile.TemporaryDirectory(prefix=".fp32-", dir=output.parent) as folder:
+            full = Path(folder) / model_file_name(FULL_PRECISION)
+            export_weights(weights, selection, opset, full, progress)
+            progress(f"quantize: {precision}")
+            quantize_file(full, output, precision, calibration_ids(weights))
+        return
     progress(
         f"export: layers {','.join(map(str, selection.layers))}, "
         f"{len(selection.activations)} kinds of activations, opset {opset}"
@@ -184,10 +212,13 @@ def export_weights(weights: "Weights", selection: Selection, opset: int, output:
         weights_sha256=weights.sha256,
         shape=weights.shape,
         selection=selection,
-        precision=FULL_PRECISION,
+        precision=precision,
     )
-    graph.set_metadata(model, metadata)
-    write_model(model, output, error=ExportError)
+    if precision == FULL_PRECISION:
+        graph.set_metadata(model, metadata)
+        write_model(model, output, error=ExportError)
+    else:
+        quantize_graph(model, metadata, output)
 
 
 @contextmanager

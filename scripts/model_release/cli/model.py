@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 @click.command()
 @source_options
 @selection_options
+@click.option(
+    "--precision",
+    metavar="NAME",
+    default="fp32",
+    show_default=True,
+    help="How weights are stored: fp32 or one that quantize.py makes, here without an fp32 file in between.",
+)
 @click.option("--output", type=FOLDER, default=DEFAULT_OUTPUT, show_default=True, help="The file to write.")
 @click.option("--verify", is_flag=True, help="Keep the file only if it fulfils the contract and equals PyTorch.")
 def export(
@@ -31,17 +38,26 @@ def export(
     activations: str | None,
     logits: "Logits",
     opset: int,
+    precision: str,
     output: Path,
     verify: bool,
     **source: Any,  # noqa: ANN401 - passed on to `source_request`
 ) -> None:
     """Export GPT-2 from PyTorch to ONNX, with its intermediate activations as outputs."""
+    from model_release.contract import load_contract
     from model_release.steps import SelectionRequest, export_model
 
     selection = SelectionRequest(
         layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset
     )
-    result = export_model(source_request(**source), selection, output, verify=verify, progress=print_progress)
+    result = export_model(
+        source_request(**source),
+        selection,
+        output,
+        precision=load_contract().precision(precision).name,
+        verify=verify,
+        progress=print_progress,
+    )
     if result is not None:
         from model_release.report import render_verification
 

@@ -9,13 +9,14 @@ Parameters are read, encoded and written one at a time.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
 
 from model_release.contract import FULL_PRECISION
 from model_release.errors import ContractError, QuantizeError
-from model_release.graph import set_metadata
+from model_release.graph import name_nodes, set_metadata
 from model_release.metadata import ModelMetadata, metadata_of
 from model_release.modelfile import read_model, write_model
 from model_release.precision.calibration import Calibration
@@ -68,13 +69,31 @@ def quantize_file(source: Path, target: Path, precision: str, calibration_ids: S
         raise QuantizeError(
             f"{source} must hold every parameter under its own name, {missing[0]} is missing. Export it again."
         )
-    metadata = ModelMetadata(**{**vars(metadata), "precision": precision})
+    metadata = replace(metadata, precision=precision)
     if precision in CALIBRATED:
         CALIBRATED[precision](model, metadata, Calibration(source, metadata.shape, calibration_ids))
+        _write(model, metadata, target)
     else:
-        CODECS[precision](model, metadata)
-    set_metadata(model, metadata)
-    for index, node in enumerate(model.graph):
-        node.name = f"{node.op_type}_{index}"
-    write_model(model, target, error=QuantizeError)
+        quantize_graph(model, metadata, target)
     return metadata
+
+
+def quantize_graph(model: ir.Model, metadata: ModelMetadata, target: Path) -> None:
+    """Writes a precision of a graph whose parameters are read as they are encoded; no fp32 file is needed.
+
+    Args:
+        model: The fp32 graph; changed on the way.
+        metadata: Of the new file; its precision is a name of `CODECS`.
+        target: The file to write, whole or not at all.
+
+    Raises:
+        QuantizeError: A weight does not fit the precision, or the file cannot be written.
+    """
+    CODECS[metadata.precision](model, metadata)
+    _write(model, metadata, target)
+
+
+def _write(model: ir.Model, metadata: ModelMetadata, target: Path) -> None:
+    set_metadata(model, metadata)
+    name_nodes(model, keep={*metadata.shape.parameters(), *(str(value.name) for value in model.graph.outputs)})
+    write_model(model, target, error=QuantizeError)
