@@ -74,6 +74,18 @@ def test_the_search_grid_finds_the_nearest_point_or_one_hardly_further(storage: 
     assert found.mean() < 1.03 * best.mean()
 
 
+@pytest.mark.parametrize("storage", [PAIRS, TRIPLES], ids=["pairs", "triples"])
+@pytest.mark.parametrize("factor", [30, 1000, -30_000])
+def test_an_outlier_is_met_exactly_whatever_stands_beside_it(factor: float, storage: Storage) -> None:
+    """As GPT-2's position embeddings have them: a few channels far larger than the rest."""
+    values = normal(4, 768)
+    values[:, 138] = factor
+    got = decoded(values, storage)
+    assert np.allclose(got[:, 138], factor, rtol=1e-3)
+    rest = np.delete(np.arange(768), np.arange(138 // storage.block * storage.block, 768)[: storage.block])
+    assert error(got[:, rest], values[:, rest]) < 0.06
+
+
 def test_zeros_stay_zeros_beside_anything() -> None:
     values = normal(2, 64)
     values[0] = 0

@@ -3,7 +3,8 @@
 int8 codes are the whole numbers. Narrower ones index a codebook whose entries are pairs or triples of
 weights: 256 points placed together lie closer to what they stand for than the product of 16 or 6 levels
 for each weight alone. The points are those of a normal distribution, which the weights of a block,
-divided by their scale, come close to; so one codebook serves every matrix of every model.
+divided by their scale, come close to; so one codebook serves every matrix of every model. A few points far
+out on the axes are for blocks that are all outlier: one weight many times larger than the rest.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from model_release.storage import CODEBOOK_ENTRIES, Storage
 _INT8_MAX = 127
 _SAMPLES = 65_536
 _ROUNDS = 30
-_REACH = 4.0  # Standard deviations that the search grid covers; beyond, its edge is the nearest.
+_REACH = 4.0  # Standard deviations that points and the search grid cover; beyond, the edge is the nearest.
 _CELLS = {2: 512, 3: 96}  # A dimension, by weights a code: some hundred thousand cells in all.
 
 
@@ -58,7 +59,7 @@ class Integers:
 
 @dataclass(frozen=True, eq=False)
 class Codebook:
-    """256 points of a few weights each; the scale follows a block's root mean square.
+    """256 points of a few weights each; the scale follows a block's root mean square, or its outlier.
 
     Attributes:
         points: [256, weights], float32.
@@ -90,7 +91,8 @@ class Codebook:
     def scales(self, blocks: Array) -> Array:
         """See `Codes`."""
         rms = np.sqrt(np.square(blocks).mean(axis=-1, keepdims=True))
-        scales: Array = np.multiply.outer(self._FACTORS, rms)
+        largest = np.abs(blocks).max(axis=-1, keepdims=True)
+        scales: Array = np.concatenate([np.multiply.outer(self._FACTORS, rms), largest[None] / np.float32(_REACH)])
         return scales
 
 
@@ -101,15 +103,20 @@ def codes_of(storage: Storage) -> Codes:
 
 @cache
 def _normal_codebook(weights: int) -> Codebook:
-    """The points that stand for normally distributed weights with the least error (Lloyd's algorithm)."""
+    """The points that stand for normally distributed weights with the least error (Lloyd's algorithm).
+
+    The last ones stay where they are, on the axes.
+    """
     random = np.random.default_rng(0)
     samples = random.standard_normal((_SAMPLES, weights), dtype=np.float32)
-    points = samples[:CODEBOOK_ENTRIES]
+    axes = np.concatenate([np.eye(weights), -np.eye(weights)]).astype(np.float32) * np.float32(_REACH)
+    free = CODEBOOK_ENTRIES - len(axes)
+    points = np.concatenate([samples[:free], axes])
     for _ in range(_ROUNDS):
         nearest = _nearest_point(samples, points)
-        counts = np.bincount(nearest, minlength=CODEBOOK_ENTRIES)
-        sums = np.stack([np.bincount(nearest, axis, CODEBOOK_ENTRIES) for axis in samples.T], axis=1)
-        points = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], points).astype(np.float32)
+        counts = np.bincount(nearest, minlength=CODEBOOK_ENTRIES)[:free, None]
+        sums = np.stack([np.bincount(nearest, axis, CODEBOOK_ENTRIES) for axis in samples.T], axis=1)[:free]
+        points[:free] = np.where(counts > 0, sums / np.maximum(counts, 1), points[:free])
     cells = _CELLS[weights]
     middles = ((np.arange(cells, dtype=np.float32) + 0.5) * (2 * _REACH / cells) - _REACH).astype(np.float32)
     cube = np.stack(np.meshgrid(*[middles] * weights, indexing="ij"), axis=-1).reshape(-1, weights)
