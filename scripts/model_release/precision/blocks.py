@@ -1,5 +1,8 @@
 """Rows of weights cut into blocks, each with the scale that loses least."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from model_release.checks import Array
@@ -47,8 +50,11 @@ class Blocks:
             QuantizeError: A weight is not finite, or too large for a float16 scale.
         """
         step = max(1, _CHUNK_WEIGHTS // (self.count * self.size))
-        parts = [self._encode_some(rows[start : start + step]) for start in range(0, len(rows), step)]
-        codes, scales = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
+        if len(chunks) == 1:
+            return self._encode_some(rows)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets threads run while it computes.
+            codes, scales = (np.concatenate(parts) for parts in zip(*pool.map(self._encode_some, chunks), strict=True))
         return codes, scales
 
     def decode(self, codes: Array, scales: Array) -> Array:
