@@ -15,6 +15,7 @@ from builders import gpt2_folder
 from commands import assert_refused, call
 from model_release import browsing, cli, manifest, npm
 from model_release.browsing import BACKENDS, Backend, browse
+from model_release.chromium import PageLostError, opened
 from model_release.contract import load_contract
 from model_release.errors import ContractError
 from model_release.graph import read_facts
@@ -113,6 +114,28 @@ def test_a_backend_that_cannot_run_a_file_is_told_with_its_reason(released: Path
         result.require()
     elsewhere = [replace(trial, backend="another", refused="") for trial in result.trials]
     replace(result, trials=(*result.trials, *elsewhere)).require()
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("in_browser")
+def test_a_backend_that_hangs_is_told_and_the_next_one_is_tried(released: Path, browser: "Browser") -> None:
+    endless = "export const env = { wasm: {} }, InferenceSession = { create() { for (;;); } };"
+    hanging = Backend(name="hanging", build=f"data:text/javascript,{endless}")
+    result = browse(released, backends=[hanging, *WASM], limit_s=2)
+    verdicts = {trial.backend: (trial.verdict, trial.refused) for trial in result.trials}
+    assert verdicts == {
+        "hanging": ("cannot run", "the page must answer within 2 s, it does not. Choose another model."),
+        "wasm, 1 thread": ("good", ""),
+    }
+    assert browser.contexts == []
+
+
+@pytest.mark.parametrize("work", ["new Promise(() => {})", "(() => { for (;;); })()"], ids=["waiting", "busy"])
+def test_a_page_that_never_answers_is_given_up(browser: "Browser", work: str) -> None:
+    page = f"data:text/html,<script>window.think = () => {work}</script>"
+    with opened(browser, page, limit_s=1) as ask, pytest.raises(PageLostError, match="must answer within 1 s"):
+        ask("think")
+    assert browser.contexts == []
 
 
 @pytest.mark.network
