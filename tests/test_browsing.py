@@ -29,7 +29,6 @@ from model_release.runtime import Session
 from model_release.tags import parse_tag
 from model_release.text import encode
 from model_release.trials import Browsing, Trial
-from test_page import write_tokenizer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -38,27 +37,12 @@ WASM = BACKENDS[:1]
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small release with a tokenizer."""
-    place = tmp_path_factory.mktemp("released")
-    folder = gpt2_folder(place / "model", vocab=256, positions=40)
-    write_tokenizer(folder / "tokenizer.json")
-    outcome = call(
-        cli.release,
-        *("--tag", "model-v1.0.0", "--model-path", folder, "--precision", "fp16", "--no-env"),
-        *("--host", f"local:{place / 'out'}"),
-    )
-    assert outcome.code == 0, outcome.err
-    return place / "out" / "model-v1.0.0"
-
-
-@pytest.fixture(scope="module")
 def swapped(released: Path, export: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The release with another model for its fp16 file: every hash is right, the numbers are not."""
     folder = tmp_path_factory.mktemp("swapped") / "release"
     shutil.copytree(released, folder)
     other = gpt2_folder(tmp_path_factory.mktemp("other"), vocab=256, positions=40, seed=1)
-    shutil.copyfile(export(other, activations=None), folder / "model_fp16.onnx")
+    shutil.copyfile(export(other, activations=None, all_layers=True), folder / "model_fp16.onnx")
     document = manifest.read(folder)
     entries = manifest.describe_files(folder, [entry["name"] for entry in document["files"]])
     document["files"] = [{"name": e.name, "sha256": e.sha256, "size_bytes": e.size_bytes} for e in entries]
