@@ -13,11 +13,12 @@ import pytest
 
 from builders import gpt2_folder
 from commands import assert_refused, call
+from dists import REPOSITORY, TAG, make_dist, publish_to
 from model_release import browsing, cli, manifest, npm
 from model_release.browsing import BACKENDS, Backend, browse
 from model_release.chromium import PageLostError, opened
 from model_release.contract import load_contract
-from model_release.errors import ContractError
+from model_release.errors import ContractError, ManifestError
 from model_release.graph import read_facts
 from model_release.measures import Array
 from model_release.metadata import metadata_of
@@ -29,6 +30,7 @@ from model_release.runtime import Session
 from model_release.tags import parse_tag
 from model_release.text import encode
 from model_release.trials import Browsing, Trial
+from standins.github import StandInGitHub
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -132,11 +134,45 @@ def test_what_was_right_is_recorded_in_the_manifest_and_told_in_the_notes(releas
     for variant in document["variants"]:
         (entry,) = variant["backends"]
         assert (entry["backend"], entry["runs"], entry["cosine"]) == ("wasm, 1 thread", True, 1.0)
-    assert "| `model_fp16.onnx` | 0.0 | 1.0000 |" in render_notes(document)
+    assert "| `model_fp16.onnx` | 0.0 | `wasm, 1 thread` | 1.0000 |\n" in render_notes(document)
     once = (folder / "manifest.json").read_bytes()
     assert call(cli.browse, folder, "--record").code == 0
-    assert (folder / "manifest.json").read_bytes() == once
+    assert (folder / "manifest.json").read_bytes() == once, "times are not in it"
     assert "In a browser" not in render_notes(manifest.read(released))
+
+
+def a_trial(**figures: Any) -> Trial:
+    known = {"file": "model.onnx", "precision": "fp32", "size_bytes": 2000, "worst_cosine": 1.0, "worst_relative": 0.0}
+    return Trial(**{**known, "backend": "webgpu", **figures})
+
+
+@pytest.mark.network
+def test_the_notes_tell_times_and_memory_which_are_no_part_of_the_release(tmp_path: Path) -> None:
+    dist = make_dist(tmp_path / "dist")
+    figures = {"load_s": 3.5, "session_s": 1.25, "first_run_ms": 130, "median_run_ms": 124, "wasm_bytes": 2.5e8}
+    record(dist, Browsing(browser="1", trials=(a_trial(**figures), a_trial(backend="wasm", refused="no"))))
+    with StandInGitHub() as site:
+        repository = site.add_repository(REPOSITORY)
+        notes = publish_to(site, dist).details.notes
+        assert "| `webgpu` | 1.0000 | 2.25 | 1.25 | 130.0 | 124.0 | – | 250 |" in notes
+        assert "| `wasm` | does not run | – | – | – | – | – | – |" in notes
+        release = repository.published(TAG)
+        assert release is not None
+        assert (release.body, "browser.json" in {asset.name for asset in release.assets}) == (notes, False)
+        before = len(site.writes())
+        record(dist, Browsing(browser="1", trials=(a_trial(load_s=9.0), a_trial(backend="wasm", refused="no"))))
+        publish_to(site, dist)
+        assert len(site.writes()) == before, "other times are no other release"
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[1]", '[{"file": "a"}]', '[{"file": "a", "backend": "b", "load_s": "<b>"}]'], ids=repr
+)
+def test_a_file_that_holds_no_figures_is_refused(tmp_path: Path, content: str) -> None:
+    dist = make_dist(tmp_path / "dist")
+    (dist / "browser.json").write_text(content)
+    with pytest.raises(ManifestError, match="must hold a browser's figures"):
+        check_dist(dist, parse_tag(TAG))
 
 
 def test_what_does_not_run_is_recorded_with_its_reason(released: Path, tmp_path: Path) -> None:
