@@ -74,7 +74,7 @@ def chromium() -> Iterator["Browser"]:
         from playwright.sync_api import Error, sync_playwright
     except ImportError as failure:
         raise MissingToolError(
-            "driving Chromium needs Playwright. Install it: pip install playwright==1.65.2."
+            "driving Chromium needs Playwright. Install it: pip install -r requirements.txt."
         ) from failure
     with sync_playwright() as playwright:
         try:
