@@ -10,10 +10,13 @@ import pytest
 from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
 from builders import gpt2_folder
+from commands import call, traced_once
+from model_release import cli
 from model_release.chromium import chromium
 from model_release.contract import parse_activations
 from model_release.errors import MissingToolError
 from model_release.steps import SelectionRequest, SourceRequest, export_model
+from pages import HEADS, LAYERS, write_tokenizer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -63,6 +66,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_onnx(tiny: Path, export: Callable[..., Path]) -> Path:
     """`tiny` with every layer and activation as an output."""
     return export(tiny, all_layers=True)
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small release with a tokenizer, every layer to see."""
+    folder = gpt2_folder(tmp_path_factory.mktemp("model"), layers=LAYERS, heads=HEADS, vocab=256, positions=40)
+    write_tokenizer(folder / "tokenizer.json")
+    out = tmp_path_factory.mktemp("out")
+    with traced_once():
+        outcome = call(
+            cli.release,
+            *("--tag", "model-v1.0.0", "--model-path", folder, "--all-layers", "--precision", "fp16", "--no-env"),
+            *("--host", f"local:{out}"),
+        )
+    assert outcome.code == 0, outcome.err
+    return out / "model-v1.0.0"
 
 
 @pytest.fixture(scope="session")

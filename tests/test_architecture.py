@@ -54,7 +54,7 @@ FLOORS = [
     },
     {"pickled", "modelfile"},
     {"checks", "plan", "appfiles", "appplan", "shadows"},
-    {"metadata", "manifest", "envfile", "tags", "measures"},
+    {"figures", "metadata", "manifest", "envfile", "tags", "measures"},
     {"registry"},
     {"contract"},
     {"architecture", "datafiles", "storage"},

@@ -13,10 +13,12 @@ import pytest
 
 from builders import gpt2_folder
 from commands import assert_refused, call
+from dists import REPOSITORY, TAG, make_dist, publish_to
 from model_release import browsing, cli, manifest, npm
 from model_release.browsing import BACKENDS, Backend, browse
+from model_release.chromium import PageLostError, opened
 from model_release.contract import load_contract
-from model_release.errors import ContractError
+from model_release.errors import ContractError, ManifestError
 from model_release.graph import read_facts
 from model_release.measures import Array
 from model_release.metadata import metadata_of
@@ -28,7 +30,7 @@ from model_release.runtime import Session
 from model_release.tags import parse_tag
 from model_release.text import encode
 from model_release.trials import Browsing, Trial
-from test_page import write_tokenizer
+from standins.github import StandInGitHub
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -37,27 +39,12 @@ WASM = BACKENDS[:1]
 
 
 @pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small release with a tokenizer."""
-    place = tmp_path_factory.mktemp("released")
-    folder = gpt2_folder(place / "model", vocab=256, positions=40)
-    write_tokenizer(folder / "tokenizer.json")
-    outcome = call(
-        cli.release,
-        *("--tag", "model-v1.0.0", "--model-path", folder, "--precision", "fp16", "--no-env"),
-        *("--host", f"local:{place / 'out'}"),
-    )
-    assert outcome.code == 0, outcome.err
-    return place / "out" / "model-v1.0.0"
-
-
-@pytest.fixture(scope="module")
 def swapped(released: Path, export: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The release with another model for its fp16 file: every hash is right, the numbers are not."""
     folder = tmp_path_factory.mktemp("swapped") / "release"
     shutil.copytree(released, folder)
     other = gpt2_folder(tmp_path_factory.mktemp("other"), vocab=256, positions=40, seed=1)
-    shutil.copyfile(export(other, activations=None), folder / "model_fp16.onnx")
+    shutil.copyfile(export(other, activations=None, all_layers=True), folder / "model_fp16.onnx")
     document = manifest.read(folder)
     entries = manifest.describe_files(folder, [entry["name"] for entry in document["files"]])
     document["files"] = [{"name": e.name, "sha256": e.sha256, "size_bytes": e.size_bytes} for e in entries]
@@ -117,6 +104,28 @@ def test_a_backend_that_cannot_run_a_file_is_told_with_its_reason(released: Path
 
 @pytest.mark.network
 @pytest.mark.usefixtures("in_browser")
+def test_a_backend_that_hangs_is_told_and_the_next_one_is_tried(released: Path, browser: "Browser") -> None:
+    endless = "export const env = { wasm: {} }, InferenceSession = { create() { for (;;); } };"
+    hanging = Backend(name="hanging", build=f"data:text/javascript,{endless}")
+    result = browse(released, backends=[hanging, *WASM], limit_s=2)
+    verdicts = {trial.backend: (trial.verdict, trial.refused) for trial in result.trials}
+    assert verdicts == {
+        "hanging": ("cannot run", "the page must answer within 2 s, it does not. Choose another model."),
+        "wasm, 1 thread": ("good", ""),
+    }
+    assert browser.contexts == []
+
+
+@pytest.mark.parametrize("work", ["new Promise(() => {})", "(() => { for (;;); })()"], ids=["waiting", "busy"])
+def test_a_page_that_never_answers_is_given_up(browser: "Browser", work: str) -> None:
+    page = f"data:text/html,<script>window.think = () => {work}</script>"
+    with opened(browser, page, limit_s=1) as ask, pytest.raises(PageLostError, match="must answer within 1 s"):
+        ask("think")
+    assert browser.contexts == []
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("in_browser")
 def test_what_was_right_is_recorded_in_the_manifest_and_told_in_the_notes(released: Path, tmp_path: Path) -> None:
     folder = tmp_path / "release"
     shutil.copytree(released, folder)
@@ -125,11 +134,45 @@ def test_what_was_right_is_recorded_in_the_manifest_and_told_in_the_notes(releas
     for variant in document["variants"]:
         (entry,) = variant["backends"]
         assert (entry["backend"], entry["runs"], entry["cosine"]) == ("wasm, 1 thread", True, 1.0)
-    assert "| `model_fp16.onnx` | 0.0 | 1.0000 |" in render_notes(document)
+    assert "| `model_fp16.onnx` | 0.0 | `wasm, 1 thread` | 1.0000 |\n" in render_notes(document)
     once = (folder / "manifest.json").read_bytes()
     assert call(cli.browse, folder, "--record").code == 0
-    assert (folder / "manifest.json").read_bytes() == once
+    assert (folder / "manifest.json").read_bytes() == once, "times are not in it"
     assert "In a browser" not in render_notes(manifest.read(released))
+
+
+def a_trial(**figures: Any) -> Trial:
+    known = {"file": "model.onnx", "precision": "fp32", "size_bytes": 2000, "worst_cosine": 1.0, "worst_relative": 0.0}
+    return Trial(**{**known, "backend": "webgpu", **figures})
+
+
+@pytest.mark.network
+def test_the_notes_tell_times_and_memory_which_are_no_part_of_the_release(tmp_path: Path) -> None:
+    dist = make_dist(tmp_path / "dist")
+    figures = {"load_s": 3.5, "session_s": 1.25, "first_run_ms": 130, "median_run_ms": 124, "wasm_bytes": 2.5e8}
+    record(dist, Browsing(browser="1", trials=(a_trial(**figures), a_trial(backend="wasm", refused="no"))))
+    with StandInGitHub() as site:
+        repository = site.add_repository(REPOSITORY)
+        notes = publish_to(site, dist).details.notes
+        assert "| `webgpu` | 1.0000 | 2.25 | 1.25 | 130.0 | 124.0 | – | 250 |" in notes
+        assert "| `wasm` | does not run | – | – | – | – | – | – |" in notes
+        release = repository.published(TAG)
+        assert release is not None
+        assert (release.body, "browser.json" in {asset.name for asset in release.assets}) == (notes, False)
+        before = len(site.writes())
+        record(dist, Browsing(browser="1", trials=(a_trial(load_s=9.0), a_trial(backend="wasm", refused="no"))))
+        publish_to(site, dist)
+        assert len(site.writes()) == before, "other times are no other release"
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[1]", '[{"file": "a"}]', '[{"file": "a", "backend": "b", "load_s": "<b>"}]'], ids=repr
+)
+def test_a_file_that_holds_no_figures_is_refused(tmp_path: Path, content: str) -> None:
+    dist = make_dist(tmp_path / "dist")
+    (dist / "browser.json").write_text(content)
+    with pytest.raises(ManifestError, match="must hold a browser's figures"):
+        check_dist(dist, parse_tag(TAG))
 
 
 def test_what_does_not_run_is_recorded_with_its_reason(released: Path, tmp_path: Path) -> None:

@@ -1,22 +1,32 @@
 """Models past 2 GiB: data files beside the model file. The limit is lowered here; nothing else is."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from tokenizers import Tokenizer
 
 from builders import gpt2_folder
 from commands import assert_refused, call, traced_once
-from model_release import cli, modelfile
+from model_release import browsing, cli, modelfile, npm
 from model_release.appfiles import delivered_names
+from model_release.browsing import BACKENDS, browse
 from model_release.datafiles import data_files, is_data_file, model_bytes
 from model_release.errors import ContractError, ExportError, UsageError
 from model_release.modelfile import read_model, write_model
+from model_release.page.live import serve_release
 from model_release.steps import SelectionRequest, SourceRequest, export_model, quantize_model
 from model_release.verification import verify_file
+from pages import choose_head, opened, outputs_for, shown_numbers, write_tokenizer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 LIMIT_BYTES = 60_000
 
@@ -153,3 +163,34 @@ def test_a_companion_of_several_files_is_refused(tmp_path: Path) -> None:
         )
     assert_refused(outcome, UsageError.exit_code, ["--companion"])
     assert not (tmp_path / "dist").exists()
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("_low_limit")
+def test_a_browser_loads_a_model_with_its_data_files(
+    browser: "Browser", tool: Callable[[Callable[[], Path]], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool(npm.install)
+    monkeypatch.setattr(browsing, "chromium", lambda: nullcontext(browser))
+    weights = gpt2_folder(tmp_path / "weights", hidden=32, layers=2, vocab=256, positions=40)
+    write_tokenizer(weights / "tokenizer.json")
+    release = tmp_path / "release"
+    with traced_once():
+        made = call(
+            cli.build, "--model-path", weights, "--tag", "model-v1.0.0", "--precision", "fp16", "--output", release
+        )
+    assert made.code == 0, made.err
+    assert all(data_files(release / name) for name in ("model.onnx", "model_fp16.onnx"))
+    result = browse(release, backends=BACKENDS[:1])
+    assert [trial.verdict for trial in result.trials] == ["good"] * 2
+    result.require()
+    with serve_release(release) as url, opened(browser, url) as page:
+        page.wait_for_selector("#run:enabled")
+        assert page.evaluate("document.getElementById('progress').value") == 1
+        page.fill("#text", "The king")
+        page.click("#run")
+        page.wait_for_selector("#tokens label:nth-child(8):last-child")
+        ids = Tokenizer.from_file(str(release / "tokenizer.json")).encode("The king").ids
+        expected = outputs_for(release, ids)
+        choose_head(page, 1, 1)
+        np.testing.assert_allclose(shown_numbers(page), expected["layer_1_attn_probs"][1], atol=6e-4, rtol=0)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ import pytest
 
 from acting import EXAMPLE, ROOT, Run, own_checkout, run_workflow
 from builders import gpt2_folder
-from model_release import manifest
+from model_release import manifest, npm
+from model_release.browsing import BACKENDS
+from model_release.chromium import executable
 from standins.github import RULESET, Fault, Repository, StandInGitHub
 from standins.hub import StandInHub
 
@@ -27,13 +30,15 @@ FILES = {
     "apps/web/.env.production": ENV,
     ".github/workflows/deploy.yml": b"on: workflow_dispatch\n",
 }
+UNJUDGED = {"MODEL_RELEASE_NO_BROWSER": "true"}
 DEMO = {
+    **UNJUDGED,
     "MODEL_RELEASE_MODELS": "demo",
     "MODEL_RELEASE_PRECISION": "fp16",
     "MODEL_RELEASE_DELIVERY": "release",
     "MODEL_RELEASE_DEPLOY_WORKFLOW": "deploy.yml",
 }
-TINY = {"MODEL_RELEASE_PRECISION": "fp16", "MODEL_RELEASE_DELIVERY": "release"}
+TINY = {**UNJUDGED, "MODEL_RELEASE_PRECISION": "fp16", "MODEL_RELEASE_DELIVERY": "release"}
 ALL_WELL = {"Plan": "success", "Build demo": "success", "Attest": "success", "Publish": "success"}
 TINY_WELL = {name.replace("demo", "gpt2"): result for name, result in ALL_WELL.items()}
 
@@ -83,7 +88,7 @@ class Bench:
 
     def click(self, *, built: Path | None = None, **inputs: str) -> Run:
         """A run by `workflow_dispatch`; its inputs are texts, as GitHub sends them."""
-        payload = {"inputs": inputs}
+        payload = {"inputs": {"no_browser": "true", **inputs}}
         return self.run(event="workflow_dispatch", payload=payload, ref="refs/heads/main", variables={}, built=built)
 
     def warm(self) -> Run:
@@ -210,6 +215,29 @@ def test_only_the_build_installs_pytorch(bench: Bench) -> None:
     ]
 
 
+def test_a_browser_judges_the_models_before_they_are_published(
+    bench: Bench, tmp_path: Path, tool: Callable[[Callable[[], Any]], Any]
+) -> None:
+    packages = tool(npm.install)
+    tool(executable)
+
+    def link(folder: Path) -> None:
+        (folder / npm.BROWSER.relative_to(ROOT) / "node_modules").symlink_to(packages)
+
+    checkout = own_checkout(tmp_path / "judged", change=link, source=bench.checkout)
+    run = bench.publish(checkout=checkout, variables={**DEMO, "MODEL_RELEASE_NO_BROWSER": ""})
+    assert run.jobs == ALL_WELL
+    for variant in manifest.parse(_asset(bench, "manifest.json"))["variants"]:
+        judged = {entry["backend"]: entry["runs"] for entry in variant["backends"]}
+        assert judged.keys() == {backend.name for backend in BACKENDS}
+        assert judged["wasm, 1 thread"]
+    assert run.attested.keys() - bench.assets().keys() == {"browser.json"}
+    release = bench.app.published(TAG)
+    assert release is not None
+    assert re.search(r"`model_fp16.onnx` \| 3.6 \| `wasm, 1 thread` \| 1.0000 \|( [\d.]+ \|){6}", release.body or "")
+    assert "WASM MB" in run.summary
+
+
 def test_a_click_chooses_layers_and_a_small_model_is_committed_to_the_app(bench: Bench) -> None:
     run = bench.click(version="1.1.0", layers="0,5,11", precisions="fp16")
     assert run.jobs == TINY_WELL
@@ -224,7 +252,7 @@ def test_a_click_chooses_layers_and_a_small_model_is_committed_to_the_app(bench:
 
 def test_another_repository_calls_the_workflow_and_releases_two_models(bench: Bench) -> None:
     directory = _repository(bench.folder / "example", EXAMPLE)
-    run = bench.publish(workflow="model.yml", directory=directory, variables={})
+    run = bench.publish(workflow="model.yml", directory=directory, variables=UNJUDGED)
     assert run.jobs == ALL_WELL | TINY_WELL
     assets = bench.assets()
     assert run.attested == assets

@@ -17,7 +17,7 @@ from standins.actions import standin
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 RELEASE = ROOT / ".github" / "workflows" / "release-model.yml"
-BOOLEANS = {"no_env", "dry_run"}
+BOOLEANS = {"no_env", "no_browser", "dry_run"}
 
 
 def run(tool: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -96,6 +96,15 @@ def test_each_job_waits_for_all_that_must_have_passed() -> None:
     needs = {name: job.get("needs", []) for name, job in load(RELEASE)["jobs"].items()}
     assert needs == {"plan": [], "build": "plan", "attest": "build", "publish": ["plan", "attest"]}
     assert "if" not in load(RELEASE)["jobs"]["publish"]
+
+
+def test_a_browser_judges_what_was_built_before_it_is_kept() -> None:
+    steps = load(RELEASE)["jobs"]["build"]["steps"]
+    built, judged, kept = steps[-3:]
+    assert [step["run"].split()[1] for step in (built, judged)] == ["scripts/build.py", "scripts/browse.py"]
+    assert kept["uses"].startswith("actions/upload-artifact@")
+    assert "continue-on-error" not in judged
+    assert judged["if"] == "needs.plan.outputs.browser == 'true'"
 
 
 def test_a_publish_is_never_cancelled_and_waits_for_its_environment() -> None:

@@ -51,6 +51,7 @@ The rooms, from the door inwards:
     metadata       what a model file says of itself
     checks         facts x contract -> findings
     manifest       files -> sizes, sha256, manifest.json
+    figures        times and memory in a browser, for the notes
     plan           wanted files x what is there -> actions
     appplan        what the app's repository lacks; refusals read
     appfiles       manifest -> the app's files and URL

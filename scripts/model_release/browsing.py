@@ -23,7 +23,7 @@ import numpy as np
 
 from model_release import checks, manifest, npm
 from model_release.checks import Array, Finding
-from model_release.chromium import Ask, PageCrashError, chromium, executable, opened
+from model_release.chromium import ANSWER_S, Ask, PageLostError, chromium, executable, opened
 from model_release.contract import FULL_PRECISION, Output, Precision, load_contract
 from model_release.datafiles import data_files, model_bytes
 from model_release.errors import ManifestError, one_line
@@ -72,13 +72,18 @@ BACKENDS = (
 
 
 def browse(
-    folder: Path, *, backends: Sequence[Backend] | None = None, progress: Callable[[str], None] = lambda _: None
+    folder: Path,
+    *,
+    backends: Sequence[Backend] | None = None,
+    limit_s: float = ANSWER_S,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Browsing:
     """Runs every model file of a release on every backend.
 
     Args:
         folder: A release, its manifest in it. Nothing is written there.
         backends: Where to run; by default on `BACKENDS`.
+        limit_s: For each answer of a page; a backend on which none comes cannot run the file.
         progress: Told of each trial.
 
     Returns:
@@ -94,7 +99,7 @@ def browse(
     pages = {name: npm.BROWSER / name for name in ("gate.html", "gate.mjs")}
     mounts = {PACKAGES: npm.install(progress=progress), **pages}
     with chromium() as browser, serve(folder, mounts=mounts) as origin:
-        gate = _Gate(partial(opened, browser, f"{origin}/gate.html"), folder, progress)
+        gate = _Gate(partial(opened, browser, f"{origin}/gate.html", limit_s=limit_s), folder, progress)
         trials = [
             trial
             for document in (release.document, *release.companions)
@@ -162,7 +167,7 @@ class _Gate:
         try:
             with self._open_page() as ask:  # Its own: no trial sees another's settings or memory.
                 return replace(trial, **_measure(ask, path, backend, precision, judge))
-        except (_RefusedError, PageCrashError) as failure:
+        except (_RefusedError, PageLostError) as failure:
             return replace(trial, refused=one_line(str(failure))[:300])
 
 
@@ -187,7 +192,7 @@ def _measure(ask: Ask, path: Path, backend: Backend, precision: Precision, judge
 
     Raises:
         _RefusedError: The backend cannot load or run the file.
-        PageCrashError: The page has died of it.
+        PageLostError: The page has died of it, or hangs.
     """
     request = {
         "build": backend.build,

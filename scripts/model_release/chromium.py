@@ -22,6 +22,20 @@ _FLAGS = (
 )
 
 
+_DONE = "answered"
+
+_BEGIN = f"""argument => {{
+    setTimeout(() => {{
+        window.answer = (async () => %s(argument))();
+        answer.catch(() => {{}}).finally(() => console.debug("{_DONE}"));
+    }});
+}}"""
+
+ANSWER_S = 300
+"""How long a page may take for one answer. The slowest that is known to come, a 124M model loaded on WebGPU without a
+GPU, takes a tenth of it; a page that hangs, such as a shader that never ends, would take for ever."""
+
+
 class Ask(Protocol):
     """See `opened`."""
 
@@ -29,8 +43,8 @@ class Ask(Protocol):
         """Calls a function of the page."""
 
 
-class PageCrashError(ReleaseError):
-    """A page that has died, most often because the machine's memory or its own address space is full."""
+class PageLostError(ReleaseError):
+    """A page that answers no more: it hangs, or has died, most often because memory or its address space is full."""
 
 
 def executable() -> str:
@@ -60,7 +74,7 @@ def chromium() -> Iterator["Browser"]:
         from playwright.sync_api import Error, sync_playwright
     except ImportError as failure:
         raise MissingToolError(
-            "driving Chromium needs Playwright. Install it: pip install playwright==1.65.2."
+            "driving Chromium needs Playwright. Install it: pip install -r requirements.txt."
         ) from failure
     with sync_playwright() as playwright:
         try:
@@ -77,28 +91,50 @@ def chromium() -> Iterator["Browser"]:
 
 
 @contextmanager
-def opened(browser: "Browser", url: str) -> Iterator[Ask]:
+def opened(browser: "Browser", url: str, *, limit_s: float = ANSWER_S) -> Iterator[Ask]:
     """A page with settings, caches and memory of its own, until the block ends.
 
-    Yields:
-        Calls a function of the page with plain data, and returns its answer. Raises PageCrashError
-        when the page dies of it.
-    """
-    from playwright.sync_api import Error
+    Args:
+        browser: From `chromium`.
+        url: The page's.
+        limit_s: For it to load, and for each answer.
 
+    Yields:
+        Calls a function of the page with plain data, and returns its answer. Raises PageLostError
+        when none comes.
+    """
     context = browser.new_context()
+    context.set_default_timeout(limit_s * 1e3)
     page = context.new_page()
 
     def ask(function: str, argument: object = None) -> Any:  # noqa: ANN401 - whatever the function returns
-        try:
-            return page.evaluate(f"argument => {function}(argument)", argument)
-        except Error as failure:
-            if "crashed" not in failure.message:
-                raise  # The page's own code is at fault.
-            raise PageCrashError("the page must survive, it crashed. Give it more memory.") from failure
+        with _answered(limit_s):
+            # `evaluate` waits for ever, and what waits within the page hangs with a page that is busy. So the page
+            # only begins, on its next turn, and tells when it is done; how long we listen for that is ours to say.
+            with page.expect_console_message(lambda message: message.text == _DONE):
+                page.evaluate(_BEGIN % function, argument)
+            return page.evaluate("answer")
 
     try:
-        page.goto(url)
+        with _answered(limit_s):
+            page.goto(url)
         yield ask
     finally:
         context.close()
+
+
+@contextmanager
+def _answered(limit_s: float) -> Iterator[None]:
+    """Explains why no answer came; any other error is the page's own code at fault."""
+    from playwright.sync_api import Error, TimeoutError
+
+    try:
+        yield
+    except TimeoutError as failure:
+        raise PageLostError(
+            f"the page must answer within {limit_s:g} s, it does not. Choose another model."
+        ) from failure
+    except Error as failure:
+        if "crashed" not in failure.message:
+            raise
+        raise PageLostError("the page must survive, it crashed. Give it more memory.") from failure

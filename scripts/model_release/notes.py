@@ -6,9 +6,11 @@ link, mention, image or HTML of them.
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from model_release.report import markdown_table, megabytes
+from model_release.figures import Figures, Measured
+from model_release.report import figure, markdown_table, megabytes
 
 MAX_CHARACTERS = 125_000
 """The longest body GitHub accepts for a release (https://docs.github.com/rest/releases/releases)."""
@@ -22,6 +24,7 @@ def render_notes(
     document: Mapping[str, Any],
     previous: Mapping[str, Any] | None = None,
     companions: Sequence[Mapping[str, Any]] = (),
+    measured: Measured = MappingProxyType({}),
 ) -> str:
     """The notes of a release.
 
@@ -29,18 +32,24 @@ def render_notes(
         document: Its manifest.
         previous: The manifest of the release before it.
         companions: The manifests of further models in it.
+        measured: What its files needed in a browser.
     """
     names = " and ".join(code(each["name"]) for each in (document, *companions))
     parts = [
         f"{names} as ONNX, with intermediate activations as outputs; "
         "every model file was checked against PyTorch and the contract.",
         _files(document),
-        *_browsers(document),
+        *_browsers(document, measured),
         _origin(document),
         _verification(document),
     ]
     for companion in companions:
-        parts += [f"# {code(companion['name'])}", _files(companion), *_browsers(companion), _origin(companion)]
+        parts += [
+            f"# {code(companion['name'])}",
+            _files(companion),
+            *_browsers(companion, measured),
+            _origin(companion),
+        ]
     if previous is not None:
         parts.append(_changes(document, previous))
     return "\n\n".join(parts)[:MAX_CHARACTERS]  # Every part is bounded; this is the proof.
@@ -118,32 +127,37 @@ def _files(document: Mapping[str, Any]) -> str:
     )
 
 
-def _browsers(document: Mapping[str, Any]) -> list[str]:
-    """On which backends each file runs, and how closely; nothing, if no browser was asked."""
-    variants = [variant for variant in document["variants"] if variant.get("backends")]
-    if not variants:
+def _browsers(document: Mapping[str, Any], measured: Measured) -> list[str]:
+    """How closely each file runs on each backend, and what it needs for that; nothing, if no browser was asked."""
+    entries = [(variant, entry) for variant in document["variants"] for entry in variant.get("backends", ())]
+    if not entries:
         return []
-    names = list(dict.fromkeys(entry["backend"] for variant in variants for entry in variant["backends"]))
     rows, reasons = [], []
-    for variant in variants:
-        known = {entry["backend"]: entry for entry in variant["backends"]}
-        cells = [_agreement(known.get(name)) for name in names]
-        rows.append([code(variant["file"]), megabytes(variant["size_bytes"]), *cells])
-        reasons += [
-            f"- {code(variant['file'])} on {code(name)}: {code(entry.get('reason', ''))}"
-            for name, entry in known.items()
-            if not entry["runs"]
-        ]
-    header = ["file", "MB", *(code(name) for name in names)]
-    table = _limited(header, rows, right=range(1, len(header)))
+    for variant, entry in entries:
+        file, backend = variant["file"], entry["backend"]
+        needed = _needed(measured.get((file, backend), Figures())) if measured else []
+        rows.append([code(file), megabytes(variant["size_bytes"]), code(backend), _agreement(entry), *needed])
+        if not entry["runs"]:
+            reasons.append(f"- {code(file)} on {code(backend)}: {code(entry.get('reason', ''))}")
+    needs = ["download s", "session s", "first ms", "median ms", "JS MB", "WASM MB"] if measured else []
+    header = ["file", "MB", "backend", "cosine", *needs]
     about = "The least cosine of an output with the fp32 file's, in headless Chromium with onnxruntime-web."
+    if measured:
+        about += " Times and memory are those of the one machine that made this release."
+    table = _limited(header, rows, right=[1, *range(3, len(header))])
     return ["\n\n".join(["## In a browser", table, about, *(["\n".join(reasons[:_MAX_ROWS])] if reasons else [])])]
 
 
-def _agreement(entry: Mapping[str, Any] | None) -> str:
-    if entry is None:
-        return "–"
+def _agreement(entry: Mapping[str, Any]) -> str:
     return f"{entry['cosine']:.4f}" if entry["runs"] and "cosine" in entry else "does not run"
+
+
+def _needed(of: Figures) -> list[str]:
+    """The cells of a file's times and memory."""
+    download_s = None if of.load_s is None or of.session_s is None else of.load_s - of.session_s
+    times = [(download_s, ".2f"), (of.session_s, ".2f"), (of.first_run_ms, ".1f"), (of.median_run_ms, ".1f")]
+    memory = ["–" if size is None else megabytes(size) for size in (of.js_bytes, of.wasm_bytes)]
+    return [*(figure(value, form) for value, form in times), *memory]
 
 
 def _origin(document: Mapping[str, Any]) -> str:

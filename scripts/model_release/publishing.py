@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from model_release import manifest
+from model_release import figures, manifest
 from model_release.errors import HostError, ManifestError, UsageError
+from model_release.figures import FIGURES_NAME, Measured
 from model_release.hosts import Host, ReleaseDetails
 from model_release.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry
 from model_release.notes import render_notes
@@ -98,7 +99,7 @@ def publish(
             _refuse_hidden_break(tag, document["contract_version"], previous)
             wanted = ReleaseDetails(
                 files=entries,
-                notes=render_notes(document, previous, checked.companions),
+                notes=render_notes(document, previous, checked.companions, checked.measured),
                 prerelease=tag.prerelease,
                 latest=latest,
             )
@@ -143,11 +144,13 @@ class Dist:
         document: The manifest of the release's first model, whose files have plain names.
         companions: The manifests of the other models, by name.
         entries: Every file of the release, by name.
+        measured: What the models needed in a browser, if one was asked; no part of the release.
     """
 
     document: dict[str, Any]
     companions: tuple[dict[str, Any], ...]
     entries: tuple[FileEntry, ...]
+    measured: Measured
 
 
 def check_dist(dist: Path, tag: ReleaseTag) -> Dist:
@@ -155,7 +158,7 @@ def check_dist(dist: Path, tag: ReleaseTag) -> Dist:
 
     A release holds one model or several. Each has a manifest and checksums of its own; those of the
     first are `manifest.json` and `SHA256SUMS`, and the names of another model's files all begin with its
-    name and a hyphen.
+    name and a hyphen. A model's `browser.json` may lie beside them.
 
     Raises:
         ManifestError: Something is missing, too much or different.
@@ -164,6 +167,8 @@ def check_dist(dist: Path, tag: ReleaseTag) -> Dist:
         present = {path.name: path.is_file() for path in dist.iterdir()}
         prefixes = sorted({"", *(name.removesuffix(MANIFEST_NAME) for name in present if name.endswith(MANIFEST_NAME))})
         parts = {prefix: _read_part(dist, prefix, tag) for prefix in prefixes}
+        beside = {prefix + FIGURES_NAME for prefix in prefixes} & present.keys()
+        measured = {key: of for name in sorted(beside) for key, of in figures.read(dist / name).items()}
     except OSError as failure:
         raise ManifestError(
             f"--dist must be a folder with {MANIFEST_NAME} and {CHECKSUMS_NAME}, got: {failure.strerror} "
@@ -173,7 +178,7 @@ def check_dist(dist: Path, tag: ReleaseTag) -> Dist:
     names = set(listed)
     if len(names) != len(listed):
         raise ManifestError(f"{MANIFEST_NAME} must list each file once, and not itself. {_AGAIN}")
-    wrong = [f"{name!a} is not listed" for name in sorted(present.keys() - names)]
+    wrong = [f"{name!a} is not listed" for name in sorted(present.keys() - names - beside)]
     wrong += [f"{name!a} is missing" for name in sorted(names - {name for name, is_file in present.items() if is_file})]
     entries: tuple[FileEntry, ...] = ()
     if not wrong:
@@ -185,7 +190,7 @@ def check_dist(dist: Path, tag: ReleaseTag) -> Dist:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ManifestError(f"{dist} must hold what its {MANIFEST_NAME} lists: {', '.join(wrong[:5])}{more}. {_AGAIN}")
     documents = [document for document, _ in parts.values()]
-    return Dist(document=documents[0], companions=tuple(documents[1:]), entries=entries)
+    return Dist(document=documents[0], companions=tuple(documents[1:]), entries=entries, measured=measured)
 
 
 def _read_part(dist: Path, prefix: str, tag: ReleaseTag) -> tuple[dict[str, Any], bytes]:

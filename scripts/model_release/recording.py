@@ -1,10 +1,12 @@
-"""A browser's verdicts -> the manifests of a release that is not published yet."""
+"""A browser's verdicts -> the manifests of a release that is not published yet; its figures beside them."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from model_release import manifest
+from model_release import figures, manifest
 from model_release.errors import ManifestError
+from model_release.figures import FIGURES_NAME, Figures
 from model_release.files import write_bytes
 from model_release.publishing import check_dist
 from model_release.tags import parse_tag
@@ -14,21 +16,30 @@ from model_release.trials import Browsing, Trial
 def record(folder: Path, result: Browsing) -> None:
     """Writes into each manifest of a release on which backends its files run, and the checksums anew.
 
-    Only what another run would find again is written, so that equal releases stay equal byte for byte: verdicts
-    and errors, no times and no memory.
+    Only what another run would find again is written there, so that equal releases stay equal byte for byte: verdicts
+    and errors. Times and memory go into `browser.json`, for the release notes.
 
     Raises:
         ManifestError: The folder holds no release, or other files than its manifest says.
     """
     release = check_dist(folder, parse_tag(manifest.read(folder)["tag"]))
     for document in (release.document, *release.companions):
+        files = {variant["file"] for variant in document["variants"]}
+        trials = [trial for trial in result.trials if trial.file in files]
         for variant in document["variants"]:
-            variant["backends"] = [_entry(trial) for trial in result.trials if trial.file == variant["file"]]
-        manifest_name, checksums_name = manifest.part_names(document.get("asset_prefix", ""))
+            variant["backends"] = [_entry(trial) for trial in trials if trial.file == variant["file"]]
+        prefix = document.get("asset_prefix", "")
+        measured = {(trial.file, trial.backend): _figures(trial) for trial in trials}
+        write_bytes(folder / f"{prefix}{FIGURES_NAME}", figures.render(measured), error=ManifestError)
+        manifest_name, checksums_name = manifest.part_names(prefix)
         write_bytes(folder / manifest_name, manifest.render(document), error=ManifestError)
-        files = [manifest.FileEntry(**entry) for entry in document["files"]]
-        sums = manifest.checksums([*files, *manifest.describe_files(folder, [manifest_name])])
+        entries = [manifest.FileEntry(**entry) for entry in document["files"]]
+        sums = manifest.checksums([*entries, *manifest.describe_files(folder, [manifest_name])])
         write_bytes(folder / checksums_name, sums, error=ManifestError)
+
+
+def _figures(trial: Trial) -> Figures:
+    return Figures(**{field.name: getattr(trial, field.name) for field in fields(Figures)})
 
 
 def _entry(trial: Trial) -> dict[str, Any]:

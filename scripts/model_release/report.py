@@ -43,13 +43,22 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, righ
     return "\n".join(lines)
 
 
-def megabytes(size_bytes: int) -> str:
+def megabytes(size_bytes: float) -> str:
     """Bytes as MB (10^6), with one decimal below 100 MB.
 
     >>> megabytes(3_700_000), megabytes(497_853_923)
     ('3.7', '498')
     """
     return f"{size_bytes / 1e6:.1f}" if size_bytes < 100e6 else f"{size_bytes / 1e6:.0f}"
+
+
+def figure(value: float | None, form: str) -> str:
+    """A number in a form, or a dash for one that could not be had.
+
+    >>> figure(1.23456, ".2f"), figure(None, ".2f")
+    ('1.23', '–')
+    """
+    return "–" if value is None else format(value, form)
 
 
 def render_verification(result: "Verification", style: str) -> str:
@@ -127,18 +136,14 @@ def _trial_row(trial: "Trial") -> list[str]:
         trial.file,
         trial.backend,
         megabytes(trial.size_bytes),
-        _figure(trial.load_s, ".2f"),
-        _figure(trial.first_run_ms, ".1f"),
-        _figure(trial.median_run_ms, ".1f"),
+        figure(trial.load_s, ".2f"),
+        figure(trial.first_run_ms, ".1f"),
+        figure(trial.median_run_ms, ".1f"),
         "–" if trial.js_bytes is None else megabytes(trial.js_bytes),
         "–" if trial.wasm_bytes is None else megabytes(trial.wasm_bytes),
-        _figure(trial.worst_cosine, ".6f"),
+        figure(trial.worst_cosine, ".6f"),
         f"{trial.verdict}: {broken}" if broken else trial.verdict,
     ]
-
-
-def _figure(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
 
 
 def browsing_document(result: "Browsing") -> bytes:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from model_release.cli.actions import add_summary
 from model_release.cli.options import FOLDER, print_progress, tree_options
 from model_release.errors import UsageError
 
@@ -111,7 +112,10 @@ def probe(*, url: str, origin: str, sha256: str | None, size: int | None) -> Non
 @click.argument("folder", type=FOLDER, metavar="DIR")
 @click.option("--json", "document", type=FOLDER, metavar="FILE", help="Write the table's figures here too, as JSON.")
 @click.option(
-    "--record", "recorded", is_flag=True, help="Write the verdicts into the manifest, before it is published."
+    "--record",
+    "recorded",
+    is_flag=True,
+    help="Write the verdicts into the manifest, and figures for the notes beside it.",
 )
 def browse(*, folder: Path, document: Path | None, recorded: bool) -> None:
     """Run every model of the release in DIR in headless Chromium, on every backend, and judge all it returns.
@@ -119,15 +123,17 @@ def browse(*, folder: Path, document: Path | None, recorded: bool) -> None:
     The limits are those of each precision in the contract. Needs Chromium (or CHROMIUM_PATH), Playwright and Node.js.
     """
     from model_release.browsing import browse as run
+    from model_release.figures import FIGURES_NAME
     from model_release.files import write_bytes
     from model_release.recording import record
     from model_release.report import browsing_document, render_browsing
 
     result = run(folder, progress=print_progress)
     click.echo(render_browsing(result))
+    add_summary(f"## In a browser\n\n```text\n{render_browsing(result)}\n```")
     if document is not None:
         write_bytes(document, browsing_document(result), error=UsageError)
     result.require()
     if recorded:
         record(folder, result)
-        click.echo(f"{folder}: backends recorded in the manifest")
+        click.echo(f"{folder}: backends recorded in the manifest, their figures in {FIGURES_NAME}")

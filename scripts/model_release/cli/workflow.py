@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--revision", metavar="SHA", help="Commit of the only model's repository. [default: the pinned one]")
 @selection_options
 @build_options
+@click.option("--no-browser", is_flag=True, help="Do not judge the models in a browser before they are published.")
 def plan(
     *,
     tag: str | None,
@@ -48,6 +49,7 @@ def plan(
     activations: str | None,
     logits: "Logits",
     opset: int,
+    no_browser: bool,
     **build: Any,  # noqa: ANN401 - passed on to `build_request`
 ) -> None:
     """Check everything a release run is asked for, and print what it will do; it needs no network."""
@@ -63,9 +65,11 @@ def plan(
     jobs = runplan.plan_models(models, revision)
     requests = [build_request(release_tag, job.source, selection, companion=job.companion, **build) for job in jobs]
     header, rows = ["model", "weights", "seen", "precisions"], runplan.describe_run(zip(jobs, requests, strict=True))
-    click.echo(f"{release_tag.text}\n\n{table(header, rows)}")
-    add_summary(f"## {release_tag.text}: the plan\n\n{markdown_table(header, rows)}")
-    add_outputs({"tag": release_tag.text, "matrix": runplan.matrix(jobs)})
+    judged = "No browser judges the models." if no_browser else "A browser judges every model before it is published."
+    click.echo(f"{release_tag.text}\n\n{table(header, rows)}\n\n{judged}")
+    add_summary(f"## {release_tag.text}: the plan\n\n{markdown_table(header, rows)}\n\n{judged}")
+    browser = "false" if no_browser else "true"
+    add_outputs({"tag": release_tag.text, "matrix": runplan.matrix(jobs), "browser": browser})
 
 
 @click.command()

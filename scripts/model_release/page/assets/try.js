@@ -27,7 +27,7 @@ async function download({ name, size_bytes: size, sha256 }, tell) {
       throw new Explained(`${name} must have ${size} bytes as the manifest says, it has more. Make the release again.`);
     content.set(part.value, received);
     received += part.value.length;
-    tell(received / size);
+    tell(received);
   }
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
   const hash = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -49,12 +49,17 @@ async function loadTokenizer(names) {
   return new Tokenizer(await (await fetchFile("tokenizer.json")).json(), config);
 }
 
-async function loadModel(content, file) {
+// A model past 2 GiB keeps its large tensors beside its file, in FILE_data, FILE_data_1 and so on.
+const filesOf = (model, files) => files.filter(({ name }) => name === model || name.startsWith(`${model}_data`));
+
+async function loadModel(file, contents) {
   const ort = await import(`${ORT}ort.wasm.min.mjs`);
   ort.env.wasm.wasmPaths = ORT;
   ort.env.wasm.numThreads = window.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+  const { [file]: model, ...data } = contents;
+  const externalData = Object.entries(data).map(([path, data]) => ({ path, data }));
   try {
-    return { ort, session: await ort.InferenceSession.create(content, { executionProviders: ["wasm"] }) };
+    return { ort, session: await ort.InferenceSession.create(model, { executionProviders: ["wasm"], externalData }) };
   } catch (failure) {
     throw new Explained(
       `onnxruntime-web must load ${file}, it says: ${String(failure.message).slice(0, 200)}. Choose another precision.`,
@@ -143,12 +148,17 @@ function startPage() {
     const file = element("precision").value;
     say(`Loading ${file}`);
     const began = performance.now();
-    const content = await download(
-      state.manifest.files.find(({ name }) => name === file),
-      (share) => (element("progress").value = share),
-    );
-    Object.assign(state, await loadModel(content, file));
-    state.loaded = `${file}: ${(content.length / 1e6).toFixed(1)} MB, loaded in ${((performance.now() - began) / 1000).toFixed(1)} s`;
+    const files = filesOf(file, state.manifest.files);
+    const size = files.reduce((sum, { size_bytes }) => sum + size_bytes, 0);
+    const contents = {};
+    let loaded = 0;
+    for (const entry of files) {
+      const tell = (received) => (element("progress").value = (loaded + received) / size);
+      contents[entry.name] = await download(entry, tell);
+      loaded += entry.size_bytes;
+    }
+    Object.assign(state, await loadModel(file, contents));
+    state.loaded = `${file}: ${(size / 1e6).toFixed(1)} MB, loaded in ${((performance.now() - began) / 1000).toFixed(1)} s`;
   }
 
   async function run() {

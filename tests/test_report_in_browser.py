@@ -1,0 +1,178 @@
+"""report.html in a browser: its pictures and its numbers agree, by mouse, by keys, on any screen and on paper."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from pages import HEADS, HOSTILE, LAYERS, choose_head, facts_of, hostile_report, number, opened, shown_numbers, unpacked
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+
+@pytest.fixture
+def report(browser: "Browser", released: Path) -> "Iterator[Page]":
+    with opened(browser, (released / "report.html").as_uri(), color_scheme="light") as page:
+        yield page
+
+
+def test_the_report_shows_the_attention_of_every_layer_and_head(report: "Page", released: Path) -> None:
+    facts = facts_of((released / "report.html").read_bytes())
+    for layer in range(LAYERS):
+        expected = unpacked(facts["tensors"][f"layer_{layer}_attn_probs"])
+        for head in range(HEADS):
+            choose_head(report, layer, head)
+            np.testing.assert_allclose(shown_numbers(report), expected[head], atol=5e-4, rtol=0)
+
+
+def map_places(page: "Page") -> Callable[[int, int], tuple[float, float]]:
+    """Row and column of the heat map -> pixels on its canvas; tokens name rows on the left and columns above."""
+    box = page.locator("#map").bounding_box()
+    assert box
+    width = (box["width"] - 96) / page.locator("#tokens label").count()
+    height = min(22.0, max(12.0, width))
+    return lambda row, column: (96 + (column + 0.5) * width, 72 + (row + 0.5) * height)
+
+
+def test_hovering_shows_a_cells_value_and_a_later_token_is_out_of_sight(report: "Page", released: Path) -> None:
+    expected = unpacked(facts_of((released / "report.html").read_bytes())["tensors"]["layer_1_attn_probs"])
+    choose_head(report, 1, 1)
+    place = map_places(report)
+    for row, column in ((0, 0), (9, 3), (27, 26)):
+        x, y = place(row, column)
+        report.hover("#map", position={"x": x, "y": y})
+        said = report.inner_text("#map-value")
+        assert f"(row {row}, column {column})" in said
+        found = re.search(r": ([0-9.e−]+) \(", said)
+        assert found
+        assert number(found[1]) == pytest.approx(expected[1, row, column], abs=5e-4)
+    x, y = place(3, 9)
+    report.hover("#map", position={"x": x, "y": y})
+    assert "comes later" in report.inner_text("#map-value")
+
+
+def test_a_larger_probability_is_darker_on_paper_and_lighter_in_the_dark(report: "Page", released: Path) -> None:
+    expected = unpacked(facts_of((released / "report.html").read_bytes())["tensors"]["layer_0_attn_probs"])[0]
+    choose_head(report, 0, 0)
+    place = map_places(report)
+    cells = [(row, column) for row in range(len(expected) - 1) for column in range(row + 1)]
+    values = np.array([expected[cell] for cell in cells])
+    for theme in (-1, 1):
+        pixels = report.evaluate(
+            """points => {
+                const map = document.getElementById("map");
+                const copy = new OffscreenCanvas(map.width, map.height).getContext("2d");
+                copy.drawImage(map, 0, 0);
+                const { data } = copy.getImageData(0, 0, map.width, map.height);
+                const at = ([x, y]) => 4 * (Math.floor(y) * map.width + Math.floor(x));
+                return points.map((point) => Array.from(data.slice(at(point), at(point) + 3)));
+            }""",
+            [place(*cell) for cell in cells],
+        )
+        lightness = np.array(pixels) @ [0.2126, 0.7152, 0.0722]
+        order = np.argsort(values)
+        assert (np.diff(theme * lightness[order]) >= -1.5).all()  # A step of 1 is what rounding a colour may cost.
+        assert np.ptp(lightness) > 50
+        report.click("#theme")
+
+
+def test_keys_move_over_the_map_and_enter_chooses_a_token(report: "Page") -> None:
+    report.focus("#layer")
+    report.keyboard.press("Tab")  # The heads,
+    report.keyboard.press("ArrowRight")
+    assert report.locator("#heads input").nth(1).is_checked()
+    report.keyboard.press("Tab")  # then the map, at the chosen token, which is the last.
+    last = report.locator("#tokens label").count() - 1
+    assert f"(row {last}, column 0)" in report.inner_text("#map-value")
+    for key in ("ArrowUp", "ArrowUp", "End", "Home", "ArrowRight", "ArrowRight", "ArrowLeft"):
+        report.keyboard.press(key)
+    assert f"(row {last - 2}, column 1)" in report.inner_text("#map-value")
+    report.keyboard.press("Enter")
+    assert report.locator("#tokens input").nth(last - 2).is_checked()
+    assert "What came: " in report.inner_text("#next-hint")
+
+
+def test_a_chosen_token_changes_every_view_and_moves_nothing(report: "Page", released: Path) -> None:
+    facts = facts_of((released / "report.html").read_bytes())
+    height = report.evaluate("document.documentElement.scrollHeight")
+    report.locator("#tokens label").nth(4).click()
+    entry = facts["next"][4]["top"]
+    bars = report.locator("#next li .number").all_inner_texts()
+    assert [number(bar.removesuffix(" %")) for bar in bars] == pytest.approx(
+        [100 * row["p"] for row in entry], abs=0.06
+    )
+    assert report.evaluate("document.documentElement.scrollHeight") == height
+
+
+def test_a_strip_tells_the_value_of_every_channel(report: "Page", released: Path) -> None:
+    expected = unpacked(facts_of((released / "report.html").read_bytes())["tensors"]["embedding_sum"])
+    report.locator("#tokens label").nth(2).click()
+    report.focus("#strip-embedding_sum canvas")
+    report.keyboard.press("Home")
+    for channel in range(3):
+        found = re.search(rf"channel {channel}: (.+)$", report.inner_text("#embedding_sum-value"))
+        assert found
+        assert number(found[1]) == pytest.approx(float(expected[2, channel]), abs=6e-4)
+        report.keyboard.press("ArrowRight")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_follows_the_systems_theme_until_its_button_is_pressed(
+    browser: "Browser", released: Path, scheme: str
+) -> None:
+    def is_dark(page: "Page") -> bool:
+        red = page.evaluate(
+            """() => { const c = document.createElement("canvas").getContext("2d");
+                c.fillStyle = getComputedStyle(document.body).backgroundColor; c.fillRect(0, 0, 1, 1);
+                return c.getImageData(0, 0, 1, 1).data[0]; }"""
+        )
+        return bool(red < 128)
+
+    with opened(browser, (released / "report.html").as_uri(), color_scheme=scheme) as page:
+        assert is_dark(page) == (scheme == "dark")
+        assert page.get_attribute("#theme", "aria-pressed") == str(scheme == "dark").lower()
+        page.click("#theme")
+        assert is_dark(page) == (scheme != "dark")
+
+
+@pytest.mark.parametrize("width", [320, 800])
+def test_a_narrow_screen_needs_no_sideways_scrolling(browser: "Browser", released: Path, width: int) -> None:
+    with opened(
+        browser, (released / "report.html").as_uri(), viewport={"width": width, "height": 640}, has_touch=True
+    ) as page:
+        page.click("#numbers summary")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_on_paper_the_pictures_are_light(browser: "Browser", released: Path) -> None:
+    with opened(browser, (released / "report.html").as_uri(), color_scheme="dark") as page:
+        page.emulate_media(media="print")
+        tint = page.locator("#tokens span").first
+        assert tint.evaluate("span => span.style.color") == "black"
+        assert page.locator("#theme:visible").count() == 0
+
+
+def test_without_javascript_the_tables_are_there(browser: "Browser", released: Path) -> None:
+    with opened(browser, (released / "report.html").as_uri(), java_script_enabled=False) as page:
+        assert page.locator("h2:visible").all_inner_texts() == [
+            "Size against quality",
+            "Error of every output",
+            "The contract",
+            "Origin",
+            "Files",
+        ]
+
+
+def test_hostile_texts_are_shown_and_do_nothing(browser: "Browser", tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_bytes(hostile_report(tmp_path / "dist"))
+    with opened(browser, path.as_uri(), viewport={"width": 320, "height": 640}) as page:
+        assert page.title() == "gpt2 1.0.0, seen from inside"
+        shown = page.locator("#tokens span").all_text_contents()
+        assert shown == [text.replace(" ", "·").replace("\u202e", "\ufffd") for text in HOSTILE]
+        assert page.locator("img").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") == 320
