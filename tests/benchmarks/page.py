@@ -145,14 +145,14 @@ def _activations(results: Results) -> str:
         [
             f"`{row.kinds}`",
             row.layers,
-            f"{row.added_bytes / 1e3:+.1f}",
+            f"{row.added_bytes:+d}",
             f"{row.returned_bytes / 1e6:.1f}",
             *(f"{row.ratios[tokens]:.2f}" for tokens in lengths),
         ]
         for row in results.activations
     ]
     runs = [f"run ÷, {tokens} tokens" for tokens in lengths]
-    return table(["`--activations`", "layers", "file, kB", f"returned, MB ({max(lengths)} tokens)", *runs], rows)
+    return table(["`--activations`", "layers", "file, bytes", f"returned, MB ({max(lengths)} tokens)", *runs], rows)
 
 
 def _quality(files: dict[str, Quality]) -> str:
@@ -168,7 +168,9 @@ def _series(results: Results) -> str:
     for series in results.series:
         works = ", ".join(f"{work:g}" for work, _ in series.points)
         costs = ", ".join(f"{cost:.1f}" if cost < 100 else f"{cost:.0f}" for _, cost in series.points)
-        rows.append([f"{series.name}: {series.panel}", f"{series.work} {works}", costs, f"{series.exponent:.2f}"])
+        rows.append(
+            [f"{series.name}: {series.panel}", f"{series.work} {works}", costs, f"{round(series.exponent, 2) + 0:.2f}"]
+        )
     return table(["", "work", "cost", "growth"], rows)
 
 

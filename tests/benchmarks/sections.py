@@ -17,7 +17,6 @@ from workshop import (
     DYNAMIC,
     EXPORTERS,
     FLOAT16,
-    LOGITS_ONLY,
     MATMUL_NBITS,
     OLIVE,
     OPTIMUM,
@@ -37,11 +36,11 @@ CALIBRATED = ("int8-static", "small")
 """They have no peer and take longest: measured once, whatever the number of rounds."""
 
 COPIED = ("fp16", "int8", "int4")
-SESSIONS = (OURS, LOGITS_ONLY, *PRECISIONS, OPTIMUM, PLAIN, *PEERS_QUANTIZERS)
+SESSIONS = (OURS, *PRECISIONS, OPTIMUM, PLAIN, *PEERS_QUANTIZERS)
 PAIRS = ((OURS, OPTIMUM), ("int4", MATMUL_NBITS))
 LONG_RUN = (OURS, "int8-dynamic", OPTIMUM, DYNAMIC)
 DEMO, OUTLIERS = "embedded model", "embedded model with outliers"
-_SCALED_PRECISIONS = ("fp16", "int4")
+_GROWN = (OURS, OPTIMUM, "int4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +198,7 @@ def _growth(bench: Bench, work: str, models: Sequence[Mapping[str, int]]) -> lis
     for folder in folders:
         workshop = Workshop(weights=folder / "weights", folder=folder, peers=bench.peers)
         bench.progress(f"growing {work}: {folder.name}")
-        for name in (OURS, OPTIMUM, *_SCALED_PRECISIONS):
+        for name in _GROWN:
             ((usage,),) = bench.run([workshop.job(name)], rounds=1).values()
             walls.setdefault(name, []).append(usage.wall_s)
             peaks.setdefault(name, []).append(usage.peak_rss_bytes / 1e6)

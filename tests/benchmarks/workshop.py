@@ -10,7 +10,7 @@ from measure import Job, run_job
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 CHILDREN = Path(__file__).parent / "children"
 
-OURS, LOGITS_ONLY = "fp32", "fp32, `--activations logits`"
+OURS = "fp32"
 OPTIMUM, ACCELERATE, PLAIN = "optimum-onnx", "optimum-onnx + accelerate", "torch.onnx.export"
 PRECISIONS = ("fp16", "fp16-compute", "int8", "int8-dynamic", "int8-static", "int4", "small")
 FLOAT16, DYNAMIC = "onnxruntime float16 converter", "onnxruntime quantize_dynamic"
@@ -73,10 +73,8 @@ class Workshop:
 
     def _command(self, name: str) -> list[str | Path]:
         path = self._path(name)
-        if name in (OURS, LOGITS_ONLY):
-            options = ["--activations", "logits"] if name == LOGITS_ONLY else []
-            export = [sys.executable, SCRIPTS / "export.py", "--model-path", self.weights, "--output", path]
-            return [*export, *options]
+        if name == OURS:
+            return [sys.executable, SCRIPTS / "export.py", "--model-path", self.weights, "--output", path]
         if name in (OPTIMUM, ACCELERATE):
             extras = ["accelerate"] if name == ACCELERATE else []
             return [self.peers, CHILDREN / "export_optimum.py", self.weights, path.parent, *extras]

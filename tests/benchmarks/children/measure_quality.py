@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from onnx_sessions import open_session
+from onnx_sessions import logits_name, open_session
 
 scripts, weights_folder, windows, *models = sys.argv[1:]
 sys.path.insert(0, scripts)
@@ -36,7 +36,7 @@ rows = []
 for model in models:
     session = open_session(model, 2)
     whole = mean_agreement(
-        agreement(session.run(["logits"], {"input_ids": window[:, :-1]})[0], wanted, window[:, 1:])
+        agreement(session.run([logits_name(session)], {"input_ids": window[:, :-1]})[0], wanted, window[:, 1:])
         for window, wanted in zip(chosen, expected, strict=True)
     )
     rows.append({"mean_kl": whole.mean_kl, "top1": whole.top1, "perplexity_ratio": whole.perplexity_ratio})

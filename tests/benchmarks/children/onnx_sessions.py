@@ -11,12 +11,20 @@ import onnxruntime
 SAMPLES = 64  # Logits of the last position by which files are compared.
 
 
-def open_session(path: str | Path, threads: int) -> onnxruntime.InferenceSession:
-    """Creates a session. Its threads rest between runs, so that two sessions of a process do not disturb each other."""
+def open_session(path: str | Path, threads: int, *, alone: bool = False) -> onnxruntime.InferenceSession:
+    """Creates a session.
+
+    Args:
+        path: The file.
+        threads: Threads within an operator.
+        alone: Whether it is the only one of its process. Otherwise its threads rest between runs: onnxruntime
+            lets them spin for the next one, and that would take the processors from another session.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not alone:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
@@ -38,9 +46,14 @@ def run_ms(session: onnxruntime.InferenceSession, feed: Mapping[str, np.ndarray]
     return (time.perf_counter() - start) * 1e3
 
 
+def logits_name(session: onnxruntime.InferenceSession) -> str:
+    """The first output: every exporter puts the logits there, and Olive calls them `logits_Q4`."""
+    return str(session.get_outputs()[0].name)
+
+
 def logits_sample(session: onnxruntime.InferenceSession, feed: Mapping[str, np.ndarray]) -> list[float]:
     """Some logits of the last position. This run warms the session up."""
-    (logits,) = session.run(["logits"], feed)  # [1, seq, vocab]
+    (logits,) = session.run([logits_name(session)], feed)  # [1, seq, vocab]
     last = np.asarray(logits[0, -1], dtype=np.float64)
     return last[:: max(1, len(last) // SAMPLES)].tolist()
 

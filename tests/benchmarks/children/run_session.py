@@ -13,7 +13,7 @@ from onnx_sessions import feed_of, logits_sample, open_session, read_plan, run_m
 
 path, threads, vocab, *plan = sys.argv[1:]
 start = time.perf_counter()
-session = open_session(path, int(threads))
+session = open_session(path, int(threads), alone=True)
 create_s = time.perf_counter() - start
 
 times_ms: dict[str, float] = {}
