@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 TIMEOUT_S = 600.0
-"""Longest a measured process may take; the slowest needs well under a minute."""
+"""Longest a measured process may take; the slowest, which measures every kind of activation, needs four minutes."""
 
 DISTURBED = 0.05
 """A run counts as disturbed when other processes took more than this share of the processors."""

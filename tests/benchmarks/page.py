@@ -1,5 +1,6 @@
 """Measurements -> a Markdown page, and the few lines of it that the project's README shows."""
 
+from collections.abc import Mapping
 from statistics import median
 
 from measure import Measurements
@@ -155,7 +156,7 @@ def _activations(results: Results) -> str:
     return table(["`--activations`", "layers", "file, bytes", f"returned, MB ({max(lengths)} tokens)", *runs], rows)
 
 
-def _quality(files: dict[str, Quality]) -> str:
+def _quality(files: Mapping[str, Quality]) -> str:
     rows = [
         [name, f"{quality.mean_kl:.5f}", f"{quality.top1:.1%}", f"× {quality.perplexity_ratio:.4f}"]
         for name, quality in files.items()

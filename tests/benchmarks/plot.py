@@ -17,7 +17,7 @@ from model_release.page.plot import HEIGHT, WIDTH, Plot, log_plot
 _COLUMNS = 2
 _COLOURS = ("#3987e5", "#d95926", "#199e70", "#c98500", "#9085e9", "#d55181")
 _DASHES = ("", "8 5", "2 4", "12 4 2 4", "5 3", "16 6")
-_GREY = "#808080"
+_GREY = "#797979"
 _LABELS = {OURS: "export.py (fp32)", **{name: f"{name} (ours)" for name in PRECISIONS}}
 
 

@@ -3,7 +3,6 @@
 See README.md beside this file for what is measured, and how. It is not a test: it judges nothing.
 """
 
-import re
 import shutil
 import signal
 import sys
@@ -16,14 +15,12 @@ from measure import BenchmarkError
 from page import render, summarize
 from peers import default_folder, peers_python
 from plot import draw
+from record import PLOT, record_run
 from results import Results
 from sections import SECTIONS, Bench, Shape
 
-HERE = Path(__file__).parent
 ROOM_BYTES = 10 * 10**9
 """Sixteen files of up to 652 MB, and the temporary copies their makers write."""
-
-_MEASURED = re.compile(r"(<!-- measured -->\n).*?(<!-- end -->)", re.DOTALL)
 
 FULL = Shape(
     name="GPT-2 124M, random weights",
@@ -108,21 +105,33 @@ def main(
                 progress=progress,
             )
             results = measure(bench, only)
+        tell(results, bench, judged=not quick, output=output, record=record)
     except BenchmarkError as failure:
         raise click.ClickException(str(failure)) from failure
-    machine, plot = describe_machine(), draw(results.series)
 
-    def page(plot_name: str) -> str:
-        return render(results, title=shape.name, rounds=rounds, machine=machine, judged=not quick, plot=plot_name)
 
+def tell(results: Results, bench: Bench, *, judged: bool, output: Path | None, record: bool) -> None:
+    """Prints the page and writes it where it was asked for, with the plot beside it.
+
+    Raises:
+        BenchmarkError: A document has no part for measurements.
+    """
+    machine = describe_machine()
+    plot = draw(results.series) if results.series else ""
+
+    def page(plot_name: str = "") -> str:
+        return render(
+            results, title=bench.shape.name, rounds=bench.rounds, machine=machine, judged=judged, plot=plot_name
+        )
+
+    click.echo(page())
     if output is not None:
-        output.write_text(page(f"{output.name}.svg"), encoding="utf-8")
-        output.with_name(f"{output.name}.svg").write_text(plot, encoding="utf-8")
+        beside = output.with_name(f"{output.name}.svg")
+        output.write_text(page(beside.name), encoding="utf-8")
+        if plot:
+            beside.write_text(plot, encoding="utf-8")
     if record:
-        (HERE / "measured.svg").write_text(plot, encoding="utf-8")
-        write_measured(HERE / "README.md", page("measured.svg").replace("\n#", "\n###").replace("# ", "### ", 1))
-        write_measured(HERE.parents[1] / "README.md", summarize(results, machine))
-    click.echo(page(""))
+        record_run(page(PLOT.name), plot, summarize(results, machine))
 
 
 def measure(bench: Bench, names: list[str]) -> Results:
@@ -138,14 +147,6 @@ def measure(bench: Bench, names: list[str]) -> Results:
         progress(f"section: {name}")
         parts |= SECTIONS[name](bench)
     return Results(lengths=tuple(bench.shape.runs), **parts)
-
-
-def write_measured(document: Path, text: str) -> None:
-    """Replaces what stands between `<!-- measured -->` and `<!-- end -->`."""
-    written, places = _MEASURED.subn(lambda marks: f"{marks[1]}{text}{marks[2]}", document.read_text(encoding="utf-8"))
-    if places != 1:
-        raise click.ClickException(f"{document} must have one part for measurements, got {places}. Restore its marks.")
-    document.write_text(written, encoding="utf-8")
 
 
 def progress(message: str) -> None:

@@ -55,7 +55,7 @@ class Shape:
         lengths: Tokens -> timed runs, for latency against length.
         windows: Windows of text on which quality is measured.
         scaled: Entries of GPT2Config that the models of different size share.
-        growing: What grows -> entry of GPT2Config -> its values, and what the other entries then are.
+        growing: `layers` or `hidden size` -> the entries in which its models differ from `scaled`.
     """
 
     name: str
@@ -99,6 +99,11 @@ class Bench:
         """Runs jobs in turn."""
         return run_in_turn(jobs, rounds or self.rounds, self.progress, patient=self.patient)
 
+    def run_pairs(self, job: Job) -> str:
+        """Runs a job that compares within itself, once; a disturbed minute hits both sides. Returns what it prints."""
+        ((usage,),) = run_in_turn([job], 1, self.progress, patient=False).values()
+        return usage.stdout
+
 
 def measure_export(bench: Bench) -> dict[str, Any]:
     """PyTorch to ONNX, ours and theirs."""
@@ -136,8 +141,8 @@ def measure_sessions(bench: Bench) -> dict[str, Any]:
         for threads in THREADS:
             files = (workshop.file(base), workshop.file(name))
             job = child(f"{name} ÷ {base}", "run_pair.py", *files, str(threads), str(vocab), *_plan(shape.pairs))
-            ((usage,),) = bench.run([job], rounds=1).values()
-            pairs.append(Pair(file=name, base=base, threads=threads, ratios=_by_tokens(json.loads(usage.stdout))))
+            ratios = _by_tokens(json.loads(bench.run_pairs(job)))
+            pairs.append(Pair(file=name, base=base, threads=threads, ratios=ratios))
     files = {name: _stored_file(workshop.file(name)) for name in SESSIONS}
     return {"files": files, "sessions": sessions, "pairs": pairs}
 
@@ -148,11 +153,8 @@ def measure_activations(bench: Bench) -> dict[str, Any]:
     folder = bench.folder / "activations"
     folder.mkdir()
     arguments = (SCRIPTS, workshop.weights, folder, str(max(THREADS)), *_plan(bench.shape.pairs))
-    ((usage,),) = bench.run([child("every kind of activation", "run_activations.py", *arguments)], rounds=1).values()
-    rows = [
-        ActivationCost(**{key: row[key] for key in row if key != "ratio"}, ratios=_by_tokens(row["ratio"]))
-        for row in json.loads(usage.stdout)
-    ]
+    printed = json.loads(bench.run_pairs(child("every kind of activation", "run_activations.py", *arguments)))
+    rows = [ActivationCost(**{**row, "ratios": _by_tokens(row["ratios"])}) for row in printed]
     return {"activations": rows}
 
 

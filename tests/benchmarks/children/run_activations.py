@@ -40,7 +40,7 @@ for layers, kinds in [("last", "default"), *(("all", kind) for kind in (*load_co
             "layers": layers,
             "added_bytes": path.stat().st_size - base_path.stat().st_size,
             "returned_bytes": sum(array.nbytes for array in returned),
-            "ratio": paired_ratios(base, session, vocab, read_plan(plan)),
+            "ratios": paired_ratios(base, session, vocab, read_plan(plan)),
         }
     )
     del session, returned
