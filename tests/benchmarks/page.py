@@ -1,112 +1,103 @@
-"""Measurements -> a Markdown page."""
+"""Measurements -> a Markdown page, and the few lines of it that the project's README shows."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from statistics import median
 
-from measure import Measurements, Usage, median_ratio
+from measure import Measurements
+from results import Quality, Results
+from sections import COPIED, DEMO
+from tables import COST, cost, cpus, peaks, ratio, table, walls
+from targets import judge
+from workshop import EXPORTERS, OPTIMUM, OURS, PEERS_QUANTIZERS, PRECISIONS, copied
 
-EXPORT, PRECISION, PEER = "export.py", "fp32", "optimum-onnx"
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredFile:
-    """A file as it is stored."""
-
-    size_bytes: int
-    nodes: int
-    opset: int
+_COMMANDS = {OURS: "`export.py`", **{name: f"`quantize.py {name}`" for name in PRECISIONS}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Session:
-    """One process that created a session and ran it.
-
-    Attributes:
-        usage: What the whole process cost.
-        create_s: Creating the session.
-        run_ms: Tokens of the input -> median run.
-        logits: Samples of the last position's logits.
-    """
-
-    usage: Usage
-    create_s: float
-    run_ms: Mapping[int, float]
-    logits: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Results:
-    """Everything that was measured.
-
-    Attributes:
-        exports: PyTorch -> ONNX, ours first.
-        conversions: What is done with an exported file.
-        files: Every file, our fp32 first.
-        sessions: Threads -> file -> its sessions, one a round.
-        lengths: Tokens of the inputs.
-    """
-
-    exports: Measurements
-    conversions: Measurements
-    files: Mapping[str, StoredFile]
-    sessions: Mapping[int, Mapping[str, Sequence[Session]]]
-    lengths: tuple[int, ...]
-
-
-def render(results: Results, *, title: str, rounds: int, machine: str, judge: bool) -> str:
-    """The page.
+def render(results: Results, *, title: str, rounds: int, machine: str, judged: bool, plot: str = "") -> str:
+    """The page: a part for each section that was measured.
 
     Args:
         results: The measurements.
         title: The model in words.
         rounds: How often each thing ran.
         machine: What it ran on.
-        judge: Whether to set the figures against the project's targets.
+        judged: Whether to set the figures against the project's targets.
+        plot: Where the plot is; empty if there is none.
     """
     rounded = f"medians of {rounds} rounds" if rounds > 1 else "one round"
     parts = [
         f"# {title}",
-        f"{machine}. Batch 1, {rounded} in turn. MB is 10⁶ bytes. During a run, other processes took "
-        f"{_others(results)} of the processors.",
-        *(["## Targets", _targets(results)] if judge else []),
-        "## Export",
-        f"“÷” is `{EXPORT}` divided by the row: below 1 it is cheaper.",
-        _exports(results),
-        "## Quantize, verify",
-        _conversions(results),
-        "## Files and sessions",
-        _sessions(results),
-        "Runs in ms, by threads × tokens. “Δ logits” is the largest difference from fp32 in a sample of the logits.",
-        "## Latency as ratios",
-        f"Each row's runs divided by our {PRECISION}'s / by {PEER}'s: below 1 the row is faster.",
-        _ratios(results),
+        f"{machine}. Batch 1, {rounded} in turn. MB is 10⁶ bytes.{_others(results)}",
     ]
+    targets = judge(results) if judged else ""
+    parts += ["## Targets", targets] if targets else []
+    if results.exports:
+        parts += ["## Export", "“÷” is `export.py` divided by the row: below 1 it is cheaper.", _exports(results)]
+    if results.conversions:
+        parts += [
+            "## Quantize, verify",
+            "“÷ copy” is the row's wall time divided by that of reading our fp32 file and writing as many bytes as "
+            "the row's file has.",
+            _conversions(results.conversions),
+        ]
+    if results.sessions:
+        parts += [
+            "## Files and sessions",
+            _sessions(results),
+            "Runs in ms, by threads × tokens. “Δ logits” is the largest difference from fp32 in a sample of the "
+            "logits, which are as large as “logits”.",
+            "## Latency as ratios",
+            f"Each row's runs divided by our fp32's / by {OPTIMUM}'s: below 1 the row is faster.",
+            _ratios(results),
+            "Two files run alternately in one process, the first divided by the second:",
+            _pairs(results),
+        ]
+    if results.activations:
+        parts += ["## Activations", "Against the file that returns logits only, with 2 threads.", _activations(results)]
+    for model, files in results.quality.items():
+        parts += [f"## Quality: {model}", _quality(files)]
+    if results.series:
+        parts += ["## Cost against work", *([f"![Cost against work, on log axes]({plot})"] if plot else [])]
+        parts += [_series(results), "“Growth” is the slope on log axes: 1 is proportional, 0 constant."]
     return "\n\n".join(parts) + "\n"
 
 
+def summarize(results: Results, machine: str) -> str:
+    """What the README shows of a run with all sections: making, size, speed and quality, ours beside theirs."""
+    quality = results.quality[DEMO]
+    rows = []
+    for name in (OURS, *PRECISIONS, OPTIMUM, *PEERS_QUANTIZERS):
+        made = (results.exports if name in EXPORTERS else results.conversions)[name]
+        one, two = (f"{median(results.runs_ms(name, max(results.sessions), tokens)):.0f}" for tokens in (16, 128))
+        kl = f"{quality[name].mean_kl:.4f}" if name in quality else ""
+        memory_mb = median(peaks(made)) / 1e6
+        size_mb = results.files[name].size_bytes / 1e6
+        rows.append([_label(name), f"{size_mb:.1f}", f"{median(walls(made)):.1f}", f"{memory_mb:.0f}", one, two, kl])
+    head = ["", "MB", "made in, s", "peak, MB", "16 tokens, ms", "128 tokens, ms", "mean KL, nats"]
+    return f"{table(head, rows)}\n\n{machine}. Two threads; KL on the embedded model's held-back text.\n"
+
+
 def _exports(results: Results) -> str:
-    ours = results.exports[EXPORT]
+    ours = results.exports[OURS]
     rows = []
     for name, runs in results.exports.items():
-        ratios = [
-            _ratio(_walls(ours), _walls(runs)),
-            _ratio(_cpus(ours), _cpus(runs)),
-            _ratio(_peaks(ours), _peaks(runs)),
-        ]
-        rows.append([_code(name), *_cost(runs), *(["", "", ""] if name == EXPORT else ratios)])
-    return _table(["", "wall s", "(range)", "CPU s", "peak MB", "file MB", "wall ÷", "CPU ÷", "memory ÷"], rows)
+        ratios = [ratio(figures(ours), figures(runs)) for figures in (walls, cpus, peaks)]
+        rows.append([_label(name), *cost(runs), *(["", "", ""] if name == OURS else ratios)])
+    return table(["", *COST, "wall ÷", "CPU ÷", "memory ÷"], rows)
 
 
-def _conversions(results: Results) -> str:
-    rows = [[_code(name), *_cost(runs)] for name, runs in results.conversions.items()]
-    return _table(["", "wall s", "(range)", "CPU s", "peak MB", "file MB"], rows)
+def _conversions(conversions: Measurements) -> str:
+    rows = []
+    for name, runs in conversions.items():
+        least = ratio(walls(runs), walls(conversions[copied(name)])) if name in COPIED else ""
+        rows.append([_label(name), *cost(runs), least])
+    return table(["", *COST, "÷ copy"], rows)
 
 
 def _sessions(results: Results) -> str:
     most = max(results.sessions)
-    columns = [(threads, tokens) for threads in results.sessions for tokens in results.lengths]
-    expected = results.sessions[most][PRECISION][0].logits
+    columns = _columns(results)
+    expected = results.sessions[most][OURS][0].logits
     rows = []
     for name, file in results.files.items():
         sessions = results.sessions[most][name]
@@ -119,95 +110,85 @@ def _sessions(results: Results) -> str:
                 str(file.opset),
                 f"{median(session.create_s for session in sessions):.2f}",
                 f"{median(session.usage.peak_rss_bytes for session in sessions) / 1e6:.0f}",
-                *(f"{median(_runs_ms(results, name, *column)):.1f}" for column in columns),
+                *(f"{median(results.runs_ms(name, *column)):.1f}" for column in columns),
                 f"{difference:.0e}" if difference else "0",
             ]
         )
     heads = [f"{threads} × {tokens}" for threads, tokens in columns]
-    return _table(["", "MB", "nodes", "opset", f"create s ({most} threads)", "peak MB", *heads, "Δ logits"], rows)
+    logits = max(map(abs, expected))
+    head = ["", "MB", "nodes", "opset", f"create s ({most} threads)", "peak MB", *heads, f"Δ logits (of {logits:.1f})"]
+    return table(head, rows)
 
 
 def _ratios(results: Results) -> str:
-    columns = [(threads, tokens) for threads in results.sessions for tokens in results.lengths]
     rows = []
     for name in results.files:
         cells = []
-        for column in columns:
-            runs = _runs_ms(results, name, *column)
-            cells.append(" / ".join(_ratio(runs, _runs_ms(results, other, *column)) for other in (PRECISION, PEER)))
+        for column in _columns(results):
+            runs = results.runs_ms(name, *column)
+            cells.append(" / ".join(ratio(runs, results.runs_ms(other, *column)) for other in (OURS, OPTIMUM)))
         rows.append([name, *cells])
-    return _table(["", *(f"{threads} × {tokens}" for threads, tokens in columns)], rows)
+    return table(["", *(f"{threads} × {tokens}" for threads, tokens in _columns(results))], rows)
 
 
-def _targets(results: Results) -> str:
-    """The figures this project set itself, and what came out."""
-    ours, peer = results.exports[EXPORT], results.exports[PEER]
-    columns = [(threads, tokens) for threads in results.sessions for tokens in results.lengths]
-    slowest = max(
-        median_ratio(_runs_ms(results, "fp16", *column), _runs_ms(results, PRECISION, *column)) for column in columns
-    )
-    fp32_mb, fp16_mb = (results.files[name].size_bytes / 1e6 for name in (PRECISION, "fp16"))
-    wall, memory = median_ratio(_walls(ours), _walls(peer)), median_ratio(_peaks(ours), _peaks(peer))
+def _pairs(results: Results) -> str:
+    lengths = list(results.pairs[0].ratios)
     rows = [
-        [f"export, wall ÷ {PEER}", "≤ 1.0", f"{wall:.2f}", _met(wall <= 1.0)],
-        [f"export, peak memory ÷ {PEER}", "≤ 0.6", f"{memory:.2f}", _met(memory <= 0.6)],
-        ["fp32, MB", "≤ 499", f"{fp32_mb:.1f}", _met(fp32_mb <= 499)],
-        ["fp16, MB", "≤ 250", f"{fp16_mb:.1f}", _met(fp16_mb <= 250)],
-        ["fp16, slowest run ÷ fp32", "≤ 1.15", f"{slowest:.2f}", _met(slowest <= 1.15)],
+        [f"{pair.file} ÷ {pair.base}", str(pair.threads), *(f"{pair.ratios[tokens]:.2f}" for tokens in lengths)]
+        for pair in results.pairs
     ]
-    return _table(["", "target", "measured", ""], rows)
+    return table(["", "threads", *(f"{tokens} tokens" for tokens in lengths)], rows)
+
+
+def _activations(results: Results) -> str:
+    lengths = list(results.activations[0].ratios)
+    rows = [
+        [
+            f"`{row.kinds}`",
+            row.layers,
+            f"{row.added_bytes:+d}",
+            f"{row.returned_bytes / 1e6:.1f}",
+            *(f"{row.ratios[tokens]:.2f}" for tokens in lengths),
+        ]
+        for row in results.activations
+    ]
+    runs = [f"run ÷, {tokens} tokens" for tokens in lengths]
+    return table(["`--activations`", "layers", "file, bytes", f"returned, MB ({max(lengths)} tokens)", *runs], rows)
+
+
+def _quality(files: Mapping[str, Quality]) -> str:
+    rows = [
+        [name, f"{quality.mean_kl:.5f}", f"{quality.top1:.1%}", f"× {quality.perplexity_ratio:.4f}"]
+        for name, quality in files.items()
+    ]
+    return table(["", "mean KL, nats", "top-1", "perplexity"], rows)
+
+
+def _series(results: Results) -> str:
+    rows = []
+    for series in results.series:
+        works = ", ".join(f"{work:g}" for work, _ in series.points)
+        costs = ", ".join(f"{cost:.1f}" if cost < 100 else f"{cost:.0f}" for _, cost in series.points)
+        rows.append(
+            [f"{series.name}: {series.panel}", f"{series.work} {works}", costs, f"{round(series.exponent, 2) + 0:.2f}"]
+        )
+    return table(["", "work", "cost", "growth"], rows)
+
+
+def _columns(results: Results) -> list[tuple[int, int]]:
+    return [(threads, tokens) for threads in results.sessions for tokens in results.lengths]
 
 
 def _others(results: Results) -> str:
     """How idle the machine was otherwise, over all runs that count."""
-    runs = [run for group in (results.exports, results.conversions) for runs in group.values() for run in runs]
-    for files in results.sessions.values():
-        runs += [session.usage for sessions in files.values() for session in sessions]
-    shares = [run.others_share for run in runs]
-    return f"{median(shares):.1%} (median) to {max(shares):.1%} (worst)"
+    shares = [usage.others_share for usage in results.usages()]
+    if not shares:
+        return ""
+    return (
+        f" During a run, other processes took {median(shares):.1%} (median) to {max(shares):.1%} (worst) "
+        "of the processors."
+    )
 
 
-def _met(reached: bool) -> str:
-    return "met" if reached else "**missed**"
-
-
-def _cost(runs: Sequence[Usage]) -> list[str]:
-    walls = _walls(runs)
-    size_bytes = runs[-1].size_bytes
-    return [
-        f"{median(walls):.1f}",
-        f"{min(walls):.1f}–{max(walls):.1f}",
-        f"{median(_cpus(runs)):.1f}",
-        f"{median(_peaks(runs)) / 1e6:.0f}",
-        f"{size_bytes / 1e6:.1f}" if size_bytes else "",
-    ]
-
-
-def _walls(runs: Sequence[Usage]) -> list[float]:
-    return [run.wall_s for run in runs]
-
-
-def _cpus(runs: Sequence[Usage]) -> list[float]:
-    return [run.cpu_s for run in runs]
-
-
-def _peaks(runs: Sequence[Usage]) -> list[float]:
-    return [run.peak_rss_bytes for run in runs]
-
-
-def _runs_ms(results: Results, name: str, threads: int, tokens: int) -> list[float]:
-    return [session.run_ms[tokens] for session in results.sessions[threads][name]]
-
-
-def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    return f"{median_ratio(ours, theirs):.2f}"
-
-
-def _code(name: str) -> str:
-    return f"`{name}`" if ".py" in name else name
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, figures to the right."""
-    rule = [":--", *("--:" for _ in head[1:])]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+def _label(name: str) -> str:
+    return _COMMANDS.get(name, f"`{name}`" if ".py" in name else name)

@@ -1,4 +1,4 @@
-"""A GPT-2 of random weights in a folder, as transformers saves it: `make_weights.py FOLDER CONFIG_JSON`."""
+"""GPT-2s of random weights, as transformers saves them: `make_weights.py [FOLDER CONFIG_JSON]…`."""
 
 import json
 import sys
@@ -6,5 +6,6 @@ import sys
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-torch.manual_seed(0)
-GPT2LMHeadModel(GPT2Config(**json.loads(sys.argv[2]))).save_pretrained(sys.argv[1])
+for folder, config in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+    torch.manual_seed(0)
+    GPT2LMHeadModel(GPT2Config(**json.loads(config))).save_pretrained(folder)

@@ -9,37 +9,17 @@ import sys
 import time
 from statistics import median
 
-import numpy as np
-import onnxruntime
-
-_SAMPLES = 64  # Logits of the last position that are printed.
-_WARM_UP = 2
+from onnx_sessions import feed_of, logits_sample, open_session, read_plan, run_ms
 
 path, threads, vocab, *plan = sys.argv[1:]
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = int(threads)
-options.log_severity_level = 4
 start = time.perf_counter()
-session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+session = open_session(path, int(threads), alone=True)
 create_s = time.perf_counter() - start
 
-random = np.random.default_rng(0)
-run_ms: dict[str, float] = {}
+times_ms: dict[str, float] = {}
 logits: list[float] = []
-for tokens, runs in zip(map(int, plan[::2]), map(int, plan[1::2]), strict=True):
-    ids = random.integers(0, int(vocab), (1, tokens), dtype=np.int64)
-    every_input = {
-        "input_ids": ids,
-        "attention_mask": np.ones_like(ids),
-        "position_ids": np.arange(tokens, dtype=np.int64)[None, :],
-    }
-    feed = {entry.name: every_input[entry.name] for entry in session.get_inputs()}
-    times_ms = []
-    for _ in range(_WARM_UP + runs):
-        start = time.perf_counter()
-        outputs = session.run(None, feed)
-        times_ms.append((time.perf_counter() - start) * 1e3)
-    run_ms[str(tokens)] = median(times_ms[_WARM_UP:])
-    last = outputs[[output.name for output in session.get_outputs()].index("logits")][0, -1]  # [vocab]
-    logits += np.asarray(last, dtype=np.float64)[:: max(1, int(vocab) // _SAMPLES)].tolist()
-print(json.dumps({"create_s": create_s, "run_ms": run_ms, "logits": logits}))
+for tokens, runs in read_plan(plan):
+    feed = feed_of(session, tokens, int(vocab))
+    logits += logits_sample(session, feed)
+    times_ms[str(tokens)] = median(run_ms(session, feed) for _ in range(runs))
+print(json.dumps({"create_s": create_s, "run_ms": times_ms, "logits": logits}))
