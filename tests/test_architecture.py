@@ -53,9 +53,9 @@ FLOORS = [
         "hosts.github_deploy",
     },
     {"pickled", "modelfile"},
-    {"checks", "plan", "appfiles", "appplan", "shadows"},
+    {"checks", "structure", "plan", "appfiles", "appplan", "shadows"},
     {"figures", "metadata", "manifest", "envfile", "tags", "measures"},
-    {"registry"},
+    {"registry", "findings"},
     {"contract"},
     {"architecture", "datafiles", "storage"},
     {"npm"},
@@ -159,7 +159,7 @@ def test_only_entry_files_stand_in_scripts() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["contract", "checks", "manifest", "plan", "envfile", "tags", "metadata", "publishing"]
+    "room", ["contract", "checks", "structure", "manifest", "plan", "envfile", "tags", "metadata", "publishing"]
 )
 def test_the_lower_row_loads_without_heavy_libraries(room: str) -> None:
     code = f"import sys, model_release.{room}; print(sorted({set(HOMES) - {'jsonschema'}!r} & set(sys.modules)))"

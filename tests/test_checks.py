@@ -5,6 +5,7 @@ import pytest
 
 from model_release import checks
 from model_release.contract import Output, load_contract
+from model_release.findings import Finding
 from model_release.measures import Agreement, agreement, compare, deviation
 
 FP32 = load_contract().precision("fp32")
@@ -12,7 +13,7 @@ INT8 = load_contract().precision("int8-dynamic")
 RANDOM = np.random.default_rng(0)
 
 
-def clauses(findings: list[checks.Finding]) -> set[str]:
+def clauses(findings: list[Finding]) -> set[str]:
     return {finding.clause for finding in findings}
 
 
@@ -30,7 +31,7 @@ def attention_arrays(seq: int = 5) -> dict[str, np.ndarray]:
     }
 
 
-def judged(arrays: dict[str, np.ndarray]) -> list[checks.Finding]:
+def judged(arrays: dict[str, np.ndarray]) -> list[Finding]:
     """`check_outputs` on arrays whose shapes are what is expected."""
     outputs = tuple(
         Output(name=name, kind=name.removeprefix("layer_0_"), layer=0, dims=array.shape)

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from builders import gpt2_config, gpt2_folder, gpt2_state, save_weights
-from model_release.checks import stored_bytes
 from model_release.contract import load_contract
 from model_release.errors import QuantizeError, ReleaseError
 from model_release.graph import read_facts
@@ -22,6 +21,7 @@ from model_release.metadata import metadata_from_props
 from model_release.precision import quantize_file
 from model_release.reference import Reference
 from model_release.steps import SelectionRequest, SourceRequest, export_model
+from model_release.structure import stored_bytes
 from model_release.verification import CachedReference, Verification, verify_file
 from model_release.weights import load_folder
 

@@ -49,7 +49,9 @@ The rooms, from the door inwards:
     architecture   config.json -> shape, parameter names      these import nothing
     contract       contract/*.json -> names, tolerances       heavier than numpy
     metadata       what a model file says of itself
-    checks         facts x contract -> findings
+    checks         what a model returned x contract -> findings
+    structure      what its file is x contract -> findings
+    findings       broken clauses of the contract
     manifest       files -> sizes, sha256, manifest.json
     figures        times and memory in a browser, for the notes
     plan           wanted files x what is there -> actions

@@ -97,7 +97,7 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
     Raises:
         ReleaseError: Of the step that failed.
     """
-    from model_release.checks import stored_bytes  # It needs numpy; planning a run does not.
+    from model_release.structure import stored_bytes  # It needs numpy; planning a run does not.
 
     step("weights", request.source.describe())
     weights = load_weights(request.source, progress)
@@ -154,7 +154,7 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
 
     Weights are located and checked (a Hub's are downloaded into its cache); nothing else is written.
     """
-    from model_release.checks import stored_bytes
+    from model_release.structure import stored_bytes
 
     weights = load_weights(request.source, progress)
     selection = request.selection.resolve(weights.shape.layers)

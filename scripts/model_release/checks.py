@@ -1,165 +1,19 @@
-"""Facts x contract -> findings. Pure judgement: nothing here runs a model, prints or exits.
+"""What a model returned x contract -> findings. Pure judgement: nothing here runs a model, prints or exits.
 
 Every check returns all it finds; an empty list means the clause holds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from model_release.architecture import EMBEDDING, HEAD, ModelShape, is_table
-from model_release.contract import Contract, Output, Precision, load_contract, parse_tensor_name, tensor_name
+from model_release.contract import Output, Precision, load_contract, parse_tensor_name, tensor_name
+from model_release.findings import Finding, finding
 from model_release.measures import Agreement, Deviation, softmax
 from model_release.measures import Array as Array
-from model_release.metadata import ModelMetadata
-from model_release.storage import CODEBOOK_ENTRIES
-
-SIZE_SHARE = 0.01
-"""SIZE01: how far stored bytes may be from the expected ones."""
 
 _EXACT = {"atol": 1e-4, "rtol": 1e-5}
 """Tolerance of sums and attention identities: float32 arithmetic, whatever the stored precision."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """A broken clause: its ID, the tensor concerned (or empty) and one sentence."""
-
-    clause: str
-    tensor: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.clause} {self.tensor + ': ' if self.tensor else ''}{self.message}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValueFacts:
-    """A graph input or output: ONNX dtype name, and dims as numbers or symbols."""
-
-    name: str
-    dtype: str
-    dims: tuple[int | str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorFacts:
-    """A stored tensor: an initializer or a constant inside the graph."""
-
-    name: str
-    dtype: str
-    dims: tuple[int, ...]
-    size_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelFacts:
-    """What is known of a model file without running it; made by `graph.read_facts`."""
-
-    props: Mapping[str, str]
-    inputs: tuple[ValueFacts, ...]
-    outputs: tuple[ValueFacts, ...]
-    tensors: tuple[TensorFacts, ...]
-    opset: int
-    domains: tuple[str, ...]
-    file_bytes: int
-    checker_problem: str
-
-
-def check_structure(facts: ModelFacts, metadata: ModelMetadata) -> list[Finding]:
-    """The clauses that need no run: IO01–IO04, GRAPH01, TIED01, SIZE01 and the contract's version."""
-    contract = load_contract()
-    findings = list(_check_version(metadata, contract))
-    wanted_input = ValueFacts(name=contract.input_name, dtype="INT64", dims=("batch", "seq"))
-    if facts.inputs != (wanted_input,):
-        got = ", ".join(_describe(value) for value in facts.inputs) or "none"
-        findings.append(_finding("IO01", "", f"the only input must be {_describe(wanted_input)}, got {got}"))
-    expected = {output.name: output for output in contract.expected_outputs(metadata.shape, metadata.selection)}
-    got_names = [value.name for value in facts.outputs]
-    findings += [_finding("IO02", name, "the output is missing") for name in expected if name not in got_names]
-    findings += [
-        _finding("IO02", name, "the output is not in the contract's set") for name in got_names if name not in expected
-    ]
-    for value in facts.outputs:
-        if value.name not in expected:
-            continue
-        if value.dtype != "FLOAT":
-            findings.append(_finding("IO03", value.name, f"dtype must be float32, got {value.dtype.lower()}"))
-        if value.dims != expected[value.name].dims:
-            findings.append(
-                _finding(
-                    "IO04",
-                    value.name,
-                    f"declared shape must be {_dims(expected[value.name].dims)}, got {_dims(value.dims)}",
-                )
-            )
-    findings += _check_graph(facts, contract)
-    findings += _check_storage(facts, metadata)
-    return findings
-
-
-def _check_version(metadata: ModelMetadata, contract: Contract) -> Iterator[Finding]:
-    if metadata.contract_version.split(".")[0] != contract.version.split(".")[0]:
-        yield _finding(
-            "META01",
-            "",
-            f"contract version must be {contract.version.split('.')[0]}.x, got {metadata.contract_version}",
-        )
-
-
-def _check_graph(facts: ModelFacts, contract: Contract) -> Iterator[Finding]:
-    if not contract.min_opset <= facts.opset <= contract.max_opset:
-        yield _finding(
-            "GRAPH01", "", f"opset must be from {contract.min_opset} to {contract.max_opset}, got {facts.opset}"
-        )
-    foreign = [domain for domain in facts.domains if domain]
-    if foreign:
-        yield _finding("GRAPH01", "", f"operators must be of the standard ONNX domain, got {', '.join(foreign)}")
-    if facts.checker_problem:
-        yield _finding("GRAPH01", "", f"the ONNX checker must accept the file, it says: {facts.checker_problem}")
-
-
-def _check_storage(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Finding]:
-    """TIED01 and SIZE01, from tensors' shapes and bytes; constants inside the graph count as well."""
-    precision = load_contract().precision(metadata.precision)
-    shapes = list(metadata.shape.parameters().values())
-    table = metadata.shape.parameters()[EMBEDDING]
-    either_way = (table, table[::-1])  # A copy for the head may well stand transposed.
-    tables = sum(1 for tensor in facts.tensors if tensor.dims in either_way)
-    allowed = sum(1 for dims in shapes if dims in either_way)
-    if tables > allowed:
-        what = "once, head included" if metadata.shape.tied else f"once, beside {HEAD}"
-        yield _finding(
-            "TIED01", EMBEDDING, f"the token table must be stored {what}, got {tables - allowed} more of its size"
-        )
-    expected = stored_bytes(metadata.shape, precision)
-    stored = sum(tensor.size_bytes for tensor in facts.tensors)
-    # A few scalars (epsilon, axes, shapes) are no parameters; they are bounded as part of the graph.
-    graph_allowance = 65_536 + 32_768 * metadata.shape.layers
-    if stored < expected * (1 - SIZE_SHARE) or stored > expected * (1 + SIZE_SHARE) + 4096:
-        yield _finding(
-            "SIZE01",
-            "",
-            f"stored tensors must take {expected:,} bytes within 1 % for {metadata.precision}, got {stored:,}",
-        )
-    if facts.file_bytes - stored > graph_allowance:
-        yield _finding(
-            "SIZE01", "", f"the graph must take at most {graph_allowance:,} bytes, got {facts.file_bytes - stored:,}"
-        )
-
-
-def stored_bytes(shape: ModelShape, precision: Precision) -> int:
-    """Bytes that a model's unique parameters take in a precision, with scales and codebooks."""
-    codebooks = {storage.weights for storage in (precision.table, precision.matrix) if storage.is_codebook}
-    size_bytes = sum(CODEBOOK_ENTRIES * weights * 4 for weights in codebooks)
-    for name, dims in shape.parameters().items():
-        if len(dims) == 1:
-            size_bytes += dims[0] * precision.vector_bits // 8
-        else:
-            channels = dims[0] if is_table(name) else dims[1]
-            size_bytes += precision.storage(name).size_bytes(dims[0], dims[1], channels)
-    return size_bytes
 
 
 def check_outputs(got: Mapping[str, Array], expected: tuple[Output, ...], batch: int, seq: int) -> list[Finding]:
@@ -180,7 +34,7 @@ def check_outputs(got: Mapping[str, Array], expected: tuple[Output, ...], batch:
         wanted = tuple(sizes[dim] if isinstance(dim, str) else dim for dim in output.dims)
         if array.shape != wanted or array.dtype != np.float32:
             findings.append(
-                _finding(
+                finding(
                     "RUN01",
                     output.name,
                     f"at batch {batch}, seq {seq} it must be float32 {wanted}, got {array.dtype} {array.shape}",
@@ -189,7 +43,7 @@ def check_outputs(got: Mapping[str, Array], expected: tuple[Output, ...], batch:
         elif not np.isfinite(array).all():
             count = int((~np.isfinite(array)).sum())
             findings.append(
-                _finding("FIN01", output.name, f"every value must be finite, {count} of {array.size} are not")
+                finding("FIN01", output.name, f"every value must be finite, {count} of {array.size} are not")
             )
         elif output.kind == "attn_probs":
             findings += _check_probabilities(output.name, array)
@@ -204,14 +58,14 @@ def _check_probabilities(name: str, probs: Array) -> Iterator[Finding]:
     """PROB01 and PROB02 on [batch, heads, seq, seq]."""
     off = float(np.abs(probs.sum(axis=-1, dtype=np.float64) - 1).max())
     if off > 1e-4 or probs.min() < 0:
-        yield _finding(
+        yield finding(
             "PROB01",
             name,
             f"rows must sum to 1 within 1e-4, one is off by {off:.3g} (smallest value {probs.min():.3g})",
         )
     mass = float(np.triu(probs, k=1).max(initial=0.0))
     if mass > 1e-6:
-        yield _finding("PROB02", name, f"no probability may lie above the diagonal, got up to {mass:.3g}")
+        yield finding("PROB02", name, f"no probability may lie above the diagonal, got up to {mass:.3g}")
 
 
 def _check_sums(got: Mapping[str, Array]) -> Iterator[Finding]:
@@ -227,7 +81,7 @@ def _check_sums(got: Mapping[str, Array]) -> Iterator[Finding]:
             total, *parts = (got[name].astype(np.float64) for name in names)
             difference = np.abs(total - sum(parts))
             if _exceeds(difference, np.max([np.abs(part).max() for part in (total, *parts)]), **_EXACT):
-                yield _finding(
+                yield finding(
                     "SUM01", names[0], f"must be {' + '.join(names[1:])}, differs by up to {difference.max():.3g}"
                 )
 
@@ -242,7 +96,7 @@ def _check_attention(got: Mapping[str, Array]) -> Iterator[Finding]:
         if kind == "attn_scores":
             difference = float(np.abs(softmax(_masked(scores)) - probs).max())
             if difference > 1e-4:
-                yield _finding(
+                yield finding(
                     "ATTN01",
                     name,
                     f"softmax of the masked scores must be the probabilities, differs by up to {difference:.3g}",
@@ -250,7 +104,7 @@ def _check_attention(got: Mapping[str, Array]) -> Iterator[Finding]:
         if kind == "attn_z" and (values := got.get(tensor_name("v", layer))) is not None:
             products = probs.astype(np.float64) @ values.astype(np.float64)
             if _exceeds(np.abs(products - scores), np.abs(values).max(), **_EXACT):
-                yield _finding(
+                yield finding(
                     "ATTN01",
                     name,
                     f"must be probabilities x values, differs by up to {np.abs(products - scores).max():.3g}",
@@ -260,7 +114,7 @@ def _check_attention(got: Mapping[str, Array]) -> Iterator[Finding]:
 def check_not_constant(got: Mapping[str, Array]) -> list[Finding]:
     """CONST01, on a run of several tokens."""
     return [
-        _finding("CONST01", name, f"values must vary, all are {array.flat[0]:.3g}")
+        finding("CONST01", name, f"values must vary, all are {array.flat[0]:.3g}")
         for name, array in got.items()
         if array.size > 1 and array.min() == array.max()
     ]
@@ -277,7 +131,7 @@ def check_embedding_parts(embedding_sum: Array, precision: Precision) -> list[Fi
     spread = np.abs(difference - difference[:1])
     if _exceeds(spread, np.abs(embedding_sum).max(), **_EXACT):
         return [
-            _finding(
+            finding(
                 "EMB01",
                 "embedding_sum",
                 f"must be a token part plus a position part, they mix by {spread.max():.3g} in {precision.name}",
@@ -357,7 +211,7 @@ def _check_close(
     """
     tolerance = precision.tolerance(output.kind)
     if got.shape != expected.shape:
-        yield _finding(clause, output.name, f"{must}, shapes differ: {got.shape} and {expected.shape}")
+        yield finding(clause, output.name, f"{must}, shapes differ: {got.shape} and {expected.shape}")
         return
     if got.size == 0:
         return
@@ -366,7 +220,7 @@ def _check_close(
     limit = tolerance.atol + tolerance.rtol * np.abs(expected).max(axis=row, keepdims=True)
     if not (difference <= limit).all():  # not(<=) catches NaN too
         worst = np.unravel_index(int(np.argmax(np.nan_to_num(difference - limit, nan=np.inf))), difference.shape)
-        yield _finding(
+        yield finding(
             clause,
             output.name,
             f"{must} within atol {tolerance.atol:g} and rtol {tolerance.rtol:g} of its row ({precision.name}), "
@@ -379,7 +233,7 @@ def check_tokens(text: str, in_page: Sequence[int], expected: Sequence[int]) -> 
     """TOK01, on one text."""
     if list(in_page) == list(expected):
         return []
-    return [_finding("TOK01", "", f"{text!r} must be tokens {list(expected)} in a page too, got {list(in_page)}")]
+    return [finding("TOK01", "", f"{text!r} must be tokens {list(expected)} in a page too, got {list(in_page)}")]
 
 
 def check_deviation(measured: Deviation, precision: Precision) -> list[Finding]:
@@ -387,7 +241,7 @@ def check_deviation(measured: Deviation, precision: Precision) -> list[Finding]:
     if measured.relative <= precision.max_relative_error:
         return []
     return [
-        _finding(
+        finding(
             "REL01",
             measured.kind,
             f"relative error must be at most {precision.max_relative_error:g} for {precision.name}, "
@@ -401,7 +255,7 @@ def check_agreement(measured: Agreement, precision: Precision, *, on_text: bool)
     findings = []
     if not measured.mean_kl <= precision.max_mean_kl:
         findings.append(
-            _finding(
+            finding(
                 "KL01",
                 "logits",
                 f"mean KL must be at most {precision.max_mean_kl:g} nats for {precision.name}, "
@@ -410,7 +264,7 @@ def check_agreement(measured: Agreement, precision: Precision, *, on_text: bool)
         )
     if not measured.top1_or_tie >= precision.min_top1_agreement:
         findings.append(
-            _finding(
+            finding(
                 "TOP01",
                 "logits",
                 f"top-1 agreement must be at least {precision.min_top1_agreement:.1%} for {precision.name}, "
@@ -419,7 +273,7 @@ def check_agreement(measured: Agreement, precision: Precision, *, on_text: bool)
         )
     if on_text and not measured.perplexity_ratio <= precision.max_perplexity_ratio:
         findings.append(
-            _finding(
+            finding(
                 "PPL01",
                 "logits",
                 f"perplexity must be at most {precision.max_perplexity_ratio:g} times PyTorch's for {precision.name}, "
@@ -437,17 +291,3 @@ def _masked(scores: Array) -> Array:
     seq = scores.shape[-1]
     masked: Array = np.where(np.tri(seq, dtype=bool), scores, -np.inf)
     return masked
-
-
-def _finding(clause: str, tensor: str, message: str) -> Finding:
-    if clause not in load_contract().clauses:
-        raise KeyError(clause)
-    return Finding(clause=clause, tensor=tensor, message=message)
-
-
-def _describe(value: ValueFacts) -> str:
-    return f"{value.name} {value.dtype.lower()} {_dims(value.dims)}"
-
-
-def _dims(dims: tuple[int | str, ...]) -> str:
-    return f"[{', '.join(map(str, dims))}]"

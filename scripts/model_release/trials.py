@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from model_release.checks import Finding
 from model_release.errors import ContractError, NumericMismatchError
+from model_release.findings import Finding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,11 @@ from typing import Protocol
 
 import numpy as np
 
-from model_release import checks
-from model_release.checks import Array, Finding
+from model_release import checks, structure
+from model_release.checks import Array
 from model_release.contract import Output, load_contract
 from model_release.errors import ContractError, NumericMismatchError, ReleaseError
+from model_release.findings import Finding
 from model_release.graph import read_facts
 from model_release.measures import Agreement, Comparison, Deviation, agreement, compare, deviation, mean_agreement
 from model_release.metadata import ModelMetadata, metadata_of
@@ -119,8 +120,8 @@ def verify_file(
     progress("reading the graph")
     facts = read_facts(path)
     metadata = metadata_of(name or path.name, facts.props)
-    findings = checks.check_structure(facts, metadata)
-    if checks.stored_bytes(metadata.shape, load_contract().precision(metadata.precision)) > 2 * facts.file_bytes:
+    findings = structure.check_structure(facts, metadata)
+    if structure.stored_bytes(metadata.shape, load_contract().precision(metadata.precision)) > 2 * facts.file_bytes:
         # The file cannot be what it says; running it would cost the memory of the model it claims to be.
         raise ContractError(
             f"{name or path.name} must hold the model its metadata describes: {findings[0]}. Export it again."
