@@ -4,7 +4,6 @@ Protobuf ends at 2 GiB, and so does a release asset. A larger model keeps its la
 `model.onnx`, in `model.onnx_data`, `model.onnx_data_1` and so on, each smaller than that.
 """
 
-import os
 import re
 import shutil
 import tempfile
@@ -56,15 +55,13 @@ def atomic_model(target: Path, *, error: type[ReleaseError]) -> Iterator[Path]:
     Raises:
         ReleaseError: See `files.atomic_path`.
     """
-    with atomic_path(target, error=error) as temporary:
+    with atomic_path(target, error=error, durable=False) as temporary:  # Made again sooner than waited for.
         folder = Path(tempfile.mkdtemp(prefix=temporary.name, dir=temporary.parent))
         try:
             written = folder / target.name
             yield written
             made = data_files(written)
             for path in made:
-                with path.open("rb+") as file:
-                    os.fsync(file.fileno())
                 path.replace(temporary.with_name(path.name))
             written.replace(temporary)
         finally:

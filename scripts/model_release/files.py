@@ -14,7 +14,7 @@ _LONGEST_NAME_BYTES = 255 - len(".12345678.partial")  # of common file systems, 
 
 
 @contextmanager
-def atomic_path(target: Path, *, error: type[ReleaseError]) -> Iterator[Path]:
+def atomic_path(target: Path, *, error: type[ReleaseError], durable: bool = True) -> Iterator[Path]:
     """Gives a temporary path beside `target` that becomes `target` when the block ends well.
 
     The temporary file is removed on any failure, Ctrl-C included; `target` then is what it was
@@ -23,6 +23,7 @@ def atomic_path(target: Path, *, error: type[ReleaseError]) -> Iterator[Path]:
     Args:
         target: The file to write. A symbolic link is followed, so the link stays a link.
         error: The class to raise for a path that cannot be written; it decides the exit code.
+        durable: Whether it must outlive a power failure, for which the disk is waited for.
 
     Yields:
         A path in the same folder, so that the final rename stays within one file system.
@@ -41,8 +42,9 @@ def atomic_path(target: Path, *, error: type[ReleaseError]) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
+        if durable:
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
         temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
         temporary.replace(target)
     except BaseException as failure:
