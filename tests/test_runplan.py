@@ -102,7 +102,7 @@ def test_a_plan_fills_outputs_and_summary(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("MODEL_RELEASE_LAYERS", "")
     assert call(cli.plan).code == 0
     outputs = dict(line.split("=", 1) for line in (tmp_path / "GITHUB_OUTPUT").read_text().splitlines())
-    assert outputs["tag"] == "model-v2.0.0"
+    assert (outputs["tag"], outputs["browser"]) == ("model-v2.0.0", "true")
     (row,) = json.loads(outputs["matrix"])["include"]
     assert (row["name"], row["demo"], row["companion"]) == ("demo", True, False)
     assert "## model-v2.0.0: the plan" in (tmp_path / "GITHUB_STEP_SUMMARY").read_text()
@@ -116,6 +116,7 @@ def test_a_plan_fills_outputs_and_summary(tmp_path: Path, monkeypatch: pytest.Mo
         ("MODEL_RELEASE_PRECISION", "fp8"),
         ("MODEL_RELEASE_DELIVERY", "post"),
         ("MODEL_RELEASE_MODELS", "$(id)"),
+        ("MODEL_RELEASE_NO_BROWSER", "sometimes"),
         ("MODEL_RELEASE_TAG", "model-v1\n::set-output name=x::y"),
     ],
 )

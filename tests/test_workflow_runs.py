@@ -15,7 +15,6 @@ import pytest
 from acting import EXAMPLE, ROOT, Run, own_checkout, run_workflow
 from builders import gpt2_folder
 from model_release import manifest, npm
-from model_release.browsing import BACKENDS
 from model_release.chromium import executable
 from standins.github import RULESET, Fault, Repository, StandInGitHub
 from standins.hub import StandInHub
@@ -221,15 +220,18 @@ def test_a_browser_judges_the_models_before_they_are_published(
     packages = tool(npm.install)
     tool(executable)
 
-    def link(folder: Path) -> None:
+    def prepare(folder: Path) -> None:
+        """WebAssembly and WebGPU, each once: software WebGPU takes seconds a file. The packages are installed."""
         (folder / npm.BROWSER.relative_to(ROOT) / "node_modules").symlink_to(packages)
+        room = folder / "scripts" / "model_release" / "browsing.py"
+        room.write_text(f"{room.read_text()}\n\nBACKENDS = BACKENDS[:3:2]\n")
 
-    checkout = own_checkout(tmp_path / "judged", change=link, source=bench.checkout)
+    checkout = own_checkout(tmp_path / "judged", change=prepare, source=bench.checkout)
     run = bench.publish(checkout=checkout, variables={**DEMO, "MODEL_RELEASE_NO_BROWSER": ""})
     assert run.jobs == ALL_WELL
     for variant in manifest.parse(_asset(bench, "manifest.json"))["variants"]:
         judged = {entry["backend"]: entry["runs"] for entry in variant["backends"]}
-        assert judged.keys() == {backend.name for backend in BACKENDS}
+        assert judged.keys() == {"wasm, 1 thread", "webgpu"}
         assert judged["wasm, 1 thread"]
     assert run.attested.keys() - bench.assets().keys() == {"browser.json"}
     release = bench.app.published(TAG)

@@ -52,7 +52,7 @@ def read(path: Path) -> Measured:
     """
     try:
         return {(str(row.pop("file")), str(row.pop("backend"))): _figures(row) for row in json.loads(path.read_bytes())}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as failure:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as failure:
         raise ManifestError(f"{path} must hold a browser's figures, got: {failure!r:.100}. Remove it.") from failure
 
 
