@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from model_release.architecture import EMBEDDING, HEAD, ModelShape, shape_from_config
 from model_release.errors import WeightsError
-from model_release.files import sha256_of
+from model_release.files import in_background, sha256_of
 from model_release.pickled import PickledFile
 
 FloatArray = npt.NDArray[np.float32]
@@ -100,8 +100,6 @@ class Weights:
         revision: The hub's commit, or empty for a folder.
         config: The parsed config.json.
         shape: The model's sizes; `tied` is resolved from the config and the weights.
-        sha256: Of the weights file; of shards, the sha256 over the lines `<sha256>  <name>` by name.
-        files: The weights files, by name.
         folder: Where the files are.
         tokenizer_files: The names of `TOKENIZER_FILES` that are present.
     """
@@ -110,11 +108,30 @@ class Weights:
     revision: str
     config: Mapping[str, Any]
     shape: ModelShape
-    sha256: str
-    files: tuple[SourceFile, ...]
     folder: Path
     tokenizer_files: tuple[str, ...]
     _stored: Mapping[str, Stored] = field(repr=False)
+    _hashed: Callable[[], tuple[SourceFile, ...]] = field(repr=False)
+
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """The weights files, by name. They are hashed while other work is done; this waits for it.
+
+        Raises:
+            WeightsError: A file cannot be read.
+        """
+        return self._hashed()
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights file; of shards, the sha256 over the lines `<sha256>  <name>` by name.
+
+        Raises:
+            WeightsError: See `files`.
+        """
+        if len(self.files) == 1:
+            return self.files[0].sha256
+        return hashlib.sha256("".join(f"{file.sha256}  {file.name}\n" for file in self.files).encode()).hexdigest()
 
     def tensor(self, name: str) -> FloatArray:
         """Reads one parameter from disk; nothing is kept.
@@ -163,21 +180,22 @@ def load_folder(
     tied, stored = _resolve_head(asked, _canonical(tensor_files))
     shape = replace(asked, tied=tied)
     _check(shape, stored)
-    hashed = tuple(
-        SourceFile(name=path.name, size_bytes=path.stat().st_size, sha256=sha256_of(path, error=WeightsError))
-        for path in paths
-    )
-    lines = "".join(f"{file.sha256}  {file.name}\n" for file in hashed)
+
+    def hashed() -> tuple[SourceFile, ...]:
+        return tuple(
+            SourceFile(name=path.name, size_bytes=path.stat().st_size, sha256=sha256_of(path, error=WeightsError))
+            for path in paths
+        )
+
     return Weights(
         source=source,
         revision=revision,
         config=config,
         shape=shape,
-        sha256=hashed[0].sha256 if len(hashed) == 1 else hashlib.sha256(lines.encode()).hexdigest(),
-        files=hashed,
         folder=folder,
         tokenizer_files=tuple(name for name in TOKENIZER_FILES if present(name)),
         _stored=stored,
+        _hashed=in_background(hashed),
     )
 
 
