@@ -4,8 +4,6 @@ import contextlib
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from commands import SCRIPTS, assert_refused, call
+from commands import assert_refused, call, start
 from model_release import cli, manifest, npm
 from model_release.page.live import serve_release
 from pages import choose_head, number, opened, outputs_for, shown_numbers
@@ -89,9 +87,9 @@ def test_the_live_page_refuses_a_model_that_is_not_the_manifests(
 
 @pytest.mark.network
 @pytest.mark.usefixtures("packages")
-def test_serving_says_where_the_page_is_and_ends_with_ctrl_c(released: Path) -> None:
-    command = [sys.executable, str(SCRIPTS / "release.py"), "serve", str(released), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def test_serving_says_where_the_page_is_and_ends_with_ctrl_c(released: Path, tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    with start("release.py", "serve", released, "--port", 0, cwd=tmp_path) as process:
         try:
             assert process.stdout
             url = process.stdout.readline().strip()
@@ -99,9 +97,10 @@ def test_serving_says_where_the_page_is_and_ends_with_ctrl_c(released: Path) -> 
             with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - http, as the command said
                 assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
                 assert b"<h1>" in answer.read()
-        finally:
             process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+            assert process.wait(20) == 0
+        finally:
+            process.kill()  # Nobody waits for ever for one that did not end.
 
 
 def test_serving_needs_a_release(tmp_path: Path) -> None:
