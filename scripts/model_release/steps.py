@@ -156,7 +156,8 @@ def export_model(
             or NumericMismatchError when the verification does.
     """
     progress(f"weights: {source.describe()}")
-    weights = load_weights(source, progress)
+    with _collection_paused():
+        weights = load_weights(source, progress)
     selection = request.resolve(weights.shape.layers)
     if os.path.realpath(output) in {os.path.realpath(path) for path in weights.folder.iterdir()}:
         raise ExportError(f"--output must not be a file of the model's own folder, got {output}. Choose another path.")
@@ -183,7 +184,8 @@ def export_weights(
     Weights go from their file into the new one, a parameter at a time, encoded on the way. Only a precision
     that looks at the running model needs an fp32 file first, which is made beside `output` and removed.
     """
-    from model_release.precision import CALIBRATED, quantize_file, quantize_graph
+    with _collection_paused():
+        from model_release.precision import CALIBRATED, quantize_file, quantize_graph
 
     if precision in CALIBRATED:
         with tempfile.TemporaryDirectory(prefix=".fp32-", dir=output.parent) as folder:
@@ -225,8 +227,8 @@ def export_weights(
 def _collection_paused() -> Iterator[None]:
     """Pauses the cyclic garbage collector, and keeps it from what was made meanwhile.
 
-    Tracing makes millions of objects and drops few. Looking for garbage among them took a fifth of the
-    export's time, and once more a tenth when the program ended.
+    Imports and tracing make millions of objects and drop few. Looking for garbage among them took a
+    fifth of the export's time, and once more a tenth when the program ended.
     """
     enabled = gc.isenabled()
     gc.disable()
