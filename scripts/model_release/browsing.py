@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from model_release import checks, manifest, npm
+from model_release import checks, manifest, npm, structure
 from model_release.checks import Array
 from model_release.chromium import ANSWER_S, Ask, PageLostError, chromium, executable, opened
 from model_release.contract import FULL_PRECISION, Output, Precision, load_contract
@@ -246,7 +246,7 @@ class _Judge:
         Returns:
             `findings`, `worst_cosine` and `worst_relative` of a `Trial`.
         """
-        findings = list(self._check_names(runs[0]))
+        findings = structure.check_names(runs[0], [output.name for output in self._expected])
         for probe, got in zip(self.probes, runs, strict=True):
             findings += checks.check_outputs(got, self._expected, *probe.ids.shape)
         unsound = {finding.tensor for finding in findings if finding.clause in ("IO02", "RUN01", "FIN01")}
@@ -277,11 +277,3 @@ class _Judge:
             "worst_cosine": min(item.cosine for item in deviations) if whole else None,
             "worst_relative": max(item.relative for item in deviations) if whole else None,
         }
-
-    def _check_names(self, got: Mapping[str, Array]) -> Iterator[Finding]:
-        """IO02."""
-        expected = {output.name for output in self._expected}
-        for name in sorted(expected ^ got.keys()):
-            missing = name in expected
-            message = "the output is missing" if missing else "the output is not in the contract's set"
-            yield Finding(clause="IO02", tensor=name, message=message)

@@ -1,6 +1,6 @@
 """What is known of a model file without running it x contract -> findings. Pure judgement, as in `checks.py`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from model_release.architecture import EMBEDDING, HEAD, ModelShape, is_table
@@ -55,11 +55,7 @@ def check_structure(facts: ModelFacts, metadata: ModelMetadata) -> list[Finding]
         got = ", ".join(_describe(value) for value in facts.inputs) or "none"
         findings.append(finding("IO01", "", f"the only input must be {_describe(wanted_input)}, got {got}"))
     expected = {output.name: output for output in contract.expected_outputs(metadata.shape, metadata.selection)}
-    got_names = [value.name for value in facts.outputs]
-    findings += [finding("IO02", name, "the output is missing") for name in expected if name not in got_names]
-    findings += [
-        finding("IO02", name, "the output is not in the contract's set") for name in got_names if name not in expected
-    ]
+    findings += check_names([value.name for value in facts.outputs], expected)
     for value in facts.outputs:
         if value.name not in expected:
             continue
@@ -76,6 +72,13 @@ def check_structure(facts: ModelFacts, metadata: ModelMetadata) -> list[Finding]
     findings += _check_graph(facts, contract)
     findings += _check_storage(facts, metadata)
     return findings
+
+
+def check_names(got: Collection[str], expected: Collection[str]) -> list[Finding]:
+    """IO02: the names of all outputs, declared by a file or returned by a run."""
+    missing = [finding("IO02", name, "the output is missing") for name in expected if name not in got]
+    foreign = [finding("IO02", name, "the output is not in the contract's set") for name in got if name not in expected]
+    return [*missing, *foreign]
 
 
 def _check_version(metadata: ModelMetadata, contract: Contract) -> Iterator[Finding]:

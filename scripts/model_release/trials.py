@@ -3,20 +3,17 @@
 from dataclasses import dataclass
 
 from model_release.errors import ContractError, NumericMismatchError
+from model_release.figures import Figures
 from model_release.findings import Finding
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One file on one backend; a figure that could not be had is None.
+class Trial(Figures):
+    """One file on one backend: what it needed, and whether what it returned is right.
 
     Attributes:
         refused: Why the backend cannot run the file; empty if it does.
         findings: Clauses broken by what it returns.
-        load_s: Download and creation of the session.
-        session_s: Creation of the session alone.
-        js_bytes: JavaScript's heap after the runs, without array buffers.
-        wasm_bytes: WebAssembly's memory after the runs.
         worst_cosine: The least of any kind of output; None if values are missing or not finite.
         worst_relative: The largest relative error of any, likewise.
     """
@@ -27,12 +24,6 @@ class Trial:
     size_bytes: int
     refused: str = ""
     findings: tuple[Finding, ...] = ()
-    load_s: float | None = None
-    session_s: float | None = None
-    first_run_ms: float | None = None
-    median_run_ms: float | None = None
-    js_bytes: int | None = None
-    wasm_bytes: int | None = None
     worst_cosine: float | None = None
     worst_relative: float | None = None
 

@@ -129,8 +129,9 @@ def browse(*, folder: Path, document: Path | None, recorded: bool) -> None:
     from model_release.report import browsing_document, render_browsing
 
     result = run(folder, progress=print_progress)
-    click.echo(render_browsing(result))
-    add_summary(f"## In a browser\n\n```text\n{render_browsing(result)}\n```")
+    text = render_browsing(result)
+    click.echo(text)
+    add_summary(f"## In a browser\n\n```text\n{text}\n```")
     if document is not None:
         write_bytes(document, browsing_document(result), error=UsageError)
     result.require()
