@@ -1,6 +1,6 @@
 """Make a release folder without publishing it. See `python scripts/build.py --help`."""
 
-from model_release.cli import build, run
+from model_release.entry import main
 
 if __name__ == "__main__":
-    run(build)
+    main("build")

@@ -1,6 +1,6 @@
 """Bring the generated parts of the documents up to date. See `python scripts/docs.py --help`."""
 
-from model_release.cli import docs, run
+from model_release.entry import main
 
 if __name__ == "__main__":
-    run(docs)
+    main("docs")

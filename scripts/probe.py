@@ -1,6 +1,6 @@
 """Ask whether a browser would get a file. See `python scripts/probe.py --help`."""
 
-from model_release.cli import probe, run
+from model_release.entry import main
 
 if __name__ == "__main__":
-    run(probe)
+    main("probe")

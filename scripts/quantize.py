@@ -1,6 +1,6 @@
 """Make smaller precisions of an exported model. See `python scripts/quantize.py --help`."""
 
-from model_release.cli import quantize, run
+from model_release.entry import main
 
 if __name__ == "__main__":
-    run(quantize)
+    main("quantize")

@@ -2,6 +2,7 @@
 
 The rooms, from the door inwards:
 
+    entry          a command's name -> the command, if this Python can run it
     cli            options, help texts, exit codes            click
     chain          the whole release, in order
     runplan        a workflow run's inputs -> its jobs
@@ -65,6 +66,7 @@ The rooms, from the door inwards:
     github_actions  step outputs, summaries, annotations
     patience       what is tried again, and when
     errors         every failure: a class, a code, a next step
+    version        the tool's own version
 
 Imports go downwards only; tests/test_architecture.py walks them.
 """

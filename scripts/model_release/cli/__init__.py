@@ -13,6 +13,7 @@ import click
 from model_release.cli.actions import annotate
 from model_release.cli.app import browse, fetch, probe
 from model_release.cli.model import export, quantize, verify
+from model_release.cli.options import with_version
 from model_release.cli.releasing import publish, release
 from model_release.cli.workflow import build, plan, weights
 from model_release.errors import ReleaseError, one_line
@@ -75,8 +76,10 @@ def docs(*, check: bool) -> None:
         click.echo(f"{path.name}: written")
 
 
-COMMANDS = (export, quantize, verify, browse, release, publish, fetch, probe, plan, weights, build, docs)
-"""Every command; the README shows their help in this order."""
+COMMANDS = tuple(
+    map(with_version, (export, quantize, verify, browse, release, publish, fetch, probe, plan, weights, build, docs))
+)
+"""Every command; scripts/README.md shows their help in this order."""
 
 __all__ = [
     "COMMANDS",
