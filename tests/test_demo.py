@@ -3,6 +3,7 @@
 import hashlib
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,14 @@ def test_a_second_run_gives_the_same_bytes_and_writes_nothing(released: tuple[Pa
     assert manifest.render(second.document) == manifest.render(first.document)
     assert not second.env_changed
     assert env_file.stat().st_mtime_ns == before
+
+
+def test_the_readmes_lines_read_it_in_python(released: tuple[Path, ReleaseResult, list[str]], tmp_path: Path) -> None:
+    readme = (DEMO_FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "out").symlink_to(released[0])
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == re.findall(r"# (\(.*\))", code)[0]
 
 
 def test_it_has_learned_english(released: tuple[Path, ReleaseResult, list[str]]) -> None:

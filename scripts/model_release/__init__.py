@@ -34,7 +34,7 @@ The rooms, from the door inwards:
     verification   what to run to verify a file
     report         results as text people read
     page           a release -> report.html; its live page    jinja2
-    documents      contract, help, example -> their copies
+    documents      contract, help, map, example -> their copies
     notes          manifest -> release notes
     hosts          where a release goes                       github, requests
     downloading    patient, resumed, verified downloads

@@ -1,15 +1,17 @@
-"""One source, generated copies: the contract as tables and as types, the commands' help, the example.
+"""One source, generated copies: the contract as tables and as types, the commands' help, the map, the example.
 
 In Markdown a generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything
 around it is prose written by people. The contract's TypeScript is generated from end to end.
 """
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
 
+import model_release
 from model_release.architecture import ModelShape
 from model_release.contract import CONTRACT_FOLDER, OutputKind, Selection, load_contract, model_file_name, tensor_name
 from model_release.errors import ManifestError
@@ -18,7 +20,7 @@ from model_release.report import markdown_table
 from model_release.storage import Storage
 
 _ROOT = CONTRACT_FOLDER.parent
-_EXAMPLE = _ROOT / "tests" / "typed_app" / "app.ts"
+_EXAMPLE = _ROOT / "tests" / "typed_app" / "main.ts"
 
 _INPUT_SHAPE = "[batch, seq]"
 _INPUT_MEANING = "Token ids, 0 to vocab − 1; at most the model's positions."
@@ -54,10 +56,11 @@ def documents(commands: Iterable[click.Command]) -> dict[Path, str]:
         "precisions": _precisions,
         "tolerances": _tolerances,
         "metadata": _metadata,
+        "map": _map,
         "help": lambda: _help(commands),
         "example": lambda: f"```ts\n{_EXAMPLE.read_text(encoding='utf-8')}```",
     }
-    paths = (CONTRACT_FOLDER / "ACTIVATIONS_CONTRACT.md", _ROOT / "README.md")
+    paths = (CONTRACT_FOLDER / "ACTIVATIONS_CONTRACT.md", _ROOT / "README.md", _ROOT / "scripts" / "README.md")
     filled = {path: fill(path.read_text(encoding="utf-8"), parts) for path in paths}
     return {**filled, CONTRACT_FOLDER / "activations.d.ts": _types()}
 
@@ -205,6 +208,13 @@ def _member(output: OutputKind) -> str:
     else:
         member = f"{output.kind}: T" if output.kind == "logits" else f"{output.kind}?: T"
     return f"  /** `[{', '.join(output.dims)}]`: {output.meaning} */\n  readonly {member};"
+
+
+def _map() -> str:
+    """The package's map of its modules: what is indented in its docstring."""
+    lines = (model_release.__doc__ or "").splitlines()[1:]
+    drawing = "\n".join(line for line in lines if not line or line.startswith(" "))
+    return f"```text\n{textwrap.dedent(drawing).strip()}\n```"
 
 
 def _help(commands: Iterable[click.Command]) -> str:

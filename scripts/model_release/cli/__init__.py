@@ -60,7 +60,8 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 @click.command()
 @click.option("--check", is_flag=True, help="Change nothing; fail if a document is not up to date.")
 def docs(*, check: bool) -> None:
-    """Write what is generated: the contract's tables and types, and the README's example and help."""
+    """Write what is generated: the contract's tables and types, and parts of the READMEs."""
+    from model_release.contract import CONTRACT_FOLDER
     from model_release.documents import documents
     from model_release.errors import ManifestError
     from model_release.files import write_bytes
@@ -68,12 +69,13 @@ def docs(*, check: bool) -> None:
     for path, text in documents(COMMANDS).items():
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
+        name = path.relative_to(CONTRACT_FOLDER.parent)
         if check:
             raise ManifestError(
-                f"{path.name} must hold what its sources say. Run python scripts/docs.py and commit the result."
+                f"{name} must hold what its sources say. Run python scripts/docs.py and commit the result."
             )
         write_bytes(path, text.encode(), error=ManifestError)
-        click.echo(f"{path.name}: written")
+        click.echo(f"{name}: written")
 
 
 COMMANDS = tuple(
