@@ -92,6 +92,12 @@ def test_every_link_of_a_document_leads_somewhere(document: str) -> None:
             assert anchor in anchors_of(path.read_text(encoding="utf-8")), link
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_version_a_document_pins_is_the_requirements(document: str) -> None:
+    pins = set(re.findall(r"[\w-]+==[\w.]+", read("requirements.txt") + read("tests/requirements.txt")))
+    assert set(re.findall(r"[\w-]+==[\w.]+", read(document))) - pins == set()
+
+
 def test_the_readme_is_short() -> None:
     assert len(read("README.md").splitlines()) <= 200
     assert len(read("README.zh-CN.md").splitlines()) <= 100
