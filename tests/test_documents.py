@@ -82,7 +82,7 @@ def test_every_option_a_document_names_is_one_of_a_command(document: str) -> Non
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_link_of_a_document_leads_somewhere(document: str) -> None:
-    for link in re.findall(r"\]\(([^)\s]+)\)", read(document)):
+    for link in re.findall(r'(?:\]\(|src=")([^)"\s]+)', read(document)):
         if link.startswith("https://"):
             continue
         target, _, anchor = link.partition("#")
