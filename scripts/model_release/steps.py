@@ -333,16 +333,16 @@ def pytorch_reference(weights: "Weights") -> "PyTorchModel":
 
 def text_ids(weights: "Weights") -> list[int]:
     """The validation text in the model's tokens, if it has a tokenizer."""
-    from model_release import text
+    from model_release.text import VALIDATION_TEXT, encode_file, load_tokenizer
 
-    return text.encode_file(text.load_tokenizer(weights), text.VALIDATION_TEXT)
+    return encode_file(load_tokenizer(weights), VALIDATION_TEXT)
 
 
 def calibration_ids(weights: "Weights") -> list[int]:
     """The calibration text in the model's tokens, if it has a tokenizer."""
-    from model_release import text
+    from model_release.text import CALIBRATION_TEXT, encode_file, load_tokenizer
 
-    return text.encode_file(text.load_tokenizer(weights), text.CALIBRATION_TEXT)
+    return encode_file(load_tokenizer(weights), CALIBRATION_TEXT)
 
 
 def calibration_ids_for(model: Path, tokenizer: Path | None, calibration: Path | None) -> list[int]:
@@ -358,14 +358,14 @@ def calibration_ids_for(model: Path, tokenizer: Path | None, calibration: Path |
         WeightsError: The text or the tokenizer cannot be read, or belongs to another model.
         UsageError: A text was given, and there is no tokenizer.
     """
-    from model_release import text
     from model_release.graph import read_facts
     from model_release.metadata import metadata_of
+    from model_release.text import CALIBRATION_TEXT, TOKENIZER, encode_file, read_tokenizer
 
-    beside = model.with_name(text.TOKENIZER)
+    beside = model.with_name(TOKENIZER)
     if tokenizer is None and not beside.is_file():
         if calibration is not None:
             raise UsageError(f"--calibration needs a tokenizer, got none beside {model}. Give --tokenizer.")
         return []
     vocab = metadata_of(model.name, read_facts(model).props).shape.vocab
-    return text.encode_file(text.read_tokenizer(tokenizer or beside, vocab), calibration or text.CALIBRATION_TEXT)
+    return encode_file(read_tokenizer(tokenizer or beside, vocab), calibration or CALIBRATION_TEXT)
