@@ -12,9 +12,9 @@ from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 from builders import gpt2_folder
 from commands import call, traced_once
 from model_release import cli
+from model_release.base.errors import MissingToolError
 from model_release.chromium import chromium
 from model_release.contract import parse_activations
-from model_release.errors import MissingToolError
 from model_release.steps import SelectionRequest, SourceRequest, export_model
 from pages import HEADS, LAYERS, write_tokenizer
 

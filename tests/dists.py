@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from model_release import manifest
-from model_release.hosts import github_api
+from model_release.base import github_client
+from model_release.base.retry import Patience
 from model_release.hosts.github import GitHubHost
-from model_release.patience import Patience
 from model_release.publishing import PublishResult, publish
 from model_release.tags import parse_tag
 from standins.github import StandInGitHub
@@ -99,7 +99,7 @@ def github_host(
     **patience: Any,
 ) -> GitHubHost:
     """A host that waits for nothing; `waits` gets what it would have waited."""
-    client = github_api.connect(token, url or site.url, seconds_between_writes=0)
+    client = github_client.connect(token, url or site.url, seconds_between_writes=0)
     patient = Patience(**{"attempts": 8, "sleep": (waits if waits is not None else []).append, **patience})
     return GitHubHost(client, REPOSITORY, patience=patient, progress=progress)
 

@@ -17,13 +17,18 @@ from dists import FILES as DIST_FILES
 from dists import REPOSITORY, make_dist, publish_to
 from model_release import cli, manifest
 from model_release.appplan import MAX_BLOB_BYTES, AppCommit, describe_blob, edited, is_plain_path, read_refusal
-from model_release.errors import EnvFileError, HostError, ReleaseError, UsageError
-from model_release.hosts import github_api
-from model_release.hosts.github_api import Patience, connect
+from model_release.base import github_client
+from model_release.base.errors import (
+    EnvFileError,
+    HostError,
+    ReleaseError,
+    UsageError,
+)
+from model_release.base.github_client import Patience, connect
+from model_release.base.http import Web
 from model_release.hosts.github_app import AppResult, commit_to_app
 from model_release.pointing import WebApp, point_app_at_release
 from model_release.sources import GitHubRelease
-from model_release.web import Web
 from standins.github import CLASSIC, EVERY_FAULT, RESTRICTED, RULESET, Fault, Repository, StandInGitHub, Token, fault
 
 TAG = "model-v1.0.0"
@@ -727,7 +732,7 @@ def run_publish(site: StandInGitHub, monkeypatch: pytest.MonkeyPatch) -> Callabl
         "GITHUB_REPOSITORY": REPOSITORY,
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(github_api, "connect", functools.partial(connect, seconds_between_writes=0))
+    monkeypatch.setattr(github_client, "connect", functools.partial(connect, seconds_between_writes=0))
 
     def run(*arguments: object) -> Result:
         return CliRunner().invoke(cli.publish, [*map(str, arguments)], standalone_mode=False)

@@ -2,12 +2,8 @@
 
 import ast
 import graphlib
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 PACKAGE = SCRIPTS / "model_release"

@@ -15,10 +15,10 @@ from builders import gpt2_folder
 from commands import assert_refused, call
 from dists import REPOSITORY, TAG, make_dist, publish_to
 from model_release import browsing, cli, manifest, npm
+from model_release.base.errors import ContractError, ManifestError
 from model_release.browsing import BACKENDS, Backend, browse
 from model_release.chromium import PageLostError, opened
 from model_release.contract import load_contract
-from model_release.errors import ContractError, ManifestError
 from model_release.graph import read_facts
 from model_release.measures import Array
 from model_release.metadata import metadata_of

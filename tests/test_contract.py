@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from model_release import contract as contract_room
 from model_release import datafiles, report
 from model_release.architecture import ModelShape
+from model_release.base.errors import ContractError, UsageError
 from model_release.cli import COMMANDS
 from model_release.contract import (
     CONTRACT_FOLDER,
@@ -23,7 +24,6 @@ from model_release.contract import (
     tensor_name,
 )
 from model_release.documents import documents
-from model_release.errors import ContractError, UsageError
 from model_release.metadata import ModelMetadata, metadata_from_props
 from model_release.page import plot, sample
 

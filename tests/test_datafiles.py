@@ -16,9 +16,9 @@ from builders import gpt2_folder
 from commands import assert_refused, call, traced_once
 from model_release import browsing, cli, modelfile, npm
 from model_release.appfiles import delivered_names
+from model_release.base.errors import ContractError, ExportError, UsageError
 from model_release.browsing import BACKENDS, browse
 from model_release.datafiles import data_files, is_data_file, model_bytes
-from model_release.errors import ContractError, ExportError, UsageError
 from model_release.modelfile import read_model, write_model
 from model_release.page.live import serve_release
 from model_release.steps import SelectionRequest, SourceRequest, export_model, quantize_model

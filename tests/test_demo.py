@@ -13,9 +13,9 @@ from transformers import GPT2Tokenizer
 
 from model_release import manifest
 from model_release.apptree import AppRequest
+from model_release.base.errors import UsageError
 from model_release.building import BuildRequest
 from model_release.chain import ReleaseRequest, ReleaseResult, release_model
-from model_release.errors import UsageError
 from model_release.hosts.local import LocalHost
 from model_release.precision import quantize_file
 from model_release.steps import (

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from dists import TAG, TOKEN, make_dist
-from model_release.errors import ReleaseError
-from model_release.hosts import github_api
+from model_release.base import github_client
+from model_release.base.errors import ReleaseError
+from model_release.base.retry import Patience
 from model_release.hosts.github import GitHubHost
-from model_release.patience import Patience
 from model_release.publishing import PublishResult, publish
 from model_release.tags import parse_tag
 from standins.github import EVERY_FAULT, Fault, Repository, Request, StandInGitHub, fault
@@ -68,7 +68,7 @@ class Ground:
 
     def publish(self, *, attempts: int = 8, **options: Any) -> PublishResult:
         """A publisher in a client of its own, as a new process would be."""
-        client = github_api.connect(TOKEN, self.site.url, seconds_between_writes=0)
+        client = github_client.connect(TOKEN, self.site.url, seconds_between_writes=0)
         patience = Patience(attempts=attempts, sleep=lambda _: None)
         return publish(self.dist, parse_tag(TAG), GitHubHost(client, self.name, patience=patience), **options)
 
@@ -149,7 +149,7 @@ def run_matrix(
 
 def kill_at(patch: pytest.MonkeyPatch, number: int, *, acted: bool) -> None:
     """Ends the process at a request, before it goes out or after its answer came."""
-    send, sent = github_api._send, 0
+    send, sent = github_client._send, 0
 
     def deadly(connection: Any) -> Any:
         nonlocal sent
@@ -161,7 +161,7 @@ def kill_at(patch: pytest.MonkeyPatch, number: int, *, acted: bool) -> None:
             raise Killed
         return answer
 
-    patch.setattr(github_api, "_send", deadly)
+    patch.setattr(github_client, "_send", deadly)
 
 
 FLOWS = [

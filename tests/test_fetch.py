@@ -20,9 +20,16 @@ import pytest
 from commands import SCRIPTS, assert_refused, call, start, tree
 from model_release import cli
 from model_release.appfiles import check_manifest, parse_checksums
-from model_release.errors import EnvFileError, ExportError, HostError, ManifestError, ReleaseError, UsageError
+from model_release.base.errors import (
+    EnvFileError,
+    ExportError,
+    HostError,
+    ManifestError,
+    ReleaseError,
+    UsageError,
+)
+from model_release.base.retry import Patience
 from model_release.fetching import FetchRequest, FetchResult, Place, fetch_model
-from model_release.patience import Patience
 from model_release.tags import parse_tag
 from serving import Asked, Reply, Server, ranged
 from standins.github import Fault, Repository, StandInGitHub

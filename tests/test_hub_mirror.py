@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from mirrors import APP, release_folder
-from model_release.errors import HostError, UsageError
+from model_release.base.errors import HostError, UsageError
+from model_release.base.http import Web
+from model_release.base.hub_client import bounded
+from model_release.base.retry import Patience
 from model_release.hosts.hub import HubMirror
-from model_release.hub_client import bounded
 from model_release.manifest import CHECKSUMS_NAME
 from model_release.mirroring import AppMirror
-from model_release.patience import Patience
 from model_release.publishing import check_dist
 from model_release.tags import parse_tag
-from model_release.web import Web
 from standins.hub import Fault, Request, StandInHub
 from test_fetch import MODEL, TAG, sha256
 

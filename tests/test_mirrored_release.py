@@ -11,8 +11,8 @@ from builders import gpt2_folder
 from commands import Outcome, assert_refused, call, traced_once
 from dists import REPOSITORY, TAG, TOKEN, make_dist
 from model_release import cli
-from model_release.errors import HostError, UsageError
-from model_release.hosts import github_api
+from model_release.base import github_client
+from model_release.base.errors import HostError, UsageError
 from standins.github import Repository as GitRepository
 from standins.github import StandInGitHub
 from standins.hub import Fault, StandInHub
@@ -29,8 +29,8 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInGitHub]:
         monkeypatch.setenv("GITHUB_API_URL", running.url)
         monkeypatch.setenv("GITHUB_SERVER_URL", running.url)
         monkeypatch.setenv("GITHUB_REPOSITORY", REPOSITORY)
-        connect = functools.partial(github_api.connect, seconds_between_writes=0)
-        monkeypatch.setattr(github_api, "connect", connect)
+        connect = functools.partial(github_client.connect, seconds_between_writes=0)
+        monkeypatch.setattr(github_client, "connect", connect)
         running.add_repository(REPOSITORY, {ENV: "VITE_API=x\n"})
         yield running
         assert (running.violations, running.leaks) == ([], [])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_release import modelfile
-from model_release.errors import ContractError, ExportError
+from model_release.base.errors import ContractError, ExportError
 from model_release.modelfile import checker_problem, read_model, write_model
 
 

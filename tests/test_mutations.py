@@ -13,7 +13,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from builders import gpt2_config, gpt2_folder, gpt2_state, save_weights
-from model_release.errors import ContractError, NumericMismatchError
+from model_release.base.errors import ContractError, NumericMismatchError
 from model_release.precision import quantize_file
 from model_release.reference import Reference
 from model_release.steps import SelectionRequest, SourceRequest, export_model

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from builders import gpt2_config, gpt2_folder, gpt2_state, save_weights
+from model_release.base.errors import QuantizeError, ReleaseError
 from model_release.contract import load_contract
-from model_release.errors import QuantizeError, ReleaseError
 from model_release.graph import read_facts
 from model_release.metadata import metadata_from_props
 from model_release.precision import quantize_file

@@ -18,12 +18,17 @@ from click.testing import CliRunner
 
 from dists import FILES, REPOSITORY, TAG, TOKEN, github_host, make_dist, publish_to
 from model_release import cli, manifest
-from model_release.errors import HostError, ManifestError, UsageError
+from model_release.base import github_client
+from model_release.base.errors import HostError, ManifestError, UsageError
+from model_release.base.retry import (
+    GaveUpError,
+    PassingError,
+    Patience,
+    persist,
+)
 from model_release.hosts import github as github_host_room
-from model_release.hosts import github_api
 from model_release.hosts.local import LocalHost
 from model_release.notes import MAX_CHARACTERS, render_notes
-from model_release.patience import GaveUpError, PassingError, Patience, persist
 from model_release.publishing import check_dist, publish
 from model_release.tags import parse_tag
 from standins.github import Fault, Repository, StandInGitHub, fault
@@ -348,28 +353,28 @@ def test_the_hourly_limit_is_not_waited_for_when_it_is_far(site: StandInGitHub, 
 @pytest.mark.usefixtures("repository")
 def test_a_server_that_never_answers_is_given_up(site: StandInGitHub) -> None:
     site.faults = [Fault("hang", seconds=3, times=99)]
-    client = github_api.connect(TOKEN, site.url, timeout_s=1)
+    client = github_client.connect(TOKEN, site.url, timeout_s=1)
     with pytest.raises(HostError, match=r"got: no answer in time \(attempts: 1\)"):
-        github_api.patiently(lambda: client.get_repo(REPOSITORY), Patience(attempts=1))
+        github_client.patiently(lambda: client.get_repo(REPOSITORY), Patience(attempts=1))
 
 
 @network
 @pytest.mark.usefixtures("repository")
 def test_an_answer_that_never_ends_is_given_up(site: StandInGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(github_api, "_ANSWER_S", 0.1)
-    monkeypatch.setattr(github_api, "_CHUNK_BYTES", 64)
+    monkeypatch.setattr(github_client, "_ANSWER_S", 0.1)
+    monkeypatch.setattr(github_client, "_CHUNK_BYTES", 64)
     site.faults = [Fault("slow", seconds=1)]
-    client = github_api.connect(TOKEN, site.url)
+    client = github_client.connect(TOKEN, site.url)
     with pytest.raises(HostError, match="did not end in time"):
-        github_api.patiently(lambda: client.get_repo(REPOSITORY), Patience(attempts=1))
+        github_client.patiently(lambda: client.get_repo(REPOSITORY), Patience(attempts=1))
 
 
 @network
 def test_a_web_page_in_the_place_of_the_api_is_told(site: StandInGitHub) -> None:
     site.add_repository(REPOSITORY).add_release(TAG)
-    client = github_api.connect(TOKEN, f"{site.url}/{REPOSITORY}/releases/tag")
+    client = github_client.connect(TOKEN, f"{site.url}/{REPOSITORY}/releases/tag")
     with pytest.raises(HostError, match=r"no JSON but text/html.*see GITHUB_API_URL"):
-        github_api.patiently(
+        github_client.patiently(
             lambda: client.requester.requestJsonAndCheck("GET", f"/{TAG}"),
             Patience(attempts=2, sleep=lambda _: None),
         )
@@ -391,7 +396,7 @@ def test_the_token_is_in_no_output_and_no_log(
     site.faults = [
         fault(kind, path="*", number=number) for number, kind in enumerate(("500", "403 secondary limit"), 3)
     ]
-    monkeypatch.setattr(github_api, "connect", partial(github_api.connect, seconds_between_writes=0))
+    monkeypatch.setattr(github_client, "connect", partial(github_client.connect, seconds_between_writes=0))
     quick = partial(github_host_room.GitHubHost, patience=Patience(sleep=lambda _: None))
     monkeypatch.setattr(github_host_room, "GitHubHost", quick)
     said = []
@@ -415,7 +420,7 @@ def run_cli(arguments: list[str], environment: dict[str, str]) -> tuple[int, str
 @pytest.mark.parametrize("token", ["", " ", "a b", "a\nb", "ü"])
 def test_what_is_no_token_is_refused_unsaid(token: str) -> None:
     with pytest.raises(UsageError, match="GITHUB_TOKEN must be") as caught:
-        github_api.connect(token)
+        github_client.connect(token)
     assert "a b" not in str(caught.value)
 
 
@@ -424,7 +429,7 @@ def test_what_is_no_token_is_refused_unsaid(token: str) -> None:
 )
 def test_a_token_is_sent_to_no_such_address(url: str) -> None:
     with pytest.raises(UsageError, match="GITHUB_API_URL must"):
-        github_api.connect("t", url)
+        github_client.connect("t", url)
 
 
 @network
@@ -432,9 +437,9 @@ def test_a_download_takes_no_token_to_another_origin(site: StandInGitHub, reposi
     repository.add_release(TAG, {"model.onnx": b"x" * 9})
     host = github_host(site)
     assert host.read(TAG, "model.onnx") == b"x" * 9
-    client = github_api.connect(TOKEN, "https://api.github.example")
+    client = github_client.connect(TOKEN, "https://api.github.example")
     with pytest.raises(HostError, match="must be the API's own"):
-        next(github_api.download(client, f"{site.url}/repos/x/releases/assets/1"))
+        next(github_client.download(client, f"{site.url}/repos/x/releases/assets/1"))
 
 
 # The folder
@@ -733,5 +738,5 @@ def test_what_is_refused_for_good_is_asked_once() -> None:
         raise github.GithubException(422, {"message": "Validation Failed", "errors": [{"field": "x", "code": "bad"}]})
 
     with pytest.raises(HostError, match="got 422 Validation Failed, x bad"):
-        github_api.patiently(refused)
+        github_client.patiently(refused)
     assert calls == [1]

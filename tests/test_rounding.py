@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model_release import storage as storage_room
-from model_release.errors import QuantizeError
+from model_release.base.errors import QuantizeError
 from model_release.precision.blocks import Blocks
 from model_release.precision.codebook import Codebook, codes_of
 from model_release.precision.compensation import encode_matrix, encode_table

@@ -7,7 +7,7 @@ import pytest
 
 from commands import call
 from model_release import cli, github_actions, runplan
-from model_release.errors import UsageError
+from model_release.base.errors import UsageError
 from model_release.registry import load_registry
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_release import manifest
+from model_release.base.errors import ManifestError
 from model_release.datafiles import is_data_file
-from model_release.errors import ManifestError
 from model_release.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry
 from model_release.tags import ReleaseTag
 

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from model_release import envfile
-from model_release.errors import EnvFileError, HostError, UsageError
-from model_release.files import git_blob_digest, git_blob_id
+from model_release.base.errors import EnvFileError, HostError, UsageError
+from model_release.base.files import git_blob_digest, git_blob_id
 from model_release.tags import parse_tag
 
 MAX_BLOB_BYTES = 100_000_000

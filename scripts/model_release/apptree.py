@@ -7,8 +7,8 @@ from typing import Any
 
 from model_release import envfile, manifest
 from model_release.appfiles import MODELS_FOLDER, delivered_names
-from model_release.errors import EnvFileError, HostError
-from model_release.files import copy_file, write_bytes
+from model_release.base.errors import EnvFileError, HostError
+from model_release.base.files import copy_file, write_bytes
 from model_release.shadows import URL_KEY, VERSION_KEY, find_shadows_beside
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model_release.errors import WeightsError
+from model_release.base.errors import WeightsError
 
 SUPPORTED = ("gpt2",)
 """The `model_type` values of transformers that can be exported."""

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from model_release import checks, manifest, npm, structure
+from model_release.base.errors import ManifestError, one_line
 from model_release.checks import Array
 from model_release.chromium import ANSWER_S, Ask, PageLostError, chromium, executable, opened
 from model_release.contract import FULL_PRECISION, Output, Precision, load_contract
 from model_release.datafiles import data_files, model_bytes
-from model_release.errors import ManifestError, one_line
 from model_release.findings import Finding
 from model_release.graph import read_facts
 from model_release.measures import compare, deviation

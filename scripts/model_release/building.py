@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from model_release import manifest
+from model_release.base.errors import ContractError, ExportError, UsageError
+from model_release.base.files import (
+    copy_file,
+    make_parents,
+    remove_made,
+    write_bytes,
+)
 from model_release.contract import CONTRACT_FOLDER, FULL_PRECISION, Selection, load_contract, model_file_name
 from model_release.datafiles import data_files, model_bytes
-from model_release.errors import ContractError, ExportError, UsageError
-from model_release.files import copy_file, make_parents, remove_made, write_bytes
 from model_release.steps import (
     Progress,
     SelectionRequest,

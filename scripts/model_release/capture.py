@@ -22,8 +22,8 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
 from model_release.architecture import EMBEDDING, HEAD, ModelShape
+from model_release.base.errors import ExportError
 from model_release.contract import Logits, load_contract, tensor_name
-from model_release.errors import ExportError
 
 _ATTENTION = "see_through"
 _MODULE = "model."  # Where `_SeeThrough` keeps the model; parameter names start with it.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from model_release.errors import MissingToolError, ReleaseError
+from model_release.base.errors import MissingToolError, ReleaseError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model_release.architecture import ModelShape, is_table
-from model_release.errors import ContractError, UsageError
+from model_release.base.errors import ContractError, UsageError
 from model_release.storage import Storage
 
 CONTRACT_FOLDER = Path(__file__).resolve().parents[2] / "contract"

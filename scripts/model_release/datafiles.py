@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from itertools import count, takewhile
 from pathlib import Path
 
-from model_release.errors import ReleaseError
-from model_release.files import atomic_path
+from model_release.base.errors import ReleaseError
+from model_release.base.files import atomic_path
 
 
 def data_file_name(model: str, number: int) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from model_release.architecture import ModelShape
+from model_release.base.errors import ManifestError
 from model_release.contract import CONTRACT_FOLDER, OutputKind, Selection, load_contract, model_file_name, tensor_name
-from model_release.errors import ManifestError
 from model_release.metadata import ModelMetadata
 from model_release.report import markdown_table
 from model_release.storage import Storage

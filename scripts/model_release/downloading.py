@@ -10,10 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from model_release.errors import ExportError, HostError, ManifestError
-from model_release.files import sha256_of
+from model_release.base.errors import ExportError, HostError, ManifestError
+from model_release.base.files import sha256_of
+from model_release.base.retry import (
+    GaveUpError,
+    PassingError,
+    Patience,
+    persist,
+)
 from model_release.manifest import FileEntry
-from model_release.patience import GaveUpError, PassingError, Patience, persist
 from model_release.sources import Source
 
 Progress = Callable[[str], None]

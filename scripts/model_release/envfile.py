@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from model_release.errors import EnvFileError
+from model_release.base.errors import EnvFileError
 
 _SPACE = r"[\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]"  # JavaScript's \s
 _LINE_END = r"[\n\r\u2028\u2029]"  # where JavaScript's ^ and $ match

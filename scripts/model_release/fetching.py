@@ -20,15 +20,21 @@ from model_release.appfiles import (
     check_query,
     parse_checksums,
 )
+from model_release.base.errors import (
+    EnvFileError,
+    ExportError,
+    ManifestError,
+    ReleaseError,
+    UsageError,
+)
+from model_release.base.files import write_bytes
+from model_release.base.http import Web
+from model_release.base.retry import Patience
 from model_release.downloading import Downloader, Progress, alone_in, is_there, place, sha256_of_bytes
-from model_release.errors import EnvFileError, ExportError, ManifestError, ReleaseError, UsageError
-from model_release.files import write_bytes
 from model_release.manifest import CHECKSUMS_NAME, MANIFEST_NAME
-from model_release.patience import Patience
 from model_release.shadows import URL_KEY, VERSION_KEY, find_shadows_beside
 from model_release.sources import GitHubRelease, LocalFolder, Source, WebFolder, github_repository
 from model_release.tags import ReleaseTag, parse_tag
-from model_release.web import Web
 
 _MAX_CHECKSUMS_BYTES = 1 << 20
 _MAX_MANIFEST_BYTES = 1 << 23

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from model_release.errors import ManifestError
+from model_release.base.errors import ManifestError
 
 FIGURES_NAME = "browser.json"
 

@@ -13,10 +13,10 @@ from typing import Any
 from huggingface_hub import constants, hf_hub_download, model_info
 
 from model_release import weights
-from model_release.errors import ManifestError, WeightsError
-from model_release.files import git_blob_id, sha256_of
-from model_release.hub_client import HubCalls, bounded
-from model_release.patience import Patience
+from model_release.base.errors import ManifestError, WeightsError
+from model_release.base.files import git_blob_id, sha256_of
+from model_release.base.hub_client import HubCalls, bounded
+from model_release.base.retry import Patience
 from model_release.registry import REGISTRY, load_registry, locate
 
 _ADVICE = ", or use --model-path with a folder"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_release.base.errors import HostError, ManifestError
+from model_release.base.files import sha256_of
 from model_release.contract import CONTRACT_FOLDER
-from model_release.errors import HostError, ManifestError
-from model_release.files import sha256_of
 
 MANIFEST_NAME = "manifest.json"
 CHECKSUMS_NAME = "SHA256SUMS"

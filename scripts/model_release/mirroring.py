@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from model_release.appfiles import version_query
-from model_release.errors import HostError
+from model_release.base.errors import HostError
+from model_release.base.http import Getter
+from model_release.base.retry import (
+    GaveUpError,
+    PassingError,
+    Patience,
+    persist,
+)
 from model_release.manifest import FileEntry
-from model_release.patience import GaveUpError, PassingError, Patience, persist
 from model_release.probing import Probe, check_origin, probe
-from model_release.web import Getter
 
 
 class Mirror(Protocol):

@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from model_release.errors import MissingToolError
-from model_release.files import write_bytes
+from model_release.base.errors import MissingToolError
+from model_release.base.files import write_bytes
 
 BROWSER = Path(__file__).resolve().parent / "browser"
 """What a page needs: its packages are served to it, never bundled."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from model_release.errors import WeightsError
+from model_release.base.errors import WeightsError
 
 if TYPE_CHECKING:
     import torch

@@ -8,8 +8,8 @@ from typing import Any
 
 from model_release.appfiles import MODELS_FOLDER, app_files, version_query
 from model_release.appplan import AppCommit, is_plain_path
-from model_release.errors import HostError, UsageError
-from model_release.hosts.github_api import PATIENCE, Patience, patiently
+from model_release.base.errors import HostError, UsageError
+from model_release.base.github_client import PATIENCE, Patience, patiently
 from model_release.hosts.github_app import AppResult, Client, check_app, commit_to_app
 from model_release.manifest import MANIFEST_NAME
 from model_release.shadows import URL_KEY, VERSION_KEY

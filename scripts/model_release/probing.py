@@ -20,9 +20,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from urllib.parse import urlsplit
 
-from model_release.errors import HostError, ManifestError, ReleaseError, UsageError
-from model_release.patience import PASSING_STATUS, PassingError
-from model_release.web import (
+from model_release.base.errors import (
+    HostError,
+    ManifestError,
+    ReleaseError,
+    UsageError,
+)
+from model_release.base.http import (
     REDIRECTS,
     AddressError,
     Getter,
@@ -31,6 +35,7 @@ from model_release.web import (
     resolve,
     shown,
 )
+from model_release.base.retry import PASSING_STATUS, PassingError
 
 DEFAULT_ORIGIN = "https://app.example"
 MAX_REDIRECTS = 20

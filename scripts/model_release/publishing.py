@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from model_release import figures, manifest
-from model_release.errors import HostError, ManifestError, UsageError
+from model_release.base.errors import HostError, ManifestError, UsageError
 from model_release.figures import FIGURES_NAME, Measured
 from model_release.hosts import Host, ReleaseDetails
 from model_release.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry

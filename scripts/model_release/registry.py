@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from model_release.base.errors import UsageError, WeightsError
 from model_release.contract import CONTRACT_FOLDER
-from model_release.errors import UsageError, WeightsError
 
 REGISTRY = CONTRACT_FOLDER / "models.json"
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from model_release.base.errors import UsageError
 from model_release.building import BuildRequest
-from model_release.errors import UsageError
 from model_release.registry import is_pinned, load_registry, locate
 from model_release.steps import DEFAULT_MODEL, SourceRequest
 from model_release.tags import ReleaseTag, parse_tag

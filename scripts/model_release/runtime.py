@@ -10,8 +10,8 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
+from model_release.base.errors import ContractError, ReleaseError
 from model_release.checks import Array
-from model_release.errors import ContractError, ReleaseError
 
 
 class RunError(ReleaseError):

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from model_release.errors import UsageError
+from model_release.base.errors import UsageError
 
 _HEADERS = {
     # Both isolate the page, and only isolated pages get threads and exact clocks

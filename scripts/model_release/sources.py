@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-from model_release.errors import HostError, UsageError
-from model_release.patience import PASSING_STATUS, PassingError
-from model_release.web import (
+from model_release.base.errors import HostError, UsageError
+from model_release.base.http import (
     REDIRECTS,
     AddressError,
     Answer,
@@ -21,6 +20,7 @@ from model_release.web import (
     resolve,
     shown,
 )
+from model_release.base.retry import PASSING_STATUS, PassingError
 
 _MAX_REDIRECTS = 10
 _MAX_LISTING_BYTES = 1 << 24

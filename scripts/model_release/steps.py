@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_release.base.errors import ExportError, QuantizeError, UsageError
 from model_release.contract import (
     FULL_PRECISION,
     Logits,
@@ -23,7 +24,6 @@ from model_release.contract import (
     parse_ranges,
 )
 from model_release.datafiles import atomic_model
-from model_release.errors import ExportError, QuantizeError, UsageError
 
 if TYPE_CHECKING:
     from model_release.measures import Deviation

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import total_ordering
 
-from model_release.errors import UsageError
+from model_release.base.errors import UsageError
 
 _MAX_LENGTH = 100  # characters of a whole tag; it becomes a folder, a URL and a branch name
 _NUMBER = "(?:0|[1-9][0-9]*)"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tokenizers
 
-from model_release.errors import WeightsError
+from model_release.base.errors import WeightsError
 from model_release.weights import Weights
 
 _DEMO = Path(__file__).resolve().parents[1] / "demo_model"

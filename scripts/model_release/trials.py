@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from model_release.errors import ContractError, NumericMismatchError
+from model_release.base.errors import ContractError, NumericMismatchError
 from model_release.figures import Figures
 from model_release.findings import Finding
 

@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 
 from model_release import checks, structure
+from model_release.base.errors import ContractError, NumericMismatchError, ReleaseError
 from model_release.checks import Array
 from model_release.contract import Output, load_contract
-from model_release.errors import ContractError, NumericMismatchError, ReleaseError
 from model_release.findings import Finding
 from model_release.graph import read_facts
 from model_release.measures import Agreement, Comparison, Deviation, agreement, compare, deviation, mean_agreement

@@ -10,12 +10,12 @@ from types import FrameType
 
 import click
 
+from model_release.base.errors import ReleaseError, one_line
 from model_release.cli.actions import annotate
 from model_release.cli.app import browse, fetch, probe
 from model_release.cli.model import export, quantize, verify
 from model_release.cli.releasing import publish, release
 from model_release.cli.workflow import build, plan, weights
-from model_release.errors import ReleaseError, one_line
 
 _INTERRUPTED = 130
 _SIGNALLED = 128  # and the signal's number: 143 for SIGTERM
@@ -60,9 +60,9 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 @click.option("--check", is_flag=True, help="Change nothing; fail if a document is not up to date.")
 def docs(*, check: bool) -> None:
     """Write what is generated: the contract's tables and types, and the README's example and help."""
+    from model_release.base.errors import ManifestError
+    from model_release.base.files import write_bytes
     from model_release.documents import documents
-    from model_release.errors import ManifestError
-    from model_release.files import write_bytes
 
     for path, text in documents(COMMANDS).items():
         if path.is_file() and path.read_text(encoding="utf-8") == text:

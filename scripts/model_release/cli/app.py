@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from model_release.base.errors import UsageError
 from model_release.cli.actions import add_summary
 from model_release.cli.options import FOLDER, print_progress, tree_options
-from model_release.errors import UsageError
 
 if TYPE_CHECKING:
     from model_release.fetching import Place
@@ -101,7 +101,7 @@ def _place(text: str, repository: str | None, base_url: str | None) -> "Place":
 def probe(*, url: str, origin: str, sha256: str | None, size: int | None) -> None:
     """Ask for URL as a browser does for a page of another origin, and judge every redirect on the way."""
     from model_release import probing
-    from model_release.web import Web
+    from model_release.base.http import Web
 
     result = probing.probe(url, Web(), origin=origin.rstrip("/"), sha256=sha256, size_bytes=size)
     click.echo(probing.render(result))
@@ -122,9 +122,9 @@ def browse(*, folder: Path, document: Path | None, recorded: bool) -> None:
 
     The limits are those of each precision in the contract. Needs Chromium (or CHROMIUM_PATH), Playwright and Node.js.
     """
+    from model_release.base.files import write_bytes
     from model_release.browsing import browse as run
     from model_release.figures import FIGURES_NAME
-    from model_release.files import write_bytes
     from model_release.recording import record
     from model_release.report import browsing_document, render_browsing
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from model_release.errors import UsageError
+from model_release.base.errors import UsageError
 
 if TYPE_CHECKING:
     from model_release.building import BuildRequest, Delivery

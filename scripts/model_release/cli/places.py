@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model_release.base.errors import UsageError
 from model_release.cli.options import print_progress
-from model_release.errors import UsageError
 
 if TYPE_CHECKING:
     from model_release.hosts import Host
@@ -55,10 +55,11 @@ def publish_host(text: str, repository: str | None) -> "Host":
             f"--host must be github with --repo or GITHUB_REPOSITORY, or local:DIR without, got {text[:80]!a}. "
             "Use e.g. --host github --repo octocat/app."
         )
-    from model_release.hosts import github, github_api
+    from model_release.base import github_client
+    from model_release.hosts import github
 
-    api_url = os.environ.get("GITHUB_API_URL") or github_api.DEFAULT_API
-    client = github_api.connect(os.environ.get("GITHUB_TOKEN", ""), api_url)
+    api_url = os.environ.get("GITHUB_API_URL") or github_client.DEFAULT_API
+    client = github_client.connect(os.environ.get("GITHUB_TOKEN", ""), api_url)
     return github.GitHubHost(client, repository, progress=print_progress)
 
 
@@ -88,14 +89,14 @@ def named_web_app(
 
 def app_pointer(app: "WebApp", host: str, repository: str | None, base_url: str, tag: str) -> "AppPointer":
     """Points the web app at a release, once that is public and answers."""
-    from model_release.hosts import github_api
+    from model_release.base import github_client
+    from model_release.base.http import Web
     from model_release.pointing import AppPointer
     from model_release.sources import GitHubRelease, Source, WebFolder
-    from model_release.web import Web
 
-    api_url = os.environ.get("GITHUB_API_URL") or github_api.DEFAULT_API
+    api_url = os.environ.get("GITHUB_API_URL") or github_client.DEFAULT_API
     token = os.environ.get("GITHUB_TOKEN", "")
-    client = github_api.connect(token, api_url)
+    client = github_client.connect(token, api_url)
     source: Source | None = None
     if host == "github":
         source = GitHubRelease(
@@ -117,8 +118,8 @@ def app_mirror(target: str | None, endpoint_url: str | None, public_url: str | N
         if endpoint_url is not None or public_url is not None:
             raise UsageError("--mirror-endpoint and --mirror-public-url are for --mirror s3://BUCKET/PREFIX. Give it.")
         return None
+    from model_release.base.http import Web
     from model_release.mirroring import AppMirror
-    from model_release.web import Web
 
     place: Mirror
     if target.startswith("hub:"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from model_release.base.errors import UsageError
 from model_release.cli.actions import add_summary
 from model_release.cli.options import (
     DEFAULT_ENV_FILE,
@@ -21,7 +22,6 @@ from model_release.cli.options import (
     tree_options,
 )
 from model_release.cli.places import app_mirror, app_pointer, named_web_app, publish_host, release_host
-from model_release.errors import UsageError
 
 if TYPE_CHECKING:
     from model_release.building import Delivery

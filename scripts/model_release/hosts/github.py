@@ -19,9 +19,16 @@ from github.GitRelease import GitRelease
 from github.GitReleaseAsset import GitReleaseAsset
 from github.Repository import Repository
 
-from model_release.errors import HostError, ManifestError, UsageError
+from model_release.base.errors import HostError, ManifestError, UsageError
+from model_release.base.github_client import (
+    PATIENCE,
+    PassingError,
+    Patience,
+    download,
+    patiently,
+    transfer_s,
+)
 from model_release.hosts import ReleaseDetails, T
-from model_release.hosts.github_api import PATIENCE, PassingError, Patience, download, patiently, transfer_s
 from model_release.manifest import FileEntry, describe_files
 from model_release.plan import Action, ReleaseState, RemoteFile, plan_release
 

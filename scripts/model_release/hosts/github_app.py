@@ -33,8 +33,13 @@ from model_release.appplan import (
     read_refusal,
     words_of,
 )
-from model_release.errors import EnvFileError, HostError
-from model_release.hosts.github_api import PATIENCE, PassingError, Patience, patiently
+from model_release.base.errors import EnvFileError, HostError
+from model_release.base.github_client import (
+    PATIENCE,
+    PassingError,
+    Patience,
+    patiently,
+)
 from model_release.hosts.github_deploy import Deploy
 
 _FILE_MODE = "100644"

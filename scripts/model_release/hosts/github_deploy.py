@@ -8,7 +8,7 @@ from github.Repository import Repository
 from github.Workflow import Workflow
 
 from model_release.appplan import HISTORY, AppCommit, read_refusal, words_of
-from model_release.errors import HostError
+from model_release.base.errors import HostError
 
 _ADVICE = {
     403: "Grant actions: write under permissions: in the job",

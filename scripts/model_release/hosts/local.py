@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from model_release.errors import HostError
-from model_release.files import make_parents, remove_made, sha256_of
+from model_release.base.errors import HostError
+from model_release.base.files import make_parents, remove_made, sha256_of
 from model_release.hosts import ReleaseDetails, T
 from model_release.plan import Action, ReleaseState, RemoteFile
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from model_release.base.errors import ContractError, QuantizeError
 from model_release.contract import FULL_PRECISION
-from model_release.errors import ContractError, QuantizeError
 from model_release.graph import name_nodes, set_metadata
 from model_release.metadata import ModelMetadata, metadata_of
 from model_release.modelfile import read_model, write_model

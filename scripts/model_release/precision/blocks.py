@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from model_release.base.errors import QuantizeError
 from model_release.checks import Array
-from model_release.errors import QuantizeError
 from model_release.precision.codebook import codes_of
 from model_release.precision.editing import require_finite
 from model_release.storage import Storage

@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
+from model_release.base.errors import QuantizeError
 from model_release.checks import Array
-from model_release.errors import QuantizeError
 
 
 def store(

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
+from model_release.base.errors import QuantizeError
 from model_release.checks import Array
-from model_release.errors import QuantizeError
 from model_release.metadata import ModelMetadata
 from model_release.precision.editing import Builder, store
 

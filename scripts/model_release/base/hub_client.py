@@ -18,8 +18,14 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils._http import default_client_factory, hf_request_event_hook
 from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
-from model_release.errors import ReleaseError
-from model_release.patience import PASSING_STATUS, GaveUpError, PassingError, Patience, persist
+from model_release.base.errors import ReleaseError
+from model_release.base.retry import (
+    PASSING_STATUS,
+    GaveUpError,
+    PassingError,
+    Patience,
+    persist,
+)
 
 _T = TypeVar("_T")
 _BROKEN_OFF = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ProxyError)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from model_release.errors import ReleaseError
+from model_release.base.errors import ReleaseError
 
 Result = TypeVar("Result")
 

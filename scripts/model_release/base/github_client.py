@@ -22,8 +22,13 @@ from github.Requester import (
     RequestsResponse,
 )
 
-from model_release.errors import HostError, UsageError
-from model_release.patience import GaveUpError, PassingError, Patience, persist
+from model_release.base.errors import HostError, UsageError
+from model_release.base.retry import (
+    GaveUpError,
+    PassingError,
+    Patience,
+    persist,
+)
 
 __all__ = ["DEFAULT_API", "PATIENCE", "PassingError", "Patience", "connect", "download", "patiently", "transfer_s"]
 
