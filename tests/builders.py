@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save_file
 
-from model_release.architecture import EMBEDDING, HEAD, ModelShape
+from model_release.contract.shape import EMBEDDING, HEAD, ModelShape
 
 Format = Literal["safetensors", "sharded", "bin", "legacy-bin"]
 

@@ -5,12 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from model_release import manifest
 from model_release.base import github_client
 from model_release.base.retry import Patience
+from model_release.contract import manifest
+from model_release.contract.tag import parse_tag
 from model_release.hosts.github import GitHubHost
 from model_release.publishing import PublishResult, publish
-from model_release.tags import parse_tag
 from standins.github import StandInGitHub
 
 REPOSITORY = "someone/app"

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from model_release.manifest import CHECKSUMS_NAME
+from model_release.contract.manifest import CHECKSUMS_NAME
 from test_fetch import CONTENTS, document, sha256
 
 APP = "https://app.example"

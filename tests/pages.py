@@ -12,8 +12,8 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from dists import make_dist
-from model_release import manifest
-from model_release.measures import Array, Deviation
+from model_release.contract import manifest
+from model_release.contract.measures import Array, Deviation
 from model_release.page.render import render_report
 from model_release.runtime import Session
 

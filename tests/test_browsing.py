@@ -14,20 +14,21 @@ import pytest
 from builders import gpt2_folder
 from commands import assert_refused, call
 from dists import REPOSITORY, TAG, make_dist, publish_to
-from model_release import browsing, cli, manifest, npm
+from model_release import browsing, cli, npm
 from model_release.base.errors import ContractError, ManifestError
 from model_release.browsing import BACKENDS, Backend, browse
 from model_release.chromium import PageLostError, opened
-from model_release.contract import load_contract
+from model_release.contract import manifest
+from model_release.contract.activations import load_contract
+from model_release.contract.measures import Array
+from model_release.contract.metadata import metadata_of
+from model_release.contract.tag import parse_tag
 from model_release.graph import read_facts
-from model_release.measures import Array
-from model_release.metadata import metadata_of
 from model_release.notes import render_notes
 from model_release.publishing import check_dist
 from model_release.recording import record
 from model_release.report import render_browsing
 from model_release.runtime import Session
-from model_release.tags import parse_tag
 from model_release.text import encode
 from model_release.trials import Browsing, Trial
 from standins.github import StandInGitHub

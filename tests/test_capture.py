@@ -12,7 +12,7 @@ from transformers import GPT2LMHeadModel
 
 from builders import gpt2_folder
 from model_release.base.errors import ExportError
-from model_release.contract import load_contract, parse_layers
+from model_release.contract.activations import load_contract, parse_layers
 from model_release.graph import name_dimensions
 from model_release.modelfile import read_model
 from model_release.reference import Reference

@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 
-from model_release import checks
-from model_release.contract import Output, load_contract
-from model_release.findings import Finding
-from model_release.measures import Agreement, agreement, compare, deviation
+from model_release.contract import output_checks
+from model_release.contract.activations import Output, load_contract
+from model_release.contract.clauses import Finding
+from model_release.contract.measures import (
+    Agreement,
+    agreement,
+    compare,
+    deviation,
+)
 
 FP32 = load_contract().precision("fp32")
 INT8 = load_contract().precision("int8-dynamic")
@@ -37,7 +42,7 @@ def judged(arrays: dict[str, np.ndarray]) -> list[Finding]:
         Output(name=name, kind=name.removeprefix("layer_0_"), layer=0, dims=array.shape)
         for name, array in arrays.items()
     )
-    return checks.check_outputs(arrays, outputs, 1, 5)
+    return output_checks.check_outputs(arrays, outputs, 1, 5)
 
 
 def test_consistent_attention_has_no_findings() -> None:
@@ -96,9 +101,9 @@ def test_the_tolerance_is_relative_to_the_row_and_not_to_the_element() -> None:
     expected = np.array([[[1000.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]]], np.float32)
     near = expected.copy()
     near[0, 0, 2] = 0.005  # within 1e-5 of a row that reaches 1000
-    assert checks.check_reference({"embedding_sum": near}, {"embedding_sum": expected}, output, FP32) == []
+    assert output_checks.check_reference({"embedding_sum": near}, {"embedding_sum": expected}, output, FP32) == []
     near[0, 1, 2] = 0.005  # but not of a row that reaches 1
-    (finding,) = checks.check_reference({"embedding_sum": near}, {"embedding_sum": expected}, output, FP32)
+    (finding,) = output_checks.check_reference({"embedding_sum": near}, {"embedding_sum": expected}, output, FP32)
     assert finding.clause == "NUM01"
     assert "(0, 1, 2)" in finding.message
 
@@ -108,7 +113,7 @@ def test_equal_distributions_agree_wholly() -> None:
     measured = agreement(logits + 3, logits, np.zeros((1, 20), int))  # a constant shift changes no distribution
     assert measured.mean_kl == pytest.approx(0, abs=1e-9)
     assert measured.top1 == measured.top1_or_tie == 1
-    assert checks.check_agreement(measured, FP32, on_text=True) == []
+    assert output_checks.check_agreement(measured, FP32, on_text=True) == []
 
 
 def test_kl_is_that_of_the_textbook() -> None:
@@ -140,13 +145,13 @@ def test_limits_of_agreement_are_the_precisions(
     mean_kl: float, top1: float, added_loss: float, broken: set[str]
 ) -> None:
     measured = Agreement(positions=10, mean_kl=mean_kl, top1=top1, top1_or_tie=top1, added_loss=added_loss)
-    assert clauses(checks.check_agreement(measured, INT8, on_text=True)) == broken
+    assert clauses(output_checks.check_agreement(measured, INT8, on_text=True)) == broken
 
 
 def test_nan_logits_agree_with_nothing() -> None:
     expected = RANDOM.normal(size=(1, 4, 9)).astype(np.float32)
     measured = agreement(np.full_like(expected, np.nan), expected, np.zeros((1, 4), int))
-    assert "KL01" in clauses(checks.check_agreement(measured, INT8, on_text=True))
+    assert "KL01" in clauses(output_checks.check_agreement(measured, INT8, on_text=True))
 
 
 def test_deviation_names_the_worst_and_the_whole() -> None:
@@ -161,11 +166,11 @@ def test_a_deviation_is_the_worst_layers_and_a_layers_runs_add_up() -> None:
     right, wrong = (compare(np.array([value], np.float32), np.ones(1, np.float32)) for value in (1.0, 2.0))
     assert (right + wrong).relative == pytest.approx(0.5**0.5)
     assert deviation("q", [right, wrong]).relative == 1
-    assert clauses(checks.check_deviation(deviation("q", [right, wrong]), INT8)) == {"REL01"}
-    assert checks.check_deviation(deviation("q", [right]), INT8) == []
+    assert clauses(output_checks.check_deviation(deviation("q", [right, wrong]), INT8)) == {"REL01"}
+    assert output_checks.check_deviation(deviation("q", [right]), INT8) == []
 
 
 def test_perplexity_is_judged_on_text_alone() -> None:
     measured = Agreement(positions=1, mean_kl=0, top1=1, top1_or_tie=1, added_loss=9)
     assert measured.perplexity_ratio == pytest.approx(np.exp(9))
-    assert checks.check_agreement(measured, FP32, on_text=False) == []
+    assert output_checks.check_agreement(measured, FP32, on_text=False) == []

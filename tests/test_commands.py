@@ -21,7 +21,7 @@ from huggingface_hub import constants, hf_api
 from builders import gpt2_folder
 from commands import SCRIPTS, Outcome, call, exported, finish, start, traced_once, tree
 from model_release import cli, hub
-from model_release.contract import Selection
+from model_release.contract.activations import Selection
 from standins.hub import StandInHub
 
 COMMANDS: list[click.Command] = [cli.export, cli.quantize, cli.verify, cli.release, cli.docs]

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_release import contract as contract_room
 from model_release import datafiles, report
-from model_release.architecture import ModelShape
 from model_release.base.errors import ContractError, UsageError
 from model_release.cli import COMMANDS
-from model_release.contract import (
+from model_release.contract import activations as contract_room
+from model_release.contract.activations import (
     CONTRACT_FOLDER,
     Selection,
     load_contract,
@@ -23,8 +22,9 @@ from model_release.contract import (
     parse_tensor_name,
     tensor_name,
 )
+from model_release.contract.metadata import ModelMetadata, metadata_from_props
+from model_release.contract.shape import ModelShape
 from model_release.documents import documents
-from model_release.metadata import ModelMetadata, metadata_from_props
 from model_release.page import plot, sample
 
 KINDS = [output.kind for output in load_contract().outputs if output.layered]

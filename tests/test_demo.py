@@ -11,11 +11,12 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import GPT2Tokenizer
 
-from model_release import manifest
 from model_release.apptree import AppRequest
 from model_release.base.errors import UsageError
 from model_release.building import BuildRequest
 from model_release.chain import ReleaseRequest, ReleaseResult, release_model
+from model_release.contract import manifest
+from model_release.contract.tag import parse_tag
 from model_release.hosts.local import LocalHost
 from model_release.precision import quantize_file
 from model_release.steps import (
@@ -29,7 +30,6 @@ from model_release.steps import (
     text_ids,
     verify_weights,
 )
-from model_release.tags import parse_tag
 from model_release.text import VALIDATION_TEXT
 from model_release.verification import PyTorchModel, Verification
 from model_release.weights import load_folder

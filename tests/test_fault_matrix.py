@@ -23,9 +23,9 @@ from dists import TAG, TOKEN, make_dist
 from model_release.base import github_client
 from model_release.base.errors import ReleaseError
 from model_release.base.retry import Patience
+from model_release.contract.tag import parse_tag
 from model_release.hosts.github import GitHubHost
 from model_release.publishing import PublishResult, publish
-from model_release.tags import parse_tag
 from standins.github import EVERY_FAULT, Fault, Repository, Request, StandInGitHub, fault
 
 pytestmark = pytest.mark.network

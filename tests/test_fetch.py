@@ -29,8 +29,8 @@ from model_release.base.errors import (
     UsageError,
 )
 from model_release.base.retry import Patience
+from model_release.contract.tag import parse_tag
 from model_release.fetching import FetchRequest, FetchResult, Place, fetch_model
-from model_release.tags import parse_tag
 from serving import Asked, Reply, Server, ranged
 from standins.github import Fault, Repository, StandInGitHub
 

@@ -22,8 +22,8 @@ from huggingface_hub.utils import get_session
 
 from builders import gpt2_folder
 from model_release import hub as hub_room
-from model_release.architecture import EMBEDDING
 from model_release.base.errors import ManifestError, UsageError, WeightsError
+from model_release.contract.shape import EMBEDDING
 from model_release.hub import REGISTRY, FetchedModel, Patience, fetch_model
 from model_release.weights import Weights, load_folder
 from standins.hub import Fault, StandInHub

@@ -12,11 +12,11 @@ from model_release.base.errors import HostError, UsageError
 from model_release.base.http import Web
 from model_release.base.hub_client import bounded
 from model_release.base.retry import Patience
+from model_release.contract.manifest import CHECKSUMS_NAME
+from model_release.contract.tag import parse_tag
 from model_release.hosts.hub import HubMirror
-from model_release.manifest import CHECKSUMS_NAME
 from model_release.mirroring import AppMirror
 from model_release.publishing import check_dist
-from model_release.tags import parse_tag
 from standins.hub import Fault, Request, StandInHub
 from test_fetch import MODEL, TAG, sha256
 

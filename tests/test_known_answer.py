@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from model_release import manifest
+from model_release.contract import manifest
 
 DIST = Path(os.environ.get("NIGHTLY_DIST", "/nonexistent"))
 

@@ -14,7 +14,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from commands import assert_refused, call, start
-from model_release import cli, manifest, npm
+from model_release import cli, npm
+from model_release.contract import manifest
 from model_release.page.live import serve_release
 from pages import choose_head, number, opened, outputs_for, shown_numbers
 

@@ -15,13 +15,13 @@ import torch
 
 from builders import gpt2_config, gpt2_folder, gpt2_state, save_weights
 from model_release.base.errors import QuantizeError, ReleaseError
-from model_release.contract import load_contract
+from model_release.contract.activations import load_contract
+from model_release.contract.file_checks import stored_bytes
+from model_release.contract.metadata import metadata_from_props
 from model_release.graph import read_facts
-from model_release.metadata import metadata_from_props
 from model_release.precision import quantize_file
 from model_release.reference import Reference
 from model_release.steps import SelectionRequest, SourceRequest, export_model
-from model_release.structure import stored_bytes
 from model_release.verification import CachedReference, Verification, verify_file
 from model_release.weights import load_folder
 

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from dists import FILES, REPOSITORY, TAG, TOKEN, github_host, make_dist, publish_to
-from model_release import cli, manifest
+from model_release import cli
 from model_release.base import github_client
 from model_release.base.errors import HostError, ManifestError, UsageError
 from model_release.base.retry import (
@@ -26,11 +26,12 @@ from model_release.base.retry import (
     Patience,
     persist,
 )
+from model_release.contract import manifest
+from model_release.contract.tag import parse_tag
 from model_release.hosts import github as github_host_room
 from model_release.hosts.local import LocalHost
 from model_release.notes import MAX_CHARACTERS, render_notes
 from model_release.publishing import check_dist, publish
-from model_release.tags import parse_tag
 from standins.github import Fault, Repository, StandInGitHub, fault
 
 READER = "read-token"

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_release import manifest
 from model_release.base.errors import ExportError, HostError, ManifestError
 from model_release.base.files import atomic_path, write_bytes
+from model_release.contract import manifest
+from model_release.contract.manifest import FileEntry, checksums, describe_files
 from model_release.hosts.local import LocalHost
-from model_release.manifest import FileEntry, checksums, describe_files
 from model_release.plan import ReleaseState, RemoteFile, plan_release
 
 

@@ -8,7 +8,7 @@ import pytest
 from commands import call
 from model_release import cli, github_actions, runplan
 from model_release.base.errors import UsageError
-from model_release.registry import load_registry
+from model_release.contract.pinned_models import load_registry
 
 
 def text_of(jobs: tuple[runplan.WeightsJob, ...]) -> list[tuple[str, str, bool]]:

@@ -13,12 +13,12 @@ import pytest
 from mirrors import APP, release_folder
 from model_release.base.errors import HostError, UsageError
 from model_release.base.http import Web
+from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry, checksums
+from model_release.contract.tag import parse_tag
 from model_release.fetching import FetchRequest, fetch_model
 from model_release.hosts.s3 import FOREVER, S3Mirror
-from model_release.manifest import CHECKSUMS_NAME, FileEntry, checksums
 from model_release.mirroring import AppMirror
 from model_release.publishing import check_dist
-from model_release.tags import parse_tag
 from serving import Asked, Reply, Server
 from test_fetch import MODEL, QUICK, TAG, sha256
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_release.base.errors import UsageError
-from model_release.tags import ReleaseTag, next_free, parse_tag
+from model_release.contract.tag import ReleaseTag, next_free, parse_tag
 
 steady = settings(derandomize=True, deadline=None, max_examples=300)
 

@@ -12,7 +12,8 @@ import pytest
 
 from builders import gpt2_folder
 from commands import call
-from model_release import cli, manifest, npm
+from model_release import cli, npm
+from model_release.contract import manifest
 from model_release.runtime import Session
 from model_release.serving import serve
 

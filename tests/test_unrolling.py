@@ -10,8 +10,8 @@ import pytest
 
 from builders import gpt2_config
 from model_release import tracing
-from model_release.architecture import ModelShape, shape_from_config
-from model_release.contract import Selection, load_contract
+from model_release.contract.activations import Selection, load_contract
+from model_release.contract.shape import ModelShape, shape_from_config
 from model_release.graph import attach_parameters, tidy
 from model_release.unrolling import TRACED_LAYERS, unroll
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from builders import gpt2_config, gpt2_folder, gpt2_state, save_weights
-from model_release.architecture import EMBEDDING, HEAD
 from model_release.base.errors import WeightsError
+from model_release.contract.shape import EMBEDDING, HEAD
 from model_release.weights import Weights, load_folder
 
 

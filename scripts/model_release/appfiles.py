@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model_release import manifest
 from model_release.base.errors import ManifestError
+from model_release.contract import manifest
+from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry
+from model_release.contract.tag import ReleaseTag
 from model_release.datafiles import is_data_file
-from model_release.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry
-from model_release.tags import ReleaseTag
 
 MODELS_FOLDER = "models"
 """Below the folder that the app serves at its base."""

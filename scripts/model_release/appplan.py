@@ -9,7 +9,7 @@ from typing import Literal
 from model_release import envfile
 from model_release.base.errors import EnvFileError, HostError, UsageError
 from model_release.base.files import git_blob_digest, git_blob_id
-from model_release.tags import parse_tag
+from model_release.contract.tag import parse_tag
 
 MAX_BLOB_BYTES = 100_000_000
 """The largest file the git data API takes (https://docs.github.com/rest/git/blobs: "up to 100 megabytes")."""

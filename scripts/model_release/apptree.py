@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_release import envfile, manifest
+from model_release import envfile
 from model_release.appfiles import MODELS_FOLDER, delivered_names
 from model_release.base.errors import EnvFileError, HostError
 from model_release.base.files import copy_file, write_bytes
+from model_release.contract import manifest
 from model_release.shadows import URL_KEY, VERSION_KEY, find_shadows_beside
 
 

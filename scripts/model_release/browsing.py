@@ -21,22 +21,28 @@ from typing import Any
 
 import numpy as np
 
-from model_release import checks, manifest, npm, structure
+from model_release import npm
 from model_release.base.errors import ManifestError, one_line
-from model_release.checks import Array
 from model_release.chromium import ANSWER_S, Ask, PageLostError, chromium, executable, opened
-from model_release.contract import FULL_PRECISION, Output, Precision, load_contract
+from model_release.contract import file_checks, manifest, output_checks
+from model_release.contract.activations import (
+    FULL_PRECISION,
+    Output,
+    Precision,
+    load_contract,
+)
+from model_release.contract.clauses import Finding
+from model_release.contract.measures import compare, deviation
+from model_release.contract.metadata import metadata_of
+from model_release.contract.output_checks import Array
+from model_release.contract.tag import parse_tag
 from model_release.datafiles import data_files, model_bytes
-from model_release.findings import Finding
 from model_release.graph import read_facts
-from model_release.measures import compare, deviation
-from model_release.metadata import metadata_of
 from model_release.page.live import PACKAGES
 from model_release.page.sample import MAX_TOKENS, PROMPT
 from model_release.publishing import check_dist
 from model_release.runtime import Session
 from model_release.serving import serve
-from model_release.tags import parse_tag
 from model_release.text import TOKENIZER, encode, read_tokenizer
 from model_release.trials import Browsing, Trial
 
@@ -160,7 +166,7 @@ class _Gate:
         with self._open_page() as ask:
             for text in (HARD_TEXT, PROMPT):
                 ids: list[int] = ask("gate.encode", {"text": text, **files})
-                self.findings += checks.check_tokens(text, ids, encode(reader, text))
+                self.findings += output_checks.check_tokens(text, ids, encode(reader, text))
         return ids[:longest] or [0]
 
     def _try(self, file: str, precision: Precision, backend: Backend, judge: "_Judge") -> Trial:
@@ -246,20 +252,20 @@ class _Judge:
         Returns:
             `findings`, `worst_cosine` and `worst_relative` of a `Trial`.
         """
-        findings = structure.check_names(runs[0], [output.name for output in self._expected])
+        findings = file_checks.check_names(runs[0], [output.name for output in self._expected])
         for probe, got in zip(self.probes, runs, strict=True):
-            findings += checks.check_outputs(got, self._expected, *probe.ids.shape)
+            findings += output_checks.check_outputs(got, self._expected, *probe.ids.shape)
         unsound = {finding.tensor for finding in findings if finding.clause in ("IO02", "RUN01", "FIN01")}
         outputs = tuple(output for output in self._expected if output.name not in unsound)
         names = {output.name for output in outputs}
         sound = [{name: array for name, array in got.items() if name in names} for got in runs]
-        findings += checks.check_not_constant(sound[0])
+        findings += output_checks.check_not_constant(sound[0])
         for probe, got in zip(self.probes, sound, strict=True):
-            findings += checks.check_reference(got, probe.expected, outputs, precision)
+            findings += output_checks.check_reference(got, probe.expected, outputs, precision)
         alone, changed, both = sound
-        findings += checks.check_causality(alone, changed, _same(self.probes[0].ids), outputs, precision)
+        findings += output_checks.check_causality(alone, changed, _same(self.probes[0].ids), outputs, precision)
         for row, single in enumerate((alone, changed)):
-            findings += checks.check_batch_rows(both, single, row, outputs, precision)
+            findings += output_checks.check_batch_rows(both, single, row, outputs, precision)
         comparisons = [
             (output.kind, compare(got[output.name], probe.expected[output.name]))
             for output in outputs
@@ -270,7 +276,7 @@ class _Judge:
             for kind in dict.fromkeys(output.kind for output in outputs)
         ]
         for measured in deviations:
-            findings += checks.check_deviation(measured, precision)
+            findings += output_checks.check_deviation(measured, precision)
         whole = bool(deviations) and not unsound
         return {
             "findings": tuple(dict.fromkeys(findings)),

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from model_release import manifest
 from model_release.base.errors import ContractError, ExportError, UsageError
 from model_release.base.files import (
     copy_file,
@@ -16,7 +15,15 @@ from model_release.base.files import (
     remove_made,
     write_bytes,
 )
-from model_release.contract import CONTRACT_FOLDER, FULL_PRECISION, Selection, load_contract, model_file_name
+from model_release.contract import manifest
+from model_release.contract.activations import (
+    CONTRACT_FOLDER,
+    FULL_PRECISION,
+    Selection,
+    load_contract,
+    model_file_name,
+)
+from model_release.contract.tag import ReleaseTag
 from model_release.datafiles import data_files, model_bytes
 from model_release.steps import (
     Progress,
@@ -32,7 +39,6 @@ from model_release.steps import (
     text_ids,
     verify_weights,
 )
-from model_release.tags import ReleaseTag
 
 if TYPE_CHECKING:
     from model_release.verification import Verification
@@ -102,7 +108,7 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
     Raises:
         ReleaseError: Of the step that failed.
     """
-    from model_release.structure import stored_bytes  # It needs numpy; planning a run does not.
+    from model_release.contract.file_checks import stored_bytes  # It needs numpy; planning a run does not.
 
     step("weights", request.source.describe())
     weights = load_weights(request.source, progress)
@@ -159,7 +165,7 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
 
     Weights are located and checked (a Hub's are downloaded into its cache); nothing else is written.
     """
-    from model_release.structure import stored_bytes
+    from model_release.contract.file_checks import stored_bytes
 
     weights = load_weights(request.source, progress)
     selection = request.selection.resolve(weights.shape.layers)

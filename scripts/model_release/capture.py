@@ -21,9 +21,9 @@ from transformers.modeling_utils import AttentionInterface
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
-from model_release.architecture import EMBEDDING, HEAD, ModelShape
 from model_release.base.errors import ExportError
-from model_release.contract import Logits, load_contract, tensor_name
+from model_release.contract.activations import Logits, load_contract, tensor_name
+from model_release.contract.shape import EMBEDDING, HEAD, ModelShape
 
 _ATTENTION = "see_through"
 _MODULE = "model."  # Where `_SeeThrough` keeps the model; parameter names start with it.

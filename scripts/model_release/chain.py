@@ -16,7 +16,7 @@ from model_release.appfiles import version_query
 from model_release.apptree import AppRequest, check_tree, deliver_files, write_env
 from model_release.base.errors import UsageError
 from model_release.building import BuildRequest, build_dist, describe_dist, numbered
-from model_release.contract import load_contract
+from model_release.contract.activations import load_contract
 from model_release.hosts import Host
 from model_release.plan import Action
 from model_release.publishing import Mirroring, check_version, publish

@@ -10,12 +10,19 @@ from pathlib import Path
 
 import click
 
-from model_release.architecture import ModelShape
 from model_release.base.errors import ManifestError
-from model_release.contract import CONTRACT_FOLDER, OutputKind, Selection, load_contract, model_file_name, tensor_name
-from model_release.metadata import ModelMetadata
+from model_release.contract.activations import (
+    CONTRACT_FOLDER,
+    OutputKind,
+    Selection,
+    load_contract,
+    model_file_name,
+    tensor_name,
+)
+from model_release.contract.metadata import ModelMetadata
+from model_release.contract.shape import ModelShape
+from model_release.contract.storage import Storage
 from model_release.report import markdown_table
-from model_release.storage import Storage
 
 _ROOT = CONTRACT_FOLDER.parent
 _EXAMPLE = _ROOT / "tests" / "typed_app" / "app.ts"

@@ -18,7 +18,7 @@ from model_release.base.retry import (
     Patience,
     persist,
 )
-from model_release.manifest import FileEntry
+from model_release.contract.manifest import FileEntry
 from model_release.sources import Source
 
 Progress = Callable[[str], None]

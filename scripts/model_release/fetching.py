@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from model_release import envfile, manifest
+from model_release import envfile
 from model_release.appfiles import (
     MODELS_FOLDER,
     AppFiles,
@@ -30,11 +30,12 @@ from model_release.base.errors import (
 from model_release.base.files import write_bytes
 from model_release.base.http import Web
 from model_release.base.retry import Patience
+from model_release.contract import manifest
+from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME
+from model_release.contract.tag import ReleaseTag, parse_tag
 from model_release.downloading import Downloader, Progress, alone_in, is_there, place, sha256_of_bytes
-from model_release.manifest import CHECKSUMS_NAME, MANIFEST_NAME
 from model_release.shadows import URL_KEY, VERSION_KEY, find_shadows_beside
 from model_release.sources import GitHubRelease, LocalFolder, Source, WebFolder, github_repository
-from model_release.tags import ReleaseTag, parse_tag
 
 _MAX_CHECKSUMS_BYTES = 1 << 20
 _MAX_MANIFEST_BYTES = 1 << 23

@@ -22,10 +22,10 @@ from onnx_ir.passes.common import (
 )
 from onnxscript.rewriter.rules.common import transpose_transpose_rule
 
+from model_release.contract.file_checks import ModelFacts, TensorFacts, ValueFacts
+from model_release.contract.metadata import ModelMetadata
 from model_release.datafiles import model_bytes
-from model_release.metadata import ModelMetadata
 from model_release.modelfile import checker_problem, read_model
-from model_release.structure import ModelFacts, TensorFacts, ValueFacts
 
 PRODUCER = "transformer-model-release"
 _RESHAPE = "reshape_"  # Constant targets, named after their values.

@@ -17,7 +17,7 @@ from model_release.base.errors import ManifestError, WeightsError
 from model_release.base.files import git_blob_id, sha256_of
 from model_release.base.hub_client import HubCalls, bounded
 from model_release.base.retry import Patience
-from model_release.registry import REGISTRY, load_registry, locate
+from model_release.contract.pinned_models import REGISTRY, load_registry, locate
 
 _ADVICE = ", or use --model-path with a folder"
 _CLOSED = "Check the name and the revision, or set HF_TOKEN to a token that may read it."

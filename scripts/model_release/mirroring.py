@@ -14,7 +14,7 @@ from model_release.base.retry import (
     Patience,
     persist,
 )
-from model_release.manifest import FileEntry
+from model_release.contract.manifest import FileEntry
 from model_release.probing import Probe, check_origin, probe
 
 

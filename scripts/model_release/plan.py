@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from model_release.manifest import FileEntry
+from model_release.contract.manifest import FileEntry
 
 ActionKind = Literal["keep", "upload", "replace", "delete", "refuse"]
 

@@ -5,14 +5,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from model_release import figures, manifest
+from model_release import figures
 from model_release.base.errors import HostError, ManifestError, UsageError
+from model_release.contract import manifest
+from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry
+from model_release.contract.tag import ReleaseTag, next_free, parse_tag
 from model_release.figures import FIGURES_NAME, Measured
 from model_release.hosts import Host, ReleaseDetails
-from model_release.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry
 from model_release.notes import render_notes
 from model_release.plan import Action, ReleaseState, plan_release
-from model_release.tags import ReleaseTag, next_free, parse_tag
 
 Mirroring = Callable[[Mapping[str, Any], Path, Iterable[FileEntry]], str]
 """Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `mirroring.AppMirror`."""

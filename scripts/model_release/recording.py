@@ -4,12 +4,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from model_release import figures, manifest
+from model_release import figures
 from model_release.base.errors import ManifestError
 from model_release.base.files import write_bytes
+from model_release.contract import manifest
+from model_release.contract.tag import parse_tag
 from model_release.figures import FIGURES_NAME, Figures
 from model_release.publishing import check_dist
-from model_release.tags import parse_tag
 from model_release.trials import Browsing, Trial
 
 

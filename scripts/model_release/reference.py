@@ -13,8 +13,8 @@ from transformers import GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 
 from model_release.capture import Hooks, blocks_of, build_config, build_model, watch
-from model_release.checks import Array
-from model_release.contract import Output, tensor_name
+from model_release.contract.activations import Output, tensor_name
+from model_release.contract.output_checks import Array
 from model_release.weights import Weights
 
 

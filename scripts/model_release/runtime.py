@@ -11,7 +11,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from model_release.base.errors import ContractError, ReleaseError
-from model_release.checks import Array
+from model_release.contract.output_checks import Array
 
 
 class RunError(ReleaseError):

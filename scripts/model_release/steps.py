@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model_release.base.errors import ExportError, QuantizeError, UsageError
-from model_release.contract import (
+from model_release.contract.activations import (
     FULL_PRECISION,
     Logits,
     Selection,
@@ -26,7 +26,7 @@ from model_release.contract import (
 from model_release.datafiles import atomic_model
 
 if TYPE_CHECKING:
-    from model_release.measures import Deviation
+    from model_release.contract.measures import Deviation
     from model_release.verification import PyTorchModel, Verification
     from model_release.weights import Weights
 
@@ -203,7 +203,7 @@ def export_weights(
 
         model = trace(weights.config, weights.shape, selection, opset=opset)
     from model_release import graph
-    from model_release.metadata import ModelMetadata
+    from model_release.contract.metadata import ModelMetadata
     from model_release.modelfile import write_model
 
     graph.attach_parameters(model, weights.shape.parameters(), weights.tensor)
@@ -281,8 +281,8 @@ def verify_model(model: Path, reference: SourceRequest | None, *, progress: Prog
         ContractError: The file is no model of ours. Findings do not raise; see `Verification.require`.
         WeightsError: The reference cannot be had, or has another shape than the model.
     """
+    from model_release.contract.metadata import metadata_of
     from model_release.graph import read_facts
-    from model_release.metadata import metadata_of
 
     metadata = metadata_of(model.name, read_facts(model).props)
     if reference is None:
@@ -358,8 +358,8 @@ def calibration_ids_for(model: Path, tokenizer: Path | None, calibration: Path |
         WeightsError: The text or the tokenizer cannot be read, or belongs to another model.
         UsageError: A text was given, and there is no tokenizer.
     """
+    from model_release.contract.metadata import metadata_of
     from model_release.graph import read_facts
-    from model_release.metadata import metadata_of
     from model_release.text import CALIBRATION_TEXT, TOKENIZER, encode_file, read_tokenizer
 
     beside = model.with_name(TOKENIZER)

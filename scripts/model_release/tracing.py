@@ -7,9 +7,9 @@ from typing import Any
 import onnx_ir as ir
 
 from model_release import graph
-from model_release.architecture import ModelShape
 from model_release.capture import capture
-from model_release.contract import Selection, load_contract
+from model_release.contract.activations import Selection, load_contract
+from model_release.contract.shape import ModelShape
 from model_release.unrolling import TRACED_LAYERS, unroll
 
 

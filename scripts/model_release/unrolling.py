@@ -13,7 +13,7 @@ from itertools import zip_longest
 
 import onnx_ir as ir
 
-from model_release.contract import parse_tensor_name
+from model_release.contract.activations import parse_tensor_name
 
 TRACED_LAYERS = 2
 """As many as it takes to see that layers are the same."""

@@ -11,14 +11,22 @@ from typing import Protocol
 
 import numpy as np
 
-from model_release import checks, structure
 from model_release.base.errors import ContractError, NumericMismatchError, ReleaseError
-from model_release.checks import Array
-from model_release.contract import Output, load_contract
-from model_release.findings import Finding
+from model_release.contract import file_checks, output_checks
+from model_release.contract.activations import Output, load_contract
+from model_release.contract.clauses import Finding
+from model_release.contract.measures import (
+    Agreement,
+    Comparison,
+    Deviation,
+    agreement,
+    compare,
+    deviation,
+    mean_agreement,
+)
+from model_release.contract.metadata import ModelMetadata, metadata_of
+from model_release.contract.output_checks import Array
 from model_release.graph import read_facts
-from model_release.measures import Agreement, Comparison, Deviation, agreement, compare, deviation, mean_agreement
-from model_release.metadata import ModelMetadata, metadata_of
 from model_release.runtime import RunError, Session
 
 SEQUENCE_LENGTHS = (1, 2, 7)
@@ -120,8 +128,8 @@ def verify_file(
     progress("reading the graph")
     facts = read_facts(path)
     metadata = metadata_of(name or path.name, facts.props)
-    findings = structure.check_structure(facts, metadata)
-    if structure.stored_bytes(metadata.shape, load_contract().precision(metadata.precision)) > 2 * facts.file_bytes:
+    findings = file_checks.check_structure(facts, metadata)
+    if file_checks.stored_bytes(metadata.shape, load_contract().precision(metadata.precision)) > 2 * facts.file_bytes:
         # The file cannot be what it says; running it would cost the memory of the model it claims to be.
         raise ContractError(
             f"{name or path.name} must hold the model its metadata describes: {findings[0]}. Export it again."
@@ -215,14 +223,14 @@ class _Probes:
                 OutputRow(name=name, shape=array.shape, dtype=str(array.dtype)) for name, array in got.items()
             )
         if length == self._shape.positions and length > 1:
-            self.findings += checks.check_not_constant(got)
+            self.findings += output_checks.check_not_constant(got)
 
     def _probe_batch(self, length: int) -> None:
         ids = self._ids(BATCH, length)
         together = self._judge(ids)
         for row in range(BATCH):
             alone = self._session.run(ids[row : row + 1], self._names)
-            self.findings += checks.check_batch_rows(together, alone, row, self._expected, self._precision)
+            self.findings += output_checks.check_batch_rows(together, alone, row, self._expected, self._precision)
 
     def _probe_causality(self, length: int) -> None:
         if length < 2:
@@ -232,23 +240,23 @@ class _Probes:
         changed = ids.copy()
         changed[:, same:] = (changed[:, same:] + 1) % self._shape.vocab
         before, after = self._session.run(ids, self._names), self._session.run(changed, self._names)
-        self.findings += checks.check_causality(before, after, same, self._expected, self._precision)
+        self.findings += output_checks.check_causality(before, after, same, self._expected, self._precision)
 
     def _probe_embedding(self, length: int) -> None:
         if "embedding_sum" not in self._names:
             return
         ids = np.stack([np.zeros(length, np.int64), np.full(length, self._shape.vocab - 1, np.int64)])
         got = self._session.run(ids, ["embedding_sum"])
-        self.findings += checks.check_embedding_parts(got["embedding_sum"], self._precision)
+        self.findings += output_checks.check_embedding_parts(got["embedding_sum"], self._precision)
 
     def _judge(self, ids: Array) -> dict[str, Array]:
         """Runs ids and judges the outputs, against PyTorch's too where there is a reference."""
         batch, seq = ids.shape
         got = self._session.run(ids, self._names)
-        self.findings += checks.check_outputs(got, self._expected, batch, seq)
+        self.findings += output_checks.check_outputs(got, self._expected, batch, seq)
         if self._reference is not None:
             expected = self._reference.run(ids, self._expected, last_logits=self._selection.logits == "last")
-            self.findings += checks.check_reference(got, expected, self._expected, self._precision)
+            self.findings += output_checks.check_reference(got, expected, self._expected, self._precision)
             for output in self._expected:
                 if output.name in got and got[output.name].shape == expected[output.name].shape:
                     comparison = compare(got[output.name], expected[output.name])
@@ -265,7 +273,7 @@ class _Probes:
         )
         self.by_output = {output.name: deviation(output.kind, [item]) for output, item in self._comparisons.items()}
         for measured in self.deviations:
-            self.findings += checks.check_deviation(measured, self._precision)
+            self.findings += output_checks.check_deviation(measured, self._precision)
 
     def _measure_agreement(self) -> None:
         logits = [output for output in self._expected if output.kind == "logits" and output.name in self._names]
@@ -283,7 +291,7 @@ class _Probes:
         self.agreement = mean_agreement(parts)
         if on_text:
             self.judged.append("PPL01")
-        self.findings += checks.check_agreement(self.agreement, self._precision, on_text=on_text)
+        self.findings += output_checks.check_agreement(self.agreement, self._precision, on_text=on_text)
 
     def _windows(self) -> tuple[list[Array], bool]:
         """Inputs of [1, tokens] and the token that follows: windows of the text, evenly spread, or random ids."""

@@ -17,9 +17,14 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from model_release.architecture import EMBEDDING, HEAD, ModelShape, shape_from_config
 from model_release.base.errors import WeightsError
 from model_release.base.files import in_background, sha256_of
+from model_release.contract.shape import (
+    EMBEDDING,
+    HEAD,
+    ModelShape,
+    shape_from_config,
+)
 from model_release.pickled import PickledFile
 
 FloatArray = npt.NDArray[np.float32]

@@ -42,8 +42,8 @@ def fetch(
 
     For the app's build, before Vite runs. Needs no login; GITHUB_TOKEN is used where a repository is private.
     """
+    from model_release.contract.tag import parse_tag
     from model_release.fetching import FetchRequest, fetch_model
-    from model_release.tags import parse_tag
 
     result = fetch_model(
         FetchRequest(

@@ -16,7 +16,7 @@ from model_release.cli.options import (
 from model_release.datafiles import model_bytes
 
 if TYPE_CHECKING:
-    from model_release.contract import Logits
+    from model_release.contract.activations import Logits
 
 
 @click.command()
@@ -44,7 +44,7 @@ def export(
     **source: Any,  # noqa: ANN401 - passed on to `source_request`
 ) -> None:
     """Export GPT-2 from PyTorch to ONNX, with its intermediate activations as outputs."""
-    from model_release.contract import load_contract
+    from model_release.contract.activations import load_contract
     from model_release.steps import SelectionRequest, export_model
 
     selection = SelectionRequest(
@@ -90,7 +90,7 @@ def quantize(
     *, model: Path, precision: str, output_dir: Path, calibration: Path | None, tokenizer: Path | None
 ) -> None:
     """Store a model's weights in fewer bits, as model_fp16.onnx, model_int8_dynamic.onnx and so on."""
-    from model_release.contract import parse_precisions
+    from model_release.contract.activations import parse_precisions
     from model_release.steps import calibration_ids_for, quantize_model
 
     paths = quantize_model(

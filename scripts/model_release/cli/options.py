@@ -10,8 +10,8 @@ from model_release.base.errors import UsageError
 
 if TYPE_CHECKING:
     from model_release.building import BuildRequest, Delivery
+    from model_release.contract.tag import ReleaseTag
     from model_release.steps import SelectionRequest, SourceRequest
-    from model_release.tags import ReleaseTag
 
 DEFAULT_OUTPUT = Path("apps/web/static/models/gpt2/model.onnx")
 DEFAULT_ENV_FILE = Path("apps/web/.env.production")
@@ -178,7 +178,7 @@ def build_request(
 ) -> "BuildRequest":
     """What the build options ask for."""
     from model_release.building import BuildRequest
-    from model_release.contract import parse_precisions
+    from model_release.contract.activations import parse_precisions
 
     if not 0 <= size_threshold <= 1e9:
         raise UsageError(f"--size-threshold must be a size in MB, got {size_threshold:g}. The default is 50.")

@@ -25,7 +25,7 @@ from model_release.cli.places import app_mirror, app_pointer, named_web_app, pub
 
 if TYPE_CHECKING:
     from model_release.building import Delivery
-    from model_release.contract import Logits
+    from model_release.contract.activations import Logits
     from model_release.hosts.github_app import AppResult
     from model_release.pointing import WebApp
 
@@ -95,9 +95,9 @@ def release(
         raise click.MissingParameter(param_hint="'--tag'", param_type="option", ctx=context)
     from model_release.apptree import AppRequest
     from model_release.chain import ReleaseRequest, describe_release, release_model
+    from model_release.contract.tag import parse_tag
     from model_release.report import megabytes, table
     from model_release.steps import SelectionRequest
-    from model_release.tags import parse_tag
 
     app = AppRequest(
         env_file=env_file, static_dir=static_dir or env_file.parent / "static", create_env_file=create_env_file
@@ -230,8 +230,8 @@ def publish(
     GITHUB_TOKEN needs the permission contents: write. GITHUB_API_URL names another GitHub than github.com.
     """
     from model_release import publishing
+    from model_release.contract.tag import parse_tag
     from model_release.report import markdown_table, megabytes, table
-    from model_release.tags import parse_tag
 
     release_tag = parse_tag(tag)
     place = publish_host(host, repo)

@@ -22,7 +22,7 @@ from model_release.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from model_release.contract import Logits
+    from model_release.contract.activations import Logits
 
 
 @click.command()
@@ -97,9 +97,9 @@ def build(
 ) -> None:
     """Make a release folder and publish nothing: export, quantize, verify, size gate, package."""
     from model_release.building import STEPS, make_dist, numbered
+    from model_release.contract.tag import parse_tag
     from model_release.notes import render_card
     from model_release.steps import SelectionRequest
-    from model_release.tags import parse_tag
 
     selection = SelectionRequest(
         layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from model_release.manifest import FileEntry
+from model_release.contract.manifest import FileEntry
 from model_release.plan import Action, ReleaseState
 
 T = TypeVar("T")

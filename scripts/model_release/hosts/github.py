@@ -28,8 +28,8 @@ from model_release.base.github_client import (
     patiently,
     transfer_s,
 )
+from model_release.contract.manifest import FileEntry, describe_files
 from model_release.hosts import ReleaseDetails, T
-from model_release.manifest import FileEntry, describe_files
 from model_release.plan import Action, ReleaseState, RemoteFile, plan_release
 
 MAX_ASSETS = 1000

@@ -17,7 +17,7 @@ from model_release.base.errors import HostError, UsageError
 from model_release.base.files import git_blob_id
 from model_release.base.hub_client import HubCalls, bounded, endpoint
 from model_release.base.retry import PassingError, Patience
-from model_release.manifest import CHECKSUMS_NAME, FileEntry
+from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry
 
 _TARGET = re.compile(r"hub:(?!.*(?:\.\.|--))([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})", re.ASCII)
 _BRANCH = "main"

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from model_release.base.errors import HostError, UsageError
 from model_release.base.files import sha256_of
-from model_release.manifest import CHECKSUMS_NAME, FileEntry, checksums
+from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry, checksums
 
 FOREVER = "public, max-age=31536000, immutable"
 

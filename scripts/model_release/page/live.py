@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from model_release import manifest, npm
+from model_release import npm
+from model_release.contract import manifest
 from model_release.page.render import render_live
 from model_release.page.sample import PROMPT
 from model_release.serving import serve

@@ -13,8 +13,8 @@ from typing import Any
 
 import jinja2
 
-from model_release.contract import load_contract
-from model_release.measures import Deviation
+from model_release.contract.activations import load_contract
+from model_release.contract.measures import Deviation
 from model_release.page.plot import log_plot
 from model_release.report import megabytes
 

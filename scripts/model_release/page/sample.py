@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_release.architecture import ModelShape
-from model_release.contract import Output, Selection, load_contract
-from model_release.measures import Array, softmax
+from model_release.contract.activations import Output, Selection, load_contract
+from model_release.contract.measures import Array, softmax
+from model_release.contract.shape import ModelShape
 from model_release.runtime import Session
 from model_release.text import encode, spell
 

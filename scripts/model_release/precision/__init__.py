@@ -15,9 +15,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from model_release.base.errors import ContractError, QuantizeError
-from model_release.contract import FULL_PRECISION
+from model_release.contract.activations import FULL_PRECISION
+from model_release.contract.metadata import ModelMetadata, metadata_of
 from model_release.graph import name_nodes, set_metadata
-from model_release.metadata import ModelMetadata, metadata_of
 from model_release.modelfile import read_model, write_model
 from model_release.precision.calibration import Calibration
 from model_release.precision.halves import store_fp16, store_fp16_compute

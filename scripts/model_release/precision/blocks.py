@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from model_release.base.errors import QuantizeError
-from model_release.checks import Array
+from model_release.contract.output_checks import Array
+from model_release.contract.storage import Storage
 from model_release.precision.codebook import codes_of
 from model_release.precision.editing import require_finite
-from model_release.storage import Storage
 
 _CHUNK_WEIGHTS = 1 << 18  # Rounded at a time: what a processor's cache holds with its candidates.
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from model_release.architecture import ModelShape
 from model_release.base.errors import ContractError, QuantizeError
-from model_release.checks import Array
+from model_release.contract.output_checks import Array
+from model_release.contract.shape import ModelShape
 from model_release.modelfile import read_model, write_model
 from model_release.runtime import RunError, Session
 

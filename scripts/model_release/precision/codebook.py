@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from model_release.checks import Array
-from model_release.storage import CODEBOOK_ENTRIES, Storage
+from model_release.contract.output_checks import Array
+from model_release.contract.storage import CODEBOOK_ENTRIES, Storage
 
 _INT8_MAX = 127
 _SAMPLES = 65_536

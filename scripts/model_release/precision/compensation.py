@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from model_release.checks import Array
+from model_release.contract.output_checks import Array
 from model_release.precision.blocks import Blocks, divisors
 
 _DAMPING = 0.01  # Of the mean square of the inputs: keeps rarely used inputs from absorbing everything.

@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from model_release.base.errors import QuantizeError
-from model_release.checks import Array
-from model_release.metadata import ModelMetadata
+from model_release.contract.metadata import ModelMetadata
+from model_release.contract.output_checks import Array
 from model_release.precision.editing import Builder, store
 
 _FP16_MAX = 65504.0

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from model_release.architecture import EMBEDDING, is_table
 from model_release.base.errors import QuantizeError
-from model_release.checks import Array
-from model_release.metadata import ModelMetadata
+from model_release.contract.metadata import ModelMetadata
+from model_release.contract.output_checks import Array
+from model_release.contract.shape import EMBEDDING, is_table
 from model_release.precision.calibration import Calibration
 from model_release.precision.editing import Builder, require_finite, store
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from model_release.base.errors import UsageError, WeightsError
-from model_release.contract import CONTRACT_FOLDER
+from model_release.contract.activations import CONTRACT_FOLDER
 
 REGISTRY = CONTRACT_FOLDER / "models.json"
 

@@ -3,11 +3,16 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from model_release.architecture import EMBEDDING, HEAD, ModelShape, is_table
-from model_release.contract import Contract, Precision, load_contract
-from model_release.findings import Finding, finding
-from model_release.metadata import ModelMetadata
-from model_release.storage import CODEBOOK_ENTRIES
+from model_release.contract.activations import Contract, Precision, load_contract
+from model_release.contract.clauses import Finding, finding
+from model_release.contract.metadata import ModelMetadata
+from model_release.contract.shape import (
+    EMBEDDING,
+    HEAD,
+    ModelShape,
+    is_table,
+)
+from model_release.contract.storage import CODEBOOK_ENTRIES
 
 SIZE_SHARE = 0.01
 """SIZE01: how far stored bytes may be from the expected ones."""

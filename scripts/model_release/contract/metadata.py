@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from model_release.architecture import ModelShape, has_sane_sizes
 from model_release.base.errors import ContractError, UsageError
-from model_release.contract import Selection, load_contract, parse_activations, parse_layers
+from model_release.contract.activations import (
+    Selection,
+    load_contract,
+    parse_activations,
+    parse_layers,
+)
+from model_release.contract.shape import ModelShape, has_sane_sizes
 
 _PREFIX = "model_release."
 

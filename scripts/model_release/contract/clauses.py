@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from model_release.contract import load_contract
+from model_release.contract.activations import load_contract
 
 
 @dataclass(frozen=True, kw_only=True)

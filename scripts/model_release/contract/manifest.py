@@ -13,7 +13,7 @@ from typing import Any
 
 from model_release.base.errors import HostError, ManifestError
 from model_release.base.files import sha256_of
-from model_release.contract import CONTRACT_FOLDER
+from model_release.contract.activations import CONTRACT_FOLDER
 
 MANIFEST_NAME = "manifest.json"
 CHECKSUMS_NAME = "SHA256SUMS"

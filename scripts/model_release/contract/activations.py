@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from model_release.architecture import ModelShape, is_table
 from model_release.base.errors import ContractError, UsageError
-from model_release.storage import Storage
+from model_release.contract.shape import ModelShape, is_table
+from model_release.contract.storage import Storage
 
-CONTRACT_FOLDER = Path(__file__).resolve().parents[2] / "contract"
+CONTRACT_FOLDER = Path(__file__).resolve().parents[3] / "contract"
 
 FULL_PRECISION = "fp32"
 """The precision of `model.onnx`, from which the others are made."""

@@ -7,10 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from model_release.contract import Output, Precision, load_contract, parse_tensor_name, tensor_name
-from model_release.findings import Finding, finding
-from model_release.measures import Agreement, Deviation, softmax
-from model_release.measures import Array as Array
+from model_release.contract.activations import (
+    Output,
+    Precision,
+    load_contract,
+    parse_tensor_name,
+    tensor_name,
+)
+from model_release.contract.clauses import Finding, finding
+from model_release.contract.measures import Agreement, Deviation, softmax
+from model_release.contract.measures import Array as Array
 
 _EXACT = {"atol": 1e-4, "rtol": 1e-5}
 """Tolerance of sums and attention identities: float32 arithmetic, whatever the stored precision."""
