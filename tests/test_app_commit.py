@@ -28,8 +28,8 @@ from model_release.base.github_client import Patience, connect
 from model_release.base.http import Web
 from model_release.contract import manifest
 from model_release.hosts.github_app import AppResult, commit_to_app
+from model_release.hosts.source import GitHubRelease
 from model_release.pointing import WebApp, point_app_at_release
-from model_release.sources import GitHubRelease
 from standins.github import CLASSIC, EVERY_FAULT, RESTRICTED, RULESET, Fault, Repository, StandInGitHub, Token, fault
 
 TAG = "model-v1.0.0"

@@ -14,8 +14,8 @@ from model_release.base.hub_client import bounded
 from model_release.base.retry import Patience
 from model_release.contract.manifest import CHECKSUMS_NAME
 from model_release.contract.tag import parse_tag
-from model_release.hosts.hub import HubMirror
-from model_release.mirroring import AppMirror
+from model_release.hosts.mirror import AppMirror
+from model_release.hosts.mirror_hub import HubMirror
 from model_release.publishing import check_dist
 from standins.hub import Fault, Request, StandInHub
 from test_fetch import MODEL, TAG, sha256

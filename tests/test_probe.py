@@ -12,19 +12,18 @@ from types import ModuleType
 import pytest
 
 from commands import assert_refused, call
-from model_release import (
-    appfiles,
-    cli,
-    probing,
-    shadows,
-    sources,
-)
+from model_release import appfiles, cli, shadows
 from model_release.base import http
 from model_release.base.errors import HostError, ManifestError, UsageError
 from model_release.base.http import Answer, Web
 from model_release.base.retry import PassingError
-from model_release.hosts import s3
-from model_release.probing import MAX_REDIRECTS, Probe, probe, sent_origin
+from model_release.hosts import cors_probe, mirror_s3, source
+from model_release.hosts.cors_probe import (
+    MAX_REDIRECTS,
+    Probe,
+    probe,
+    sent_origin,
+)
 from serving import Reply, Server
 from standins.github import StandInGitHub
 
@@ -65,7 +64,9 @@ def ask(url: str, pages: Mapping[str, tuple[int, Mapping[str, str], bytes]], **o
 # -- the rules
 
 
-@pytest.mark.parametrize("room", [probing, http, sources, appfiles, shadows, s3], ids=lambda room: room.__name__)
+@pytest.mark.parametrize(
+    "room", [cors_probe, http, source, appfiles, shadows, mirror_s3], ids=lambda room: room.__name__
+)
 def test_examples_in_docstrings_are_true(room: ModuleType) -> None:
     done = doctest.testmod(room)
     assert (done.failed, done.attempted > 0) == (0, True)

@@ -13,7 +13,7 @@ from model_release.base.files import atomic_path, write_bytes
 from model_release.contract import manifest
 from model_release.contract.manifest import FileEntry, checksums, describe_files
 from model_release.hosts.local import LocalHost
-from model_release.plan import ReleaseState, RemoteFile, plan_release
+from model_release.hosts.reconcile import ReleaseState, RemoteFile, plan_release
 
 
 def write(folder: Path, files: dict[str, bytes]) -> tuple[FileEntry, ...]:

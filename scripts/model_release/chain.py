@@ -17,8 +17,8 @@ from model_release.apptree import AppRequest, check_tree, deliver_files, write_e
 from model_release.base.errors import UsageError
 from model_release.building import BuildRequest, build_dist, describe_dist, numbered
 from model_release.contract.activations import load_contract
-from model_release.hosts import Host
-from model_release.plan import Action
+from model_release.hosts.host import Host
+from model_release.hosts.reconcile import Action
 from model_release.publishing import Mirroring, check_version, publish
 from model_release.shadows import URL_KEY, VERSION_KEY
 from model_release.steps import Progress

@@ -33,9 +33,22 @@ from model_release.base.retry import Patience
 from model_release.contract import manifest
 from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME
 from model_release.contract.tag import ReleaseTag, parse_tag
-from model_release.downloading import Downloader, Progress, alone_in, is_there, place, sha256_of_bytes
+from model_release.hosts.download import (
+    Downloader,
+    Progress,
+    alone_in,
+    is_there,
+    place,
+    sha256_of_bytes,
+)
+from model_release.hosts.source import (
+    GitHubRelease,
+    LocalFolder,
+    Source,
+    WebFolder,
+    github_repository,
+)
 from model_release.shadows import URL_KEY, VERSION_KEY, find_shadows_beside
-from model_release.sources import GitHubRelease, LocalFolder, Source, WebFolder, github_repository
 
 _MAX_CHECKSUMS_BYTES = 1 << 20
 _MAX_MANIFEST_BYTES = 1 << 23

@@ -13,8 +13,8 @@ from model_release.base.github_client import PATIENCE, Patience, patiently
 from model_release.contract.manifest import MANIFEST_NAME
 from model_release.contract.tag import parse_tag
 from model_release.hosts.github_app import AppResult, Client, check_app, commit_to_app
+from model_release.hosts.source import Source
 from model_release.shadows import URL_KEY, VERSION_KEY
-from model_release.sources import Source
 
 _ANSWER_S = 60.0
 

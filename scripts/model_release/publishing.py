@@ -11,9 +11,9 @@ from model_release.contract import manifest
 from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry
 from model_release.contract.tag import ReleaseTag, next_free, parse_tag
 from model_release.figures import FIGURES_NAME, Measured
-from model_release.hosts import Host, ReleaseDetails
+from model_release.hosts.host import Host, ReleaseDetails
+from model_release.hosts.reconcile import Action, ReleaseState, plan_release
 from model_release.notes import render_notes
-from model_release.plan import Action, ReleaseState, plan_release
 
 Mirroring = Callable[[Mapping[str, Any], Path, Iterable[FileEntry]], str]
 """Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `mirroring.AppMirror`."""

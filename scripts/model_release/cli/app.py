@@ -100,11 +100,11 @@ def _place(text: str, repository: str | None, base_url: str | None) -> "Place":
 @click.option("--size", type=click.IntRange(min=0), metavar="BYTES", help="What the file must measure.")
 def probe(*, url: str, origin: str, sha256: str | None, size: int | None) -> None:
     """Ask for URL as a browser does for a page of another origin, and judge every redirect on the way."""
-    from model_release import probing
     from model_release.base.http import Web
+    from model_release.hosts import cors_probe
 
-    result = probing.probe(url, Web(), origin=origin.rstrip("/"), sha256=sha256, size_bytes=size)
-    click.echo(probing.render(result))
+    result = cors_probe.probe(url, Web(), origin=origin.rstrip("/"), sha256=sha256, size_bytes=size)
+    click.echo(cors_probe.render(result))
     result.require()
 
 

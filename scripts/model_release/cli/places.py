@@ -12,9 +12,9 @@ from model_release.base.errors import UsageError
 from model_release.cli.options import print_progress
 
 if TYPE_CHECKING:
-    from model_release.hosts import Host
+    from model_release.hosts.host import Host
     from model_release.hosts.local import LocalHost
-    from model_release.mirroring import AppMirror, Mirror
+    from model_release.hosts.mirror import AppMirror, Mirror
     from model_release.pointing import AppPointer, WebApp
 
 
@@ -91,8 +91,8 @@ def app_pointer(app: "WebApp", host: str, repository: str | None, base_url: str,
     """Points the web app at a release, once that is public and answers."""
     from model_release.base import github_client
     from model_release.base.http import Web
+    from model_release.hosts.source import GitHubRelease, Source, WebFolder
     from model_release.pointing import AppPointer
-    from model_release.sources import GitHubRelease, Source, WebFolder
 
     api_url = os.environ.get("GITHUB_API_URL") or github_client.DEFAULT_API
     token = os.environ.get("GITHUB_TOKEN", "")
@@ -119,17 +119,17 @@ def app_mirror(target: str | None, endpoint_url: str | None, public_url: str | N
             raise UsageError("--mirror-endpoint and --mirror-public-url are for --mirror s3://BUCKET/PREFIX. Give it.")
         return None
     from model_release.base.http import Web
-    from model_release.mirroring import AppMirror
+    from model_release.hosts.mirror import AppMirror
 
     place: Mirror
     if target.startswith("hub:"):
         if endpoint_url is not None or public_url is not None:
             raise UsageError("--mirror-endpoint and --mirror-public-url are not for hub:ORG/REPO. Leave them out.")
-        from model_release.hosts.hub import HubMirror
+        from model_release.hosts.mirror_hub import HubMirror
 
         place = HubMirror(target, progress=print_progress)
     else:
-        from model_release.hosts.s3 import S3Mirror
+        from model_release.hosts.mirror_s3 import S3Mirror
 
         place = S3Mirror(target, endpoint_url=endpoint_url, public_url=public_url)
     return AppMirror(mirror=place, web=Web(), origin=origin.rstrip("/"), progress=print_progress)

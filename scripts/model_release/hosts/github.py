@@ -29,8 +29,13 @@ from model_release.base.github_client import (
     transfer_s,
 )
 from model_release.contract.manifest import FileEntry, describe_files
-from model_release.hosts import ReleaseDetails, T
-from model_release.plan import Action, ReleaseState, RemoteFile, plan_release
+from model_release.hosts.host import ReleaseDetails, T
+from model_release.hosts.reconcile import (
+    Action,
+    ReleaseState,
+    RemoteFile,
+    plan_release,
+)
 
 MAX_ASSETS = 1000
 """https://docs.github.com/repositories/releasing-projects-on-github/about-releases"""

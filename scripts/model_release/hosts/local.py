@@ -9,8 +9,8 @@ from pathlib import Path
 
 from model_release.base.errors import HostError
 from model_release.base.files import make_parents, remove_made, sha256_of
-from model_release.hosts import ReleaseDetails, T
-from model_release.plan import Action, ReleaseState, RemoteFile
+from model_release.hosts.host import ReleaseDetails, T
+from model_release.hosts.reconcile import Action, ReleaseState, RemoteFile
 
 _LONGEST_NAME_BYTES = 255  # of common file systems
 

@@ -19,7 +19,7 @@ from model_release.base.retry import (
     persist,
 )
 from model_release.contract.manifest import FileEntry
-from model_release.sources import Source
+from model_release.hosts.source import Source
 
 Progress = Callable[[str], None]
 

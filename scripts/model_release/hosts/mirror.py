@@ -15,7 +15,7 @@ from model_release.base.retry import (
     persist,
 )
 from model_release.contract.manifest import FileEntry
-from model_release.probing import Probe, check_origin, probe
+from model_release.hosts.cors_probe import Probe, check_origin, probe
 
 
 class Mirror(Protocol):
