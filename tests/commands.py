@@ -20,11 +20,12 @@ from unittest import mock
 import click
 import onnx_ir as ir
 
-from model_release import cli, tracing
+from model_release import cli
+from model_release.model.export import trace
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
-_trace: Callable[..., ir.Model] = tracing.trace
+_trace: Callable[..., ir.Model] = trace.trace
 _traced: dict[str, ir.Model] = {}
 _exported: dict[Path, bytes] = {}
 
@@ -87,7 +88,7 @@ def traced(config: object, shape: object, selection: object, *, opset: int) -> i
 @contextlib.contextmanager
 def traced_once() -> Iterator[None]:
     """Lets equal requests share one traced graph."""
-    with mock.patch.object(tracing, "trace", traced):
+    with mock.patch.object(trace, "trace", traced):
         yield
 
 

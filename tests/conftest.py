@@ -15,7 +15,7 @@ from model_release import cli
 from model_release.base.errors import MissingToolError
 from model_release.chromium import chromium
 from model_release.contract.activations import parse_activations
-from model_release.steps import SelectionRequest, SourceRequest, export_model
+from model_release.model.pipeline import SelectionRequest, SourceRequest, export_model
 from pages import HEADS, LAYERS, write_tokenizer
 
 if TYPE_CHECKING:

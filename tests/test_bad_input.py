@@ -31,8 +31,9 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from builders import gpt2_folder, gpt2_state, save_weights
 from commands import Outcome, assert_refused, call, exported, finish, start, traced, traced_once, tree
-from model_release import cli, hub
+from model_release import cli
 from model_release.hosts import local
+from model_release.model.weights import hub
 
 UNFORESEEN, USAGE, CONTRACT, NUMERIC, WEIGHTS, EXPORT, QUANTIZE, MANIFEST, HOST, ENV = 1, 2, 3, 4, 5, 5, 6, 7, 8, 9
 TAG = "model-v1.0.0"
@@ -76,7 +77,7 @@ def workshop(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     (tmp_path / "app/env").write_bytes(b"# app\r\nOTHER='1'\r\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr("model_release.tracing.trace", traced)  # Undone in turn with what tests put there.
+    monkeypatch.setattr("model_release.model.export.trace.trace", traced)  # Undone in turn with what tests put there.
     yield Workshop(root=tmp_path)
     for path in tmp_path.rglob("*"):
         if not path.is_symlink():
@@ -90,7 +91,7 @@ def idle(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: 
     def work(*_: object, **__: object) -> None:
         raise AssertionError("this must be refused before the work")
 
-    monkeypatch.setattr("model_release.tracing.trace", work)
+    monkeypatch.setattr("model_release.model.export.trace.trace", work)
 
 
 # -- options
@@ -926,7 +927,7 @@ def test_a_tokenizer_that_would_fail_in_the_app_is_refused_before_the_work(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], says: list[str]
 ) -> None:
     (workshop.root / "text").write_text("the cat and the dog and the bird " * 20)
-    monkeypatch.setattr("model_release.text.VALIDATION_TEXT", workshop.root / "text")
+    monkeypatch.setattr("model_release.model.weights.tokenizer.VALIDATION_TEXT", workshop.root / "text")
     damage(workshop.root / "model")
     workshop.refuses(cli.release, *workshop.release(), code=WEIGHTS, says=("tokenizer.json", *says))
 
@@ -1042,7 +1043,7 @@ def test_a_signal_while_the_graph_is_traced_leaves_nothing(
     def trace(*_: object, **__: object) -> None:
         signal.raise_signal(number)
 
-    monkeypatch.setattr("model_release.tracing.trace", trace)
+    monkeypatch.setattr("model_release.model.export.trace.trace", trace)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = tree(workshop.root)
     arguments = workshop.release() if command == "release" else ("--model-path", "model", "--output", "new/out.onnx")

@@ -23,13 +23,13 @@ from model_release.contract.activations import load_contract
 from model_release.contract.measures import Array
 from model_release.contract.metadata import metadata_of
 from model_release.contract.tag import parse_tag
-from model_release.graph import read_facts
+from model_release.model.onnx_files.facts import read_facts
+from model_release.model.onnx_files.session import Session
+from model_release.model.weights.tokenizer import encode
 from model_release.notes import render_notes
 from model_release.publishing import check_dist
 from model_release.recording import record
 from model_release.report import render_browsing
-from model_release.runtime import Session
-from model_release.text import encode
 from model_release.trials import Browsing, Trial
 from standins.github import StandInGitHub
 

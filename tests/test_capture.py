@@ -13,12 +13,12 @@ from transformers import GPT2LMHeadModel
 from builders import gpt2_folder
 from model_release.base.errors import ExportError
 from model_release.contract.activations import load_contract, parse_layers
-from model_release.graph import name_dimensions
-from model_release.modelfile import read_model
-from model_release.reference import Reference
-from model_release.steps import SelectionRequest, SourceRequest, export_model
-from model_release.verification import Verification, verify_file
-from model_release.weights import load_folder
+from model_release.model.onnx_files.facts import name_dimensions
+from model_release.model.onnx_files.file import read_model
+from model_release.model.pipeline import SelectionRequest, SourceRequest, export_model
+from model_release.model.verify.reference import Reference
+from model_release.model.verify.verification import Verification, verify_file
+from model_release.model.weights.folder import load_folder
 
 VARIANTS = {
     "untied head": {"tied": False},

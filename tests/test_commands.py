@@ -20,8 +20,9 @@ from huggingface_hub import constants, hf_api
 
 from builders import gpt2_folder
 from commands import SCRIPTS, Outcome, call, exported, finish, start, traced_once, tree
-from model_release import cli, hub
+from model_release import cli
 from model_release.contract.activations import Selection
+from model_release.model.weights import hub
 from standins.hub import StandInHub
 
 COMMANDS: list[click.Command] = [cli.export, cli.quantize, cli.verify, cli.release, cli.docs]
@@ -178,7 +179,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Selection]:
         selections.append(selection)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("model_release.tracing.trace", note)
+    monkeypatch.setattr("model_release.model.export.trace.trace", note)
     return selections
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_release import datafiles, report
+from model_release import report
 from model_release.base.errors import ContractError, UsageError
 from model_release.cli import COMMANDS
 from model_release.contract import activations as contract_room
@@ -25,13 +25,14 @@ from model_release.contract.activations import (
 from model_release.contract.metadata import ModelMetadata, metadata_from_props
 from model_release.contract.shape import ModelShape
 from model_release.documents import documents
+from model_release.model.onnx_files import data_files
 from model_release.page import plot, sample
 
 KINDS = [output.kind for output in load_contract().outputs if output.layered]
 SHAPE = ModelShape(layers=12, heads=12, hidden=768, intermediate=3072, vocab=50257, positions=1024, tied=True)
 
 
-@pytest.mark.parametrize("room", [contract_room, datafiles, report, plot, sample], ids=lambda room: room.__name__)
+@pytest.mark.parametrize("room", [contract_room, data_files, report, plot, sample], ids=lambda room: room.__name__)
 def test_examples_in_docstrings_are_true(room: object) -> None:
     assert doctest.testmod(room).failed == 0  # type: ignore[arg-type]
 

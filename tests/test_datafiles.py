@@ -14,15 +14,21 @@ from tokenizers import Tokenizer
 
 from builders import gpt2_folder
 from commands import assert_refused, call, traced_once
-from model_release import browsing, cli, modelfile, npm
+from model_release import browsing, cli, npm
 from model_release.appfiles import delivered_names
 from model_release.base.errors import ContractError, ExportError, UsageError
 from model_release.browsing import BACKENDS, browse
-from model_release.datafiles import data_files, is_data_file, model_bytes
-from model_release.modelfile import read_model, write_model
+from model_release.model.onnx_files import file
+from model_release.model.onnx_files.data_files import data_files, is_data_file, model_bytes
+from model_release.model.onnx_files.file import read_model, write_model
+from model_release.model.pipeline import (
+    SelectionRequest,
+    SourceRequest,
+    export_model,
+    quantize_model,
+)
+from model_release.model.verify.verification import verify_file
 from model_release.page.live import serve_release
-from model_release.steps import SelectionRequest, SourceRequest, export_model, quantize_model
-from model_release.verification import verify_file
 from pages import choose_head, opened, outputs_for, shown_numbers, write_tokenizer
 
 if TYPE_CHECKING:
@@ -42,9 +48,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def _low_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelfile, "MAX_FILE_BYTES", LIMIT_BYTES)
-    monkeypatch.setattr(modelfile, "_GRAPH_ROOM_BYTES", 35_000)
-    monkeypatch.setattr(modelfile, "_OUTSIDE_BYTES", 2048)
+    monkeypatch.setattr(file, "MAX_FILE_BYTES", LIMIT_BYTES)
+    monkeypatch.setattr(file, "_GRAPH_ROOM_BYTES", 35_000)
+    monkeypatch.setattr(file, "_OUTSIDE_BYTES", 2048)
 
 
 @pytest.fixture

@@ -18,8 +18,7 @@ from model_release.chain import ReleaseRequest, ReleaseResult, release_model
 from model_release.contract import manifest
 from model_release.contract.tag import parse_tag
 from model_release.hosts.local import LocalHost
-from model_release.precision import quantize_file
-from model_release.steps import (
+from model_release.model.pipeline import (
     DEMO_FOLDER,
     SelectionRequest,
     SourceRequest,
@@ -30,9 +29,10 @@ from model_release.steps import (
     text_ids,
     verify_weights,
 )
-from model_release.text import VALIDATION_TEXT
-from model_release.verification import PyTorchModel, Verification
-from model_release.weights import load_folder
+from model_release.model.precision.quantize import quantize_file
+from model_release.model.verify.verification import PyTorchModel, Verification
+from model_release.model.weights.folder import load_folder
+from model_release.model.weights.tokenizer import VALIDATION_TEXT
 
 TEXT = "In the beginning God created the heaven and the earth. Ünïcödé, 🙂 and\n\ttabs too."
 

@@ -21,11 +21,16 @@ from huggingface_hub import constants, hf_api
 from huggingface_hub.utils import get_session
 
 from builders import gpt2_folder
-from model_release import hub as hub_room
 from model_release.base.errors import ManifestError, UsageError, WeightsError
 from model_release.contract.shape import EMBEDDING
-from model_release.hub import REGISTRY, FetchedModel, Patience, fetch_model
-from model_release.weights import Weights, load_folder
+from model_release.model.weights import hub as hub_room
+from model_release.model.weights.folder import Weights, load_folder
+from model_release.model.weights.hub import (
+    REGISTRY,
+    FetchedModel,
+    Patience,
+    fetch_model,
+)
 from standins.hub import Fault, StandInHub
 
 network = pytest.mark.network

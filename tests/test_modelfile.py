@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_release import modelfile
 from model_release.base.errors import ContractError, ExportError
-from model_release.modelfile import checker_problem, read_model, write_model
+from model_release.model.onnx_files import file
+from model_release.model.onnx_files.file import checker_problem, read_model, write_model
 
 
 def test_a_written_file_is_what_the_onnx_package_reads(tiny_onnx: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_every_element_type_survives(dtype: str, tmp_path: Path) -> None:
 def test_a_file_past_the_limit_is_refused_before_it_is_written(
     tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modelfile, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(file, "MAX_FILE_BYTES", 1000)
     with pytest.raises(ExportError, match="smaller than 2 GiB"):
         write_model(read_model(tiny_onnx), tmp_path / "model.onnx", error=ExportError)
     assert list(tmp_path.iterdir()) == []

@@ -8,9 +8,9 @@ import pytest
 from model_release.base.errors import QuantizeError
 from model_release.contract import storage as storage_room
 from model_release.contract.storage import Storage
-from model_release.precision.blocks import Blocks
-from model_release.precision.codebook import Codebook, codes_of
-from model_release.precision.compensation import encode_matrix, encode_table
+from model_release.model.precision.blocks import Blocks
+from model_release.model.precision.codebook import Codebook, codes_of
+from model_release.model.precision.gptq import encode_matrix, encode_table
 
 INT8 = Storage(bits=8, weights=1, block=256, scale_bits=16)
 PAIRS = Storage(bits=8, weights=2, block=32, scale_bits=16)

@@ -14,7 +14,7 @@ from builders import gpt2_folder
 from commands import call
 from model_release import cli, npm
 from model_release.contract import manifest
-from model_release.runtime import Session
+from model_release.model.onnx_files.session import Session
 from model_release.serving import serve
 
 if TYPE_CHECKING:

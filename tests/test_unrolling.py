@@ -9,11 +9,11 @@ import onnx_ir as ir
 import pytest
 
 from builders import gpt2_config
-from model_release import tracing
 from model_release.contract.activations import Selection, load_contract
 from model_release.contract.shape import ModelShape, shape_from_config
-from model_release.graph import attach_parameters, tidy
-from model_release.unrolling import TRACED_LAYERS, unroll
+from model_release.model.export import trace
+from model_release.model.export.unroll import TRACED_LAYERS, unroll
+from model_release.model.onnx_files.facts import attach_parameters, tidy
 
 NAMES = (
     "embedding_sum",
@@ -111,9 +111,9 @@ def test_two_layers_repeated_are_byte_for_byte_the_layers_traced(trace: tuple[di
     few = replace(shape, layers=TRACED_LAYERS)
     some = Selection(layers=(1, 2), activations=load_contract().default_activations, logits=logits)
     every = Selection(layers=(0, 1, 2), activations=load_contract().all_activations, logits=logits)
-    repeated = tracing.trace_whole(config, few, every, opset=opset)
+    repeated = trace.trace_whole(config, few, every, opset=opset)
     assert unroll(repeated, load_contract().every_output(few), shape.layers)
-    whole = tracing.trace_whole(config, shape, every, opset=opset)
+    whole = trace.trace_whole(config, shape, every, opset=opset)
     for selection in (every, some):  # Of the same two graphs: fewer outputs of them each time.
         assert content(repeated, shape, selection) == content(whole, shape, selection)
 
@@ -131,15 +131,15 @@ def test_a_model_whose_layers_differ_is_traced_whole(monkeypatch: pytest.MonkeyP
     config = gpt2_config(layers=3, scale_attn_by_inverse_layer_idx=True)
     shape = shape_from_config(config)
     traced: list[int] = []
-    original = tracing.trace_whole
+    original = trace.trace_whole
 
     def counted(config: Any, shape: ModelShape, *rest: Any, **options: Any) -> ir.Model:
         traced.append(shape.layers)
         return original(config, shape, *rest, **options)
 
-    monkeypatch.setattr(tracing, "trace_whole", counted)
+    monkeypatch.setattr(trace, "trace_whole", counted)
     selection = Selection(layers=(2,), activations=("attn_scores",))
-    model = tracing.trace(config, shape, selection, opset=20)
+    model = trace.trace(config, shape, selection, opset=20)
     assert traced == [2, 3]
     constants = [value.const_value for value in model.graph.initializers.values() if value.const_value is not None]
     scales = {round(tensor.numpy().item(), 6) for tensor in constants if tensor.size == 1}
@@ -150,13 +150,13 @@ def test_a_deep_model_is_traced_as_two_layers(monkeypatch: pytest.MonkeyPatch) -
     """No layer but these: a trace of more would raise."""
     config = gpt2_config(layers=40)
     shape = shape_from_config(config)
-    original = tracing.capture
+    original = trace.capture
 
     def shallow(config: Any, shape: ModelShape, **options: Any) -> ir.Model:
         assert shape.layers == TRACED_LAYERS
         return original(config, shape, **options)
 
-    monkeypatch.setattr(tracing, "capture", shallow)
-    model = tracing.trace(config, shape, Selection(layers=(39,), activations=("resid_post",)), opset=20)
+    monkeypatch.setattr(trace, "capture", shallow)
+    model = trace.trace(config, shape, Selection(layers=(39,), activations=("resid_post",)), opset=20)
     assert shape.parameters().keys() <= model.graph.initializers.keys()
     assert [value.name for value in model.graph.outputs] == ["logits", "layer_39_resid_post"]

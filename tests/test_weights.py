@@ -18,7 +18,7 @@ import torch
 from builders import gpt2_config, gpt2_folder, gpt2_state, save_weights
 from model_release.base.errors import WeightsError
 from model_release.contract.shape import EMBEDDING, HEAD
-from model_release.weights import Weights, load_folder
+from model_release.model.weights.folder import Weights, load_folder
 
 
 def with_weights(folder: Path, state: dict[str, torch.Tensor], *, format: str = "safetensors", **config: Any) -> Path:

@@ -12,7 +12,7 @@ from model_release.base.errors import ManifestError
 from model_release.contract import manifest
 from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry
 from model_release.contract.tag import ReleaseTag
-from model_release.datafiles import is_data_file
+from model_release.model.onnx_files.data_files import is_data_file
 
 MODELS_FOLDER = "models"
 """Below the folder that the app serves at its base."""

@@ -36,14 +36,14 @@ from model_release.contract.measures import compare, deviation
 from model_release.contract.metadata import metadata_of
 from model_release.contract.output_checks import Array
 from model_release.contract.tag import parse_tag
-from model_release.datafiles import data_files, model_bytes
-from model_release.graph import read_facts
+from model_release.model.onnx_files.data_files import data_files, model_bytes
+from model_release.model.onnx_files.facts import read_facts
+from model_release.model.onnx_files.session import Session
+from model_release.model.weights.tokenizer import TOKENIZER, encode, read_tokenizer
 from model_release.page.live import PACKAGES
 from model_release.page.sample import MAX_TOKENS, PROMPT
 from model_release.publishing import check_dist
-from model_release.runtime import Session
 from model_release.serving import serve
-from model_release.text import TOKENIZER, encode, read_tokenizer
 from model_release.trials import Browsing, Trial
 
 _TIMED_RUNS = 5

@@ -24,8 +24,8 @@ from model_release.contract.activations import (
     model_file_name,
 )
 from model_release.contract.tag import ReleaseTag
-from model_release.datafiles import data_files, model_bytes
-from model_release.steps import (
+from model_release.model.onnx_files.data_files import data_files, model_bytes
+from model_release.model.pipeline import (
     Progress,
     SelectionRequest,
     SourceRequest,
@@ -41,8 +41,8 @@ from model_release.steps import (
 )
 
 if TYPE_CHECKING:
-    from model_release.verification import Verification
-    from model_release.weights import Weights
+    from model_release.model.verify.verification import Verification
+    from model_release.model.weights.folder import Weights
 
 CONTRACT_FILES = ("activations.json", "ACTIVATIONS_CONTRACT.md")
 STEPS = 6

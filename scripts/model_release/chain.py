@@ -19,9 +19,9 @@ from model_release.building import BuildRequest, build_dist, describe_dist, numb
 from model_release.contract.activations import load_contract
 from model_release.hosts.host import Host
 from model_release.hosts.reconcile import Action
+from model_release.model.pipeline import Progress
 from model_release.publishing import Mirroring, check_version, publish
 from model_release.shadows import URL_KEY, VERSION_KEY
-from model_release.steps import Progress
 
 if TYPE_CHECKING:
     from model_release.hosts.github_app import AppResult

@@ -13,7 +13,7 @@ from model_release.cli.options import (
     source_options,
     source_request,
 )
-from model_release.datafiles import model_bytes
+from model_release.model.onnx_files.data_files import model_bytes
 
 if TYPE_CHECKING:
     from model_release.contract.activations import Logits
@@ -45,7 +45,7 @@ def export(
 ) -> None:
     """Export GPT-2 from PyTorch to ONNX, with its intermediate activations as outputs."""
     from model_release.contract.activations import load_contract
-    from model_release.steps import SelectionRequest, export_model
+    from model_release.model.pipeline import SelectionRequest, export_model
 
     selection = SelectionRequest(
         layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset
@@ -91,7 +91,7 @@ def quantize(
 ) -> None:
     """Store a model's weights in fewer bits, as model_fp16.onnx, model_int8_dynamic.onnx and so on."""
     from model_release.contract.activations import parse_precisions
-    from model_release.steps import calibration_ids_for, quantize_model
+    from model_release.model.pipeline import calibration_ids_for, quantize_model
 
     paths = quantize_model(
         model,
@@ -119,8 +119,8 @@ def quantize(
 )
 def verify(*, model: Path, reference: str | None, style: str) -> None:
     """Run a model on dummy input, print its outputs, and compare it with the contract and with PyTorch."""
+    from model_release.model.pipeline import SourceRequest, verify_model
     from model_release.report import render_verification
-    from model_release.steps import SourceRequest, verify_model
 
     request = None
     if reference == "demo":

@@ -11,7 +11,7 @@ from model_release.base.errors import UsageError
 if TYPE_CHECKING:
     from model_release.building import BuildRequest, Delivery
     from model_release.contract.tag import ReleaseTag
-    from model_release.steps import SelectionRequest, SourceRequest
+    from model_release.model.pipeline import SelectionRequest, SourceRequest
 
 DEFAULT_OUTPUT = Path("apps/web/static/models/gpt2/model.onnx")
 DEFAULT_ENV_FILE = Path("apps/web/.env.production")
@@ -160,7 +160,7 @@ mirror_options = options(
 
 def source_request(model: str | None, model_path: Path | None, demo: bool, revision: str | None) -> "SourceRequest":
     """The weights that the source options name."""
-    from model_release.steps import SourceRequest
+    from model_release.model.pipeline import SourceRequest
 
     return SourceRequest(model=model, folder=model_path, demo=demo, revision=revision)
 

@@ -96,8 +96,8 @@ def release(
     from model_release.apptree import AppRequest
     from model_release.chain import ReleaseRequest, describe_release, release_model
     from model_release.contract.tag import parse_tag
+    from model_release.model.pipeline import SelectionRequest
     from model_release.report import megabytes, table
-    from model_release.steps import SelectionRequest
 
     app = AppRequest(
         env_file=env_file, static_dir=static_dir or env_file.parent / "static", create_env_file=create_env_file

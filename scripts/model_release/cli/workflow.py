@@ -54,8 +54,8 @@ def plan(
 ) -> None:
     """Check everything a release run is asked for, and print what it will do; it needs no network."""
     from model_release import runplan
+    from model_release.model.pipeline import SelectionRequest
     from model_release.report import markdown_table, table
-    from model_release.steps import SelectionRequest
 
     pushed = os.environ.get("GITHUB_REF_NAME") if os.environ.get("GITHUB_REF_TYPE") == "tag" else None
     release_tag = runplan.resolve_tag(tag, version, pushed)
@@ -98,8 +98,8 @@ def build(
     """Make a release folder and publish nothing: export, quantize, verify, size gate, package."""
     from model_release.building import STEPS, make_dist, numbered
     from model_release.contract.tag import parse_tag
+    from model_release.model.pipeline import SelectionRequest
     from model_release.notes import render_card
-    from model_release.steps import SelectionRequest
 
     selection = SelectionRequest(
         layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset
@@ -132,7 +132,7 @@ def weights(*, model: str | None, revision: str | None, listing: bool) -> None:
         click.echo("\n".join(job.describe() for job in jobs))
         add_outputs({"matrix": runplan.matrix(jobs)})
         return
-    from model_release.steps import load_weights
+    from model_release.model.pipeline import load_weights
 
     loaded = load_weights(source_request(model, None, False, revision), print_progress)
     click.echo(f"{loaded.source} at {loaded.revision}: {len(loaded.files)} weight files verified in {loaded.folder}")

@@ -10,8 +10,8 @@ import numpy as np
 from model_release.contract.activations import Output, Selection, load_contract
 from model_release.contract.measures import Array, softmax
 from model_release.contract.shape import ModelShape
-from model_release.runtime import Session
-from model_release.text import encode, spell
+from model_release.model.onnx_files.session import Session
+from model_release.model.weights.tokenizer import encode, spell
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

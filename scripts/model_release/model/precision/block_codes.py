@@ -9,12 +9,12 @@ from model_release.contract.activations import load_contract
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
 from model_release.contract.shape import EMBEDDING, is_table
-from model_release.precision.blocks import Blocks
-from model_release.precision.calibration import Calibration
-from model_release.precision.codebook import Codebook
-from model_release.precision.compensation import encode_matrix, encode_table
-from model_release.precision.editing import Builder, store
-from model_release.precision.halves import store_halved
+from model_release.model.precision.blocks import Blocks
+from model_release.model.precision.calibration import Calibration
+from model_release.model.precision.codebook import Codebook
+from model_release.model.precision.fp16 import store_halved
+from model_release.model.precision.gptq import encode_matrix, encode_table
+from model_release.model.precision.graph_edits import Builder, store
 
 Encode = Callable[[Blocks, Array, str], tuple[Array, Array]]
 """Blocks, values and name of a parameter -> its codes and scales."""

@@ -24,8 +24,8 @@ from onnxscript.rewriter.rules.common import transpose_transpose_rule
 
 from model_release.contract.file_checks import ModelFacts, TensorFacts, ValueFacts
 from model_release.contract.metadata import ModelMetadata
-from model_release.datafiles import model_bytes
-from model_release.modelfile import checker_problem, read_model
+from model_release.model.onnx_files.data_files import model_bytes
+from model_release.model.onnx_files.file import checker_problem, read_model
 
 PRODUCER = "transformer-model-release"
 _RESHAPE = "reshape_"  # Constant targets, named after their values.

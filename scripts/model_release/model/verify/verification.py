@@ -26,8 +26,8 @@ from model_release.contract.measures import (
 )
 from model_release.contract.metadata import ModelMetadata, metadata_of
 from model_release.contract.output_checks import Array
-from model_release.graph import read_facts
-from model_release.runtime import RunError, Session
+from model_release.model.onnx_files.facts import read_facts
+from model_release.model.onnx_files.session import RunError, Session
 
 SEQUENCE_LENGTHS = (1, 2, 7)
 """Tokens of the probes, besides the model's longest sequence."""

@@ -19,7 +19,7 @@ import onnx
 import onnx_ir as ir
 
 from model_release.base.errors import ContractError, ReleaseError
-from model_release.datafiles import atomic_model, data_file_name, is_data_file
+from model_release.model.onnx_files.data_files import atomic_model, data_file_name, is_data_file
 
 MAX_FILE_BYTES = 2**31 - 1
 """Largest protobuf message that parsers accept; also below GitHub's limit for a release asset."""

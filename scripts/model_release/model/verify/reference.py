@@ -12,10 +12,16 @@ import torch
 from transformers import GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 
-from model_release.capture import Hooks, blocks_of, build_config, build_model, watch
 from model_release.contract.activations import Output, tensor_name
 from model_release.contract.output_checks import Array
-from model_release.weights import Weights
+from model_release.model.export.capture import (
+    Hooks,
+    blocks_of,
+    build_config,
+    build_model,
+    watch,
+)
+from model_release.model.weights.folder import Weights
 
 
 class Reference:

@@ -5,9 +5,9 @@ from pathlib import Path
 import tokenizers
 
 from model_release.base.errors import WeightsError
-from model_release.weights import Weights
+from model_release.model.weights.folder import Weights
 
-_DEMO = Path(__file__).resolve().parents[1] / "demo_model"
+_DEMO = Path(__file__).resolve().parents[3] / "demo_model"
 
 VALIDATION_TEXT = _DEMO / "validation.txt"
 """English that the embedded model was not trained on."""

@@ -12,12 +12,12 @@ from typing import Any
 
 from huggingface_hub import constants, hf_hub_download, model_info
 
-from model_release import weights
 from model_release.base.errors import ManifestError, WeightsError
 from model_release.base.files import git_blob_id, sha256_of
 from model_release.base.hub_client import HubCalls, bounded
 from model_release.base.retry import Patience
 from model_release.contract.pinned_models import REGISTRY, load_registry, locate
+from model_release.model.weights import folder
 
 _ADVICE = ", or use --model-path with a folder"
 _CLOSED = "Check the name and the revision, or set HF_TOKEN to a token that may read it."
@@ -99,13 +99,13 @@ def fetch_model(
             commit, stated = hub.describe(commit)
             promises = _pins(pinned, repository, commit) or stated
         paths = {name: hub.fetch(commit, name, promises[name]) for name in _wanted(repository, promises)}
-        for name in weights.shard_names(paths[weights.SAFETENSORS_INDEX]) if weights.SAFETENSORS_INDEX in paths else []:
+        for name in folder.shard_names(paths[folder.SAFETENSORS_INDEX]) if folder.SAFETENSORS_INDEX in paths else []:
             if name not in promises:
                 raise WeightsError(
                     f"{repository} must have each shard of its index, got no {name}. Choose another model."
                 )
             paths[name] = hub.fetch(commit, name, promises[name])
-    return FetchedModel(folder=paths[weights.CONFIG].parent, source=repository, revision=commit, files=frozenset(paths))
+    return FetchedModel(folder=paths[folder.CONFIG].parent, source=repository, revision=commit, files=frozenset(paths))
 
 
 def _pins(pinned: Mapping[str, Any], repository: str, commit: str) -> dict[str, Promise] | None:
@@ -118,14 +118,14 @@ def _pins(pinned: Mapping[str, Any], repository: str, commit: str) -> dict[str, 
 
 def _wanted(repository: str, available: Mapping[str, Promise]) -> list[str]:
     """The files to fetch first; shards follow from their index."""
-    readable = (weights.SAFETENSORS, weights.SAFETENSORS_INDEX, weights.PICKLE)
+    readable = (folder.SAFETENSORS, folder.SAFETENSORS_INDEX, folder.PICKLE)
     chosen = next((name for name in readable if name in available), None)
-    if weights.CONFIG not in available or chosen is None:
+    if folder.CONFIG not in available or chosen is None:
         raise WeightsError(
-            f"{repository} must have {weights.CONFIG} and {weights.SAFETENSORS} or {weights.PICKLE}, "
+            f"{repository} must have {folder.CONFIG} and {folder.SAFETENSORS} or {folder.PICKLE}, "
             f"got {len(available)} files without them. Choose a model in transformers' layout."
         )
-    return [weights.CONFIG, *(name for name in weights.TOKENIZER_FILES if name in available), chosen]
+    return [folder.CONFIG, *(name for name in folder.TOKENIZER_FILES if name in available), chosen]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from model_release.base.errors import QuantizeError
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
 from model_release.contract.shape import EMBEDDING, is_table
-from model_release.precision.calibration import Calibration
-from model_release.precision.editing import Builder, require_finite, store
+from model_release.model.precision.calibration import Calibration
+from model_release.model.precision.graph_edits import Builder, require_finite, store
 
 _WEIGHT_LEVELS = 64
 """int8-dynamic keeps weights in [-64, 64]. On x64 without VNNI, u8 x s8 products are added in pairs in

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from model_release.base.errors import QuantizeError
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
-from model_release.precision.editing import Builder, store
+from model_release.model.precision.graph_edits import Builder, store
 
 _FP16_MAX = 65504.0
 

@@ -25,7 +25,7 @@ from model_release.contract.shape import (
     ModelShape,
     shape_from_config,
 )
-from model_release.pickled import PickledFile
+from model_release.model.weights.pickle_file import PickledFile
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -17,12 +17,12 @@ import onnx_ir as ir
 from model_release.base.errors import ContractError, QuantizeError
 from model_release.contract.activations import FULL_PRECISION
 from model_release.contract.metadata import ModelMetadata, metadata_of
-from model_release.graph import name_nodes, set_metadata
-from model_release.modelfile import read_model, write_model
-from model_release.precision.calibration import Calibration
-from model_release.precision.halves import store_fp16, store_fp16_compute
-from model_release.precision.integers import store_int8_dynamic, store_int8_static
-from model_release.precision.stored import store_compensated, store_in_blocks
+from model_release.model.onnx_files.facts import name_nodes, set_metadata
+from model_release.model.onnx_files.file import read_model, write_model
+from model_release.model.precision.block_codes import store_compensated, store_in_blocks
+from model_release.model.precision.calibration import Calibration
+from model_release.model.precision.fp16 import store_fp16, store_fp16_compute
+from model_release.model.precision.int8 import store_int8_dynamic, store_int8_static
 
 CODECS: dict[str, Callable[[ir.Model, ModelMetadata], None]] = {
     "fp16": store_fp16,

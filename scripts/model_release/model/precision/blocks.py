@@ -8,8 +8,8 @@ import numpy as np
 from model_release.base.errors import QuantizeError
 from model_release.contract.output_checks import Array
 from model_release.contract.storage import Storage
-from model_release.precision.codebook import codes_of
-from model_release.precision.editing import require_finite
+from model_release.model.precision.codebook import codes_of
+from model_release.model.precision.graph_edits import require_finite
 
 _CHUNK_WEIGHTS = 1 << 18  # Rounded at a time: what a processor's cache holds with its candidates.
 

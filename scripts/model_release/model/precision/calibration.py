@@ -11,8 +11,8 @@ import onnx_ir as ir
 from model_release.base.errors import ContractError, QuantizeError
 from model_release.contract.output_checks import Array
 from model_release.contract.shape import ModelShape
-from model_release.modelfile import read_model, write_model
-from model_release.runtime import RunError, Session
+from model_release.model.onnx_files.file import read_model, write_model
+from model_release.model.onnx_files.session import RunError, Session
 
 _WINDOW_TOKENS = 256
 _WINDOWS = 32

@@ -23,14 +23,14 @@ from model_release.contract.activations import (
     parse_layers,
     parse_ranges,
 )
-from model_release.datafiles import atomic_model
+from model_release.model.onnx_files.data_files import atomic_model
 
 if TYPE_CHECKING:
     from model_release.contract.measures import Deviation
-    from model_release.verification import PyTorchModel, Verification
-    from model_release.weights import Weights
+    from model_release.model.verify.verification import PyTorchModel, Verification
+    from model_release.model.weights.folder import Weights
 
-DEMO_FOLDER = Path(__file__).resolve().parents[1] / "demo_model"
+DEMO_FOLDER = Path(__file__).resolve().parents[2] / "demo_model"
 DEFAULT_MODEL = "gpt2"
 DEFAULT_OPSET = 20
 """Loaded by onnxruntime since 1.17 (https://onnxruntime.ai/docs/reference/compatibility.html)."""
@@ -125,13 +125,13 @@ def load_weights(source: SourceRequest, progress: Progress = silent) -> "Weights
         WeightsError: They cannot be had, or are broken.
         ManifestError: A file's sha256 is not the pinned one.
     """
-    from model_release.weights import load_folder
+    from model_release.model.weights.folder import load_folder
 
     if source.demo:
         return load_folder(DEMO_FOLDER, source="demo")
     if source.folder is not None:
         return load_folder(source.folder)
-    from model_release.hub import fetch_model
+    from model_release.model.weights.hub import fetch_model
 
     fetched = fetch_model(source.model or DEFAULT_MODEL, revision=source.revision, progress=progress)
     return load_folder(fetched.folder, source=fetched.source, revision=fetched.revision, files=fetched.files)
@@ -185,7 +185,7 @@ def export_weights(
     that looks at the running model needs an fp32 file first, which is made beside `output` and removed.
     """
     with _collection_paused():
-        from model_release.precision import CALIBRATED, quantize_file, quantize_graph
+        from model_release.model.precision.quantize import CALIBRATED, quantize_file, quantize_graph
 
     if precision in CALIBRATED:
         with tempfile.TemporaryDirectory(prefix=".fp32-", dir=output.parent) as folder:
@@ -199,14 +199,14 @@ def export_weights(
         f"{len(selection.activations)} kinds of activations, opset {opset}"
     )
     with _collection_paused():
-        from model_release.tracing import trace
+        from model_release.model.export.trace import trace
 
         model = trace(weights.config, weights.shape, selection, opset=opset)
-    from model_release import graph
     from model_release.contract.metadata import ModelMetadata
-    from model_release.modelfile import write_model
+    from model_release.model.onnx_files import facts
+    from model_release.model.onnx_files.file import write_model
 
-    graph.attach_parameters(model, weights.shape.parameters(), weights.tensor)
+    facts.attach_parameters(model, weights.shape.parameters(), weights.tensor)
     metadata = ModelMetadata(
         contract_version=load_contract().version,
         source=weights.source,
@@ -217,7 +217,7 @@ def export_weights(
         precision=precision,
     )
     if precision == FULL_PRECISION:
-        graph.set_metadata(model, metadata)
+        facts.set_metadata(model, metadata)
         write_model(model, output, error=ExportError)
     else:
         quantize_graph(model, metadata, output)
@@ -260,7 +260,7 @@ def quantize_model(
     Raises:
         QuantizeError: The model is not one of ours, or a precision cannot be made or written.
     """
-    from model_release.precision import CALIBRATED, quantize_file
+    from model_release.model.precision.quantize import CALIBRATED, quantize_file
 
     ids = () if CALIBRATED.keys().isdisjoint(precisions) else calibration()
     targets = []
@@ -282,7 +282,7 @@ def verify_model(model: Path, reference: SourceRequest | None, *, progress: Prog
         WeightsError: The reference cannot be had, or has another shape than the model.
     """
     from model_release.contract.metadata import metadata_of
-    from model_release.graph import read_facts
+    from model_release.model.onnx_files.facts import read_facts
 
     metadata = metadata_of(model.name, read_facts(model).props)
     if reference is None:
@@ -301,7 +301,7 @@ def verify_weights(
     path: Path, name: str, reference: "PyTorchModel | None", text: Sequence[int], progress: Progress
 ) -> "Verification":
     """Verifies a file under the name people will see it by; see `verification.verify_file`."""
-    from model_release.verification import verify_file
+    from model_release.model.verify.verification import verify_file
 
     return verify_file(
         path, name=name, reference=reference, text_ids=text, progress=lambda step: progress(f"verify {name}: {step}")
@@ -316,31 +316,31 @@ def draw_report(
     by_output: Mapping[str, Mapping[str, "Deviation"]],
 ) -> bytes:
     """The page of a release: what `model` returns for a prompt, and what the manifest and the verifications say."""
+    from model_release.model.weights.tokenizer import load_tokenizer
     from model_release.page.render import render_report
     from model_release.page.sample import take_sample
-    from model_release.text import load_tokenizer
 
     return render_report(document, by_output, take_sample(model, weights.shape, selection, load_tokenizer(weights)))
 
 
 def pytorch_reference(weights: "Weights") -> "PyTorchModel":
     """PyTorch's model of the weights; it remembers its answers for the next precision."""
-    from model_release.reference import Reference
-    from model_release.verification import CachedReference
+    from model_release.model.verify.reference import Reference
+    from model_release.model.verify.verification import CachedReference
 
     return CachedReference(Reference(weights))
 
 
 def text_ids(weights: "Weights") -> list[int]:
     """The validation text in the model's tokens, if it has a tokenizer."""
-    from model_release.text import VALIDATION_TEXT, encode_file, load_tokenizer
+    from model_release.model.weights.tokenizer import VALIDATION_TEXT, encode_file, load_tokenizer
 
     return encode_file(load_tokenizer(weights), VALIDATION_TEXT)
 
 
 def calibration_ids(weights: "Weights") -> list[int]:
     """The calibration text in the model's tokens, if it has a tokenizer."""
-    from model_release.text import CALIBRATION_TEXT, encode_file, load_tokenizer
+    from model_release.model.weights.tokenizer import CALIBRATION_TEXT, encode_file, load_tokenizer
 
     return encode_file(load_tokenizer(weights), CALIBRATION_TEXT)
 
@@ -359,8 +359,13 @@ def calibration_ids_for(model: Path, tokenizer: Path | None, calibration: Path |
         UsageError: A text was given, and there is no tokenizer.
     """
     from model_release.contract.metadata import metadata_of
-    from model_release.graph import read_facts
-    from model_release.text import CALIBRATION_TEXT, TOKENIZER, encode_file, read_tokenizer
+    from model_release.model.onnx_files.facts import read_facts
+    from model_release.model.weights.tokenizer import (
+        CALIBRATION_TEXT,
+        TOKENIZER,
+        encode_file,
+        read_tokenizer,
+    )
 
     beside = model.with_name(TOKENIZER)
     if tokenizer is None and not beside.is_file():
