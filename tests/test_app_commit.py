@@ -16,7 +16,16 @@ from click.testing import CliRunner, Result
 from dists import FILES as DIST_FILES
 from dists import REPOSITORY, make_dist, publish_to
 from model_release import cli
-from model_release.appplan import MAX_BLOB_BYTES, AppCommit, describe_blob, edited, is_plain_path, read_refusal
+from model_release.app.commit import (
+    MAX_BLOB_BYTES,
+    AppCommit,
+    describe_blob,
+    edited,
+    is_plain_path,
+    read_refusal,
+)
+from model_release.app.github import AppResult, commit_to_app
+from model_release.app.point import WebApp, point_app_at_release
 from model_release.base import github_client
 from model_release.base.errors import (
     EnvFileError,
@@ -27,9 +36,7 @@ from model_release.base.errors import (
 from model_release.base.github_client import Patience, connect
 from model_release.base.http import Web
 from model_release.contract import manifest
-from model_release.hosts.github_app import AppResult, commit_to_app
 from model_release.hosts.source import GitHubRelease
-from model_release.pointing import WebApp, point_app_at_release
 from standins.github import CLASSIC, EVERY_FAULT, RESTRICTED, RULESET, Fault, Repository, StandInGitHub, Token, fault
 
 TAG = "model-v1.0.0"

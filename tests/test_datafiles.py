@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from builders import gpt2_folder
 from commands import assert_refused, call, traced_once
 from model_release import browsing, cli, npm
-from model_release.appfiles import delivered_names
+from model_release.app.files import delivered_names
 from model_release.base.errors import ContractError, ExportError, UsageError
 from model_release.browsing import BACKENDS, browse
 from model_release.model.onnx_files import file

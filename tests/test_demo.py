@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import GPT2Tokenizer
 
-from model_release.apptree import AppRequest
+from model_release.app.tree import AppRequest
 from model_release.base.errors import UsageError
 from model_release.building import BuildRequest
 from model_release.chain import ReleaseRequest, ReleaseResult, release_model

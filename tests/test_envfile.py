@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from model_release.app.envfile import get_value, set_values
 from model_release.base.errors import EnvFileError
-from model_release.envfile import get_value, set_values
 
 URL = "https://models.example/gpt2/model.onnx?v=1.2.3-0a1b2c3d"
 steady = settings(derandomize=True, deadline=None, max_examples=200)

@@ -19,7 +19,13 @@ import pytest
 
 from commands import SCRIPTS, assert_refused, call, start, tree
 from model_release import cli
-from model_release.appfiles import check_manifest, parse_checksums
+from model_release.app.fetch import (
+    FetchRequest,
+    FetchResult,
+    Place,
+    fetch_model,
+)
+from model_release.app.files import check_manifest, parse_checksums
 from model_release.base.errors import (
     EnvFileError,
     ExportError,
@@ -30,7 +36,6 @@ from model_release.base.errors import (
 )
 from model_release.base.retry import Patience
 from model_release.contract.tag import parse_tag
-from model_release.fetching import FetchRequest, FetchResult, Place, fetch_model
 from serving import Asked, Reply, Server, ranged
 from standins.github import Fault, Repository, StandInGitHub
 

@@ -12,7 +12,8 @@ from types import ModuleType
 import pytest
 
 from commands import assert_refused, call
-from model_release import appfiles, cli, shadows
+from model_release import cli
+from model_release.app import files, overrides
 from model_release.base import http
 from model_release.base.errors import HostError, ManifestError, UsageError
 from model_release.base.http import Answer, Web
@@ -65,7 +66,7 @@ def ask(url: str, pages: Mapping[str, tuple[int, Mapping[str, str], bytes]], **o
 
 
 @pytest.mark.parametrize(
-    "room", [cors_probe, http, source, appfiles, shadows, mirror_s3], ids=lambda room: room.__name__
+    "room", [cors_probe, http, source, files, overrides, mirror_s3], ids=lambda room: room.__name__
 )
 def test_examples_in_docstrings_are_true(room: ModuleType) -> None:
     done = doctest.testmod(room)

@@ -11,11 +11,11 @@ import moto.server
 import pytest
 
 from mirrors import APP, release_folder
+from model_release.app.fetch import FetchRequest, fetch_model
 from model_release.base.errors import HostError, UsageError
 from model_release.base.http import Web
 from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry, checksums
 from model_release.contract.tag import parse_tag
-from model_release.fetching import FetchRequest, fetch_model
 from model_release.hosts.mirror import AppMirror
 from model_release.hosts.mirror_s3 import FOREVER, S3Mirror
 from model_release.publishing import check_dist

@@ -12,8 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model_release import building
-from model_release.appfiles import version_query
-from model_release.apptree import AppRequest, check_tree, deliver_files, write_env
+from model_release.app.files import version_query
+from model_release.app.overrides import URL_KEY, VERSION_KEY
+from model_release.app.tree import (
+    AppRequest,
+    check_tree,
+    deliver_files,
+    write_env,
+)
 from model_release.base.errors import UsageError
 from model_release.building import BuildRequest, build_dist, describe_dist, numbered
 from model_release.contract.activations import load_contract
@@ -21,11 +27,10 @@ from model_release.hosts.host import Host
 from model_release.hosts.reconcile import Action
 from model_release.model.pipeline import Progress
 from model_release.publishing import Mirroring, check_version, publish
-from model_release.shadows import URL_KEY, VERSION_KEY
 
 if TYPE_CHECKING:
-    from model_release.hosts.github_app import AppResult
-    from model_release.pointing import AppPointer
+    from model_release.app.github import AppResult
+    from model_release.app.point import AppPointer
 
 _STEPS = building.STEPS + 3
 

@@ -11,7 +11,7 @@ from model_release.cli.actions import add_summary
 from model_release.cli.options import FOLDER, print_progress, tree_options
 
 if TYPE_CHECKING:
-    from model_release.fetching import Place
+    from model_release.app.fetch import Place
 
 
 @click.command()
@@ -42,8 +42,8 @@ def fetch(
 
     For the app's build, before Vite runs. Needs no login; GITHUB_TOKEN is used where a repository is private.
     """
+    from model_release.app.fetch import FetchRequest, fetch_model
     from model_release.contract.tag import parse_tag
-    from model_release.fetching import FetchRequest, fetch_model
 
     result = fetch_model(
         FetchRequest(
@@ -69,7 +69,7 @@ def fetch(
 
 def _place(text: str, repository: str | None, base_url: str | None) -> "Place":
     """The place that `--from`, `--repo` and `--base-url` name, with what the environment knows of GitHub."""
-    from model_release.fetching import Place
+    from model_release.app.fetch import Place
 
     kind, _, folder = text.partition(":")
     if base_url is not None:

@@ -12,10 +12,10 @@ from model_release.base.errors import UsageError
 from model_release.cli.options import print_progress
 
 if TYPE_CHECKING:
+    from model_release.app.point import AppPointer, WebApp
     from model_release.hosts.host import Host
     from model_release.hosts.local import LocalHost
     from model_release.hosts.mirror import AppMirror, Mirror
-    from model_release.pointing import AppPointer, WebApp
 
 
 def _local_host(text: str, base_url: str) -> tuple["LocalHost", Path]:
@@ -72,7 +72,7 @@ def named_web_app(
     create_env_file: bool,
 ) -> "WebApp":
     """The web app's repository on GitHub; this one if no other is named."""
-    from model_release.pointing import WebApp
+    from model_release.app.point import WebApp
 
     repository = repository or os.environ.get("GITHUB_REPOSITORY", "")
     if not repository:
@@ -89,10 +89,10 @@ def named_web_app(
 
 def app_pointer(app: "WebApp", host: str, repository: str | None, base_url: str, tag: str) -> "AppPointer":
     """Points the web app at a release, once that is public and answers."""
+    from model_release.app.point import AppPointer
     from model_release.base import github_client
     from model_release.base.http import Web
     from model_release.hosts.source import GitHubRelease, Source, WebFolder
-    from model_release.pointing import AppPointer
 
     api_url = os.environ.get("GITHUB_API_URL") or github_client.DEFAULT_API
     token = os.environ.get("GITHUB_TOKEN", "")

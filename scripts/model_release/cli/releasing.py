@@ -24,10 +24,10 @@ from model_release.cli.options import (
 from model_release.cli.places import app_mirror, app_pointer, named_web_app, publish_host, release_host
 
 if TYPE_CHECKING:
+    from model_release.app.github import AppResult
+    from model_release.app.point import WebApp
     from model_release.building import Delivery
     from model_release.contract.activations import Logits
-    from model_release.hosts.github_app import AppResult
-    from model_release.pointing import WebApp
 
 
 @click.group(invoke_without_command=True, subcommand_metavar="[serve DIR]")
@@ -93,7 +93,7 @@ def release(
         return
     if tag is None:
         raise click.MissingParameter(param_hint="'--tag'", param_type="option", ctx=context)
-    from model_release.apptree import AppRequest
+    from model_release.app.tree import AppRequest
     from model_release.chain import ReleaseRequest, describe_release, release_model
     from model_release.contract.tag import parse_tag
     from model_release.model.pipeline import SelectionRequest
@@ -279,7 +279,7 @@ def publish(
 
 def _print_app(app: "WebApp", result: "AppResult", url: str) -> list[str]:
     """Prints what became of the web app's repository, and returns the lines."""
-    from model_release.pointing import describe_result
+    from model_release.app.point import describe_result
 
     lines = [*describe_result(app, result), f"VITE_MODEL_URL={url}"]
     click.echo("\n".join(lines))

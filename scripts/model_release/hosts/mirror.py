@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from model_release.appfiles import version_query
+from model_release.app.files import version_query
 from model_release.base.errors import HostError
 from model_release.base.http import Getter
 from model_release.base.retry import (

@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_release.appfiles import MODELS_FOLDER, app_files, version_query
-from model_release.appplan import AppCommit, is_plain_path
+from model_release.app.commit import AppCommit, is_plain_path
+from model_release.app.files import MODELS_FOLDER, app_files, version_query
+from model_release.app.github import (
+    AppResult,
+    Client,
+    check_app,
+    commit_to_app,
+)
+from model_release.app.overrides import URL_KEY, VERSION_KEY
 from model_release.base.errors import HostError, UsageError
 from model_release.base.github_client import PATIENCE, Patience, patiently
 from model_release.contract.manifest import MANIFEST_NAME
 from model_release.contract.tag import parse_tag
-from model_release.hosts.github_app import AppResult, Client, check_app, commit_to_app
 from model_release.hosts.source import Source
-from model_release.shadows import URL_KEY, VERSION_KEY
 
 _ANSWER_S = 60.0
 

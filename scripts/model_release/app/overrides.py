@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from model_release.app.envfile import get_value
 from model_release.base.errors import EnvFileError
-from model_release.envfile import get_value
 
 URL_KEY = "VITE_MODEL_URL"
 VERSION_KEY = "VITE_MODEL_VERSION"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from model_release import envfile
+from model_release.app import envfile
 from model_release.base.errors import EnvFileError, HostError, UsageError
 from model_release.base.files import git_blob_digest, git_blob_id
 from model_release.contract.tag import parse_tag

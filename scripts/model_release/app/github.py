@@ -19,7 +19,7 @@ from github.InputGitTreeElement import InputGitTreeElement
 from github.PullRequest import PullRequest
 from github.Repository import Repository
 
-from model_release.appplan import (
+from model_release.app.commit import (
     HISTORY,
     AppCommit,
     Blob,
@@ -33,6 +33,7 @@ from model_release.appplan import (
     read_refusal,
     words_of,
 )
+from model_release.app.deploy import Deploy
 from model_release.base.errors import EnvFileError, HostError
 from model_release.base.github_client import (
     PATIENCE,
@@ -40,7 +41,6 @@ from model_release.base.github_client import (
     Patience,
     patiently,
 )
-from model_release.hosts.github_deploy import Deploy
 
 _FILE_MODE = "100644"
 _NO_PULLS = (

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from model_release import envfile
-from model_release.appfiles import (
+from model_release.app import envfile
+from model_release.app.files import (
     MODELS_FOLDER,
     AppFiles,
     app_files,
@@ -20,6 +20,7 @@ from model_release.appfiles import (
     check_query,
     parse_checksums,
 )
+from model_release.app.overrides import URL_KEY, VERSION_KEY, find_shadows_beside
 from model_release.base.errors import (
     EnvFileError,
     ExportError,
@@ -48,7 +49,6 @@ from model_release.hosts.source import (
     WebFolder,
     github_repository,
 )
-from model_release.shadows import URL_KEY, VERSION_KEY, find_shadows_beside
 
 _MAX_CHECKSUMS_BYTES = 1 << 20
 _MAX_MANIFEST_BYTES = 1 << 23

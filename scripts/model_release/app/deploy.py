@@ -7,7 +7,12 @@ import github
 from github.Repository import Repository
 from github.Workflow import Workflow
 
-from model_release.appplan import HISTORY, AppCommit, read_refusal, words_of
+from model_release.app.commit import (
+    HISTORY,
+    AppCommit,
+    read_refusal,
+    words_of,
+)
 from model_release.base.errors import HostError
 
 _ADVICE = {
