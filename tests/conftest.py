@@ -13,7 +13,7 @@ from builders import gpt2_folder
 from commands import call, traced_once
 from model_release import cli
 from model_release.base.errors import MissingToolError
-from model_release.chromium import chromium
+from model_release.browser.chromium import chromium
 from model_release.contract.activations import parse_activations
 from model_release.model.pipeline import SelectionRequest, SourceRequest, export_model
 from pages import HEADS, LAYERS, write_tokenizer

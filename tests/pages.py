@@ -12,10 +12,10 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from dists import make_dist
+from model_release.browser.pages.render import render_report
 from model_release.contract import manifest
 from model_release.contract.measures import Array, Deviation
 from model_release.model.onnx_files.session import Session
-from model_release.page.render import render_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

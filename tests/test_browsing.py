@@ -14,10 +14,14 @@ import pytest
 from builders import gpt2_folder
 from commands import assert_refused, call
 from dists import REPOSITORY, TAG, make_dist, publish_to
-from model_release import browsing, cli, npm
+from model_release import cli
 from model_release.base.errors import ContractError, ManifestError
-from model_release.browsing import BACKENDS, Backend, browse
-from model_release.chromium import PageLostError, opened
+from model_release.browser import gate, npm
+from model_release.browser.chromium import PageLostError, opened
+from model_release.browser.gate import BACKENDS, Backend, browse
+from model_release.browser.record import record
+from model_release.browser.report import render_browsing
+from model_release.browser.results import Browsing, Trial
 from model_release.contract import manifest
 from model_release.contract.activations import load_contract
 from model_release.contract.measures import Array
@@ -28,9 +32,6 @@ from model_release.model.onnx_files.session import Session
 from model_release.model.weights.tokenizer import encode
 from model_release.notes import render_notes
 from model_release.publishing import check_dist
-from model_release.recording import record
-from model_release.report import render_browsing
-from model_release.trials import Browsing, Trial
 from standins.github import StandInGitHub
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ def swapped(released: Path, export: Callable[..., Path], tmp_path_factory: pytes
 def in_browser(browser: "Browser", tool: Callable[[Callable[[], Any]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate uses the tests' Chromium, and one backend unless told others: software WebGPU takes seconds a file."""
     tool(npm.install)
-    monkeypatch.setattr(browsing, "chromium", lambda: contextlib.nullcontext(browser))
-    monkeypatch.setattr(browsing, "BACKENDS", WASM)
+    monkeypatch.setattr(gate, "chromium", lambda: contextlib.nullcontext(browser))
+    monkeypatch.setattr(gate, "BACKENDS", WASM)
 
 
 @pytest.mark.network
@@ -197,7 +198,7 @@ def test_what_does_not_run_is_recorded_with_its_reason(released: Path, tmp_path:
 @pytest.mark.network
 @pytest.mark.usefixtures("in_browser")
 def test_a_page_that_reads_other_tokens_fails(released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(browsing, "encode", lambda reader, text: [*encode(reader, text), 0])
+    monkeypatch.setattr(gate, "encode", lambda reader, text: [*encode(reader, text), 0])
     result = browse(released)
     assert [finding.clause for finding in result.findings] == ["TOK01"] * 2
     assert "TOK01" in render_browsing(result)
@@ -233,8 +234,8 @@ def test_wrong_outputs_are_found(
     released: Path, change: Callable[[str, Array], Array | None], clause: str, cosine: object
 ) -> None:
     metadata = metadata_of("", read_facts(released / "model.onnx").props)
-    probes = browsing._probes(Session(released / "model.onnx"), range(9), metadata.shape.vocab)
-    judge = browsing._Judge(load_contract().expected_outputs(metadata.shape, metadata.selection), probes)
+    probes = gate._probes(Session(released / "model.onnx"), range(9), metadata.shape.vocab)
+    judge = gate._Judge(load_contract().expected_outputs(metadata.shape, metadata.selection), probes)
     answers = [dict(probe.expected) for probe in probes]
     fp32 = load_contract().precision("fp32")
     assert judge.judge(answers, fp32) == {

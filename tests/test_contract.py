@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_release import report
 from model_release.base.errors import ContractError, UsageError
+from model_release.browser import report
+from model_release.browser.pages import plot, sample
 from model_release.cli import COMMANDS
 from model_release.contract import activations as contract_room
 from model_release.contract.activations import (
@@ -26,7 +27,6 @@ from model_release.contract.metadata import ModelMetadata, metadata_from_props
 from model_release.contract.shape import ModelShape
 from model_release.documents import documents
 from model_release.model.onnx_files import data_files
-from model_release.page import plot, sample
 
 KINDS = [output.kind for output in load_contract().outputs if output.layered]
 SHAPE = ModelShape(layers=12, heads=12, hidden=768, intermediate=3072, vocab=50257, positions=1024, tied=True)

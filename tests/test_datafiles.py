@@ -14,10 +14,12 @@ from tokenizers import Tokenizer
 
 from builders import gpt2_folder
 from commands import assert_refused, call, traced_once
-from model_release import browsing, cli, npm
+from model_release import cli
 from model_release.app.files import delivered_names
 from model_release.base.errors import ContractError, ExportError, UsageError
-from model_release.browsing import BACKENDS, browse
+from model_release.browser import gate, npm
+from model_release.browser.gate import BACKENDS, browse
+from model_release.browser.pages.live import serve_release
 from model_release.model.onnx_files import file
 from model_release.model.onnx_files.data_files import data_files, is_data_file, model_bytes
 from model_release.model.onnx_files.file import read_model, write_model
@@ -28,7 +30,6 @@ from model_release.model.pipeline import (
     quantize_model,
 )
 from model_release.model.verify.verification import verify_file
-from model_release.page.live import serve_release
 from pages import choose_head, opened, outputs_for, shown_numbers, write_tokenizer
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def test_a_browser_loads_a_model_with_its_data_files(
     browser: "Browser", tool: Callable[[Callable[[], Path]], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tool(npm.install)
-    monkeypatch.setattr(browsing, "chromium", lambda: nullcontext(browser))
+    monkeypatch.setattr(gate, "chromium", lambda: nullcontext(browser))
     weights = gpt2_folder(tmp_path / "weights", hidden=32, layers=2, vocab=256, positions=40)
     write_tokenizer(weights / "tokenizer.json")
     release = tmp_path / "release"

@@ -14,9 +14,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from commands import assert_refused, call, start
-from model_release import cli, npm
+from model_release import cli
+from model_release.browser import npm
+from model_release.browser.pages.live import serve_release
 from model_release.contract import manifest
-from model_release.page.live import serve_release
 from pages import choose_head, number, opened, outputs_for, shown_numbers
 
 if TYPE_CHECKING:

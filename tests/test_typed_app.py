@@ -12,10 +12,11 @@ import pytest
 
 from builders import gpt2_folder
 from commands import call
-from model_release import cli, npm
+from model_release import cli
+from model_release.browser import npm
+from model_release.browser.server import serve
 from model_release.contract import manifest
 from model_release.model.onnx_files.session import Session
-from model_release.serving import serve
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

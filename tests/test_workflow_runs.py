@@ -14,8 +14,8 @@ import pytest
 
 from acting import EXAMPLE, ROOT, Run, own_checkout, run_workflow
 from builders import gpt2_folder
-from model_release import npm
-from model_release.chromium import executable
+from model_release.browser import npm
+from model_release.browser.chromium import executable
 from model_release.contract import manifest
 from standins.github import RULESET, Fault, Repository, StandInGitHub
 from standins.hub import StandInHub

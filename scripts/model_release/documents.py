@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from model_release.base.errors import ManifestError
+from model_release.browser.report import markdown_table
 from model_release.contract.activations import (
     CONTRACT_FOLDER,
     OutputKind,
@@ -22,7 +23,6 @@ from model_release.contract.activations import (
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.shape import ModelShape
 from model_release.contract.storage import Storage
-from model_release.report import markdown_table
 
 _ROOT = CONTRACT_FOLDER.parent
 _EXAMPLE = _ROOT / "tests" / "typed_app" / "app.ts"

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from model_release.figures import Figures, Measured
-from model_release.report import figure, markdown_table, megabytes
+from model_release.browser.report import figure, markdown_table, megabytes
+from model_release.browser.timings import Figures, Measured
 
 MAX_CHARACTERS = 125_000
 """The longest body GitHub accepts for a release (https://docs.github.com/rest/releases/releases)."""

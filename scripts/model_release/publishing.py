@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from model_release import figures
 from model_release.base.errors import HostError, ManifestError, UsageError
+from model_release.browser import timings
+from model_release.browser.timings import FIGURES_NAME, Measured
 from model_release.contract import manifest
 from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry
 from model_release.contract.tag import ReleaseTag, next_free, parse_tag
-from model_release.figures import FIGURES_NAME, Measured
 from model_release.hosts.host import Host, ReleaseDetails
 from model_release.hosts.reconcile import Action, ReleaseState, plan_release
 from model_release.notes import render_notes
@@ -169,7 +169,7 @@ def check_dist(dist: Path, tag: ReleaseTag) -> Dist:
         prefixes = sorted({"", *(name.removesuffix(MANIFEST_NAME) for name in present if name.endswith(MANIFEST_NAME))})
         parts = {prefix: _read_part(dist, prefix, tag) for prefix in prefixes}
         beside = {prefix + FIGURES_NAME for prefix in prefixes} & present.keys()
-        measured = {key: of for name in sorted(beside) for key, of in figures.read(dist / name).items()}
+        measured = {key: of for name in sorted(beside) for key, of in timings.read(dist / name).items()}
     except OSError as failure:
         raise ManifestError(
             f"--dist must be a folder with {MANIFEST_NAME} and {CHECKSUMS_NAME}, got: {failure.strerror} "

@@ -123,10 +123,10 @@ def browse(*, folder: Path, document: Path | None, recorded: bool) -> None:
     The limits are those of each precision in the contract. Needs Chromium (or CHROMIUM_PATH), Playwright and Node.js.
     """
     from model_release.base.files import write_bytes
-    from model_release.browsing import browse as run
-    from model_release.figures import FIGURES_NAME
-    from model_release.recording import record
-    from model_release.report import browsing_document, render_browsing
+    from model_release.browser.gate import browse as run
+    from model_release.browser.record import record
+    from model_release.browser.report import browsing_document, render_browsing
+    from model_release.browser.timings import FIGURES_NAME
 
     result = run(folder, progress=print_progress)
     text = render_browsing(result)

@@ -59,7 +59,7 @@ def export(
         progress=print_progress,
     )
     if result is not None:
-        from model_release.report import render_verification
+        from model_release.browser.report import render_verification
 
         click.echo(render_verification(result, "text"))
     click.echo(f"{output}: {model_bytes(output) / 1e6:.1f} MB")
@@ -119,8 +119,8 @@ def quantize(
 )
 def verify(*, model: Path, reference: str | None, style: str) -> None:
     """Run a model on dummy input, print its outputs, and compare it with the contract and with PyTorch."""
+    from model_release.browser.report import render_verification
     from model_release.model.pipeline import SourceRequest, verify_model
-    from model_release.report import render_verification
 
     request = None
     if reference == "demo":

@@ -94,10 +94,10 @@ def release(
     if tag is None:
         raise click.MissingParameter(param_hint="'--tag'", param_type="option", ctx=context)
     from model_release.app.tree import AppRequest
+    from model_release.browser.report import megabytes, table
     from model_release.chain import ReleaseRequest, describe_release, release_model
     from model_release.contract.tag import parse_tag
     from model_release.model.pipeline import SelectionRequest
-    from model_release.report import megabytes, table
 
     app = AppRequest(
         env_file=env_file, static_dir=static_dir or env_file.parent / "static", create_env_file=create_env_file
@@ -165,7 +165,7 @@ def serve(*, folder: Path, port: int) -> None:
     """
     from threading import Event
 
-    from model_release.page.live import serve_release
+    from model_release.browser.pages.live import serve_release
 
     with serve_release(folder, port=port, progress=print_progress) as url, suppress(KeyboardInterrupt):
         click.echo(url)
@@ -230,8 +230,8 @@ def publish(
     GITHUB_TOKEN needs the permission contents: write. GITHUB_API_URL names another GitHub than github.com.
     """
     from model_release import publishing
+    from model_release.browser.report import markdown_table, megabytes, table
     from model_release.contract.tag import parse_tag
-    from model_release.report import markdown_table, megabytes, table
 
     release_tag = parse_tag(tag)
     place = publish_host(host, repo)

@@ -54,8 +54,8 @@ def plan(
 ) -> None:
     """Check everything a release run is asked for, and print what it will do; it needs no network."""
     from model_release import runplan
+    from model_release.browser.report import markdown_table, table
     from model_release.model.pipeline import SelectionRequest
-    from model_release.report import markdown_table, table
 
     pushed = os.environ.get("GITHUB_REF_NAME") if os.environ.get("GITHUB_REF_TYPE") == "tag" else None
     release_tag = runplan.resolve_tag(tag, version, pushed)

@@ -316,9 +316,9 @@ def draw_report(
     by_output: Mapping[str, Mapping[str, "Deviation"]],
 ) -> bytes:
     """The page of a release: what `model` returns for a prompt, and what the manifest and the verifications say."""
+    from model_release.browser.pages.render import render_report
+    from model_release.browser.pages.sample import take_sample
     from model_release.model.weights.tokenizer import load_tokenizer
-    from model_release.page.render import render_report
-    from model_release.page.sample import take_sample
 
     return render_report(document, by_output, take_sample(model, weights.shape, selection, load_tokenizer(weights)))
 

@@ -21,9 +21,20 @@ from typing import Any
 
 import numpy as np
 
-from model_release import npm
 from model_release.base.errors import ManifestError, one_line
-from model_release.chromium import ANSWER_S, Ask, PageLostError, chromium, executable, opened
+from model_release.browser import npm
+from model_release.browser.chromium import (
+    ANSWER_S,
+    Ask,
+    PageLostError,
+    chromium,
+    executable,
+    opened,
+)
+from model_release.browser.pages.live import PACKAGES
+from model_release.browser.pages.sample import MAX_TOKENS, PROMPT
+from model_release.browser.results import Browsing, Trial
+from model_release.browser.server import serve
 from model_release.contract import file_checks, manifest, output_checks
 from model_release.contract.activations import (
     FULL_PRECISION,
@@ -40,11 +51,7 @@ from model_release.model.onnx_files.data_files import data_files, model_bytes
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
 from model_release.model.weights.tokenizer import TOKENIZER, encode, read_tokenizer
-from model_release.page.live import PACKAGES
-from model_release.page.sample import MAX_TOKENS, PROMPT
 from model_release.publishing import check_dist
-from model_release.serving import serve
-from model_release.trials import Browsing, Trial
 
 _TIMED_RUNS = 5
 _TIMED_MS = 1000  # A WebGPU without a GPU takes seconds a run; one of them tells as much.

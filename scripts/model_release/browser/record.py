@@ -4,14 +4,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from model_release import figures
 from model_release.base.errors import ManifestError
 from model_release.base.files import write_bytes
+from model_release.browser import timings
+from model_release.browser.results import Browsing, Trial
+from model_release.browser.timings import FIGURES_NAME, Figures
 from model_release.contract import manifest
 from model_release.contract.tag import parse_tag
-from model_release.figures import FIGURES_NAME, Figures
 from model_release.publishing import check_dist
-from model_release.trials import Browsing, Trial
 
 
 def record(folder: Path, result: Browsing) -> None:
@@ -31,7 +31,7 @@ def record(folder: Path, result: Browsing) -> None:
             variant["backends"] = [_entry(trial) for trial in trials if trial.file == variant["file"]]
         prefix = document.get("asset_prefix", "")
         measured = {(trial.file, trial.backend): _figures(trial) for trial in trials}
-        write_bytes(folder / f"{prefix}{FIGURES_NAME}", figures.render(measured), error=ManifestError)
+        write_bytes(folder / f"{prefix}{FIGURES_NAME}", timings.render(measured), error=ManifestError)
         manifest_name, checksums_name = manifest.part_names(prefix)
         write_bytes(folder / manifest_name, manifest.render(document), error=ManifestError)
         entries = [manifest.FileEntry(**entry) for entry in document["files"]]

@@ -10,7 +10,7 @@ from pathlib import Path
 from model_release.base.errors import MissingToolError
 from model_release.base.files import write_bytes
 
-BROWSER = Path(__file__).resolve().parent / "browser"
+BROWSER = Path(__file__).resolve().parent / "gate_page"
 """What a page needs: its packages are served to it, never bundled."""
 
 _STAMP = "installed.sha256"

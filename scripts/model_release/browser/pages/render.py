@@ -13,10 +13,10 @@ from typing import Any
 
 import jinja2
 
+from model_release.browser.pages.plot import log_plot
+from model_release.browser.report import megabytes
 from model_release.contract.activations import load_contract
 from model_release.contract.measures import Deviation
-from model_release.page.plot import log_plot
-from model_release.report import megabytes
 
 _ASSETS = Path(__file__).parent / "assets"
 _VIEWS = ("basics.js", "colours.js", "grid.js", "views.js")

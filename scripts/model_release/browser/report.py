@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # It brings onnxruntime; text does not need it.
+    from model_release.browser.results import Browsing, Trial
     from model_release.model.verify.verification import Verification
-    from model_release.trials import Browsing, Trial
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from model_release.base.errors import ContractError, NumericMismatchError
+from model_release.browser.timings import Figures
 from model_release.contract.clauses import Finding
-from model_release.figures import Figures
 
 
 @dataclass(frozen=True, kw_only=True)

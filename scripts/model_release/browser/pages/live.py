@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from model_release import npm
+from model_release.browser import npm
+from model_release.browser.pages.render import render_live
+from model_release.browser.pages.sample import PROMPT
+from model_release.browser.server import serve
 from model_release.contract import manifest
-from model_release.page.render import render_live
-from model_release.page.sample import PROMPT
-from model_release.serving import serve
 
 PAGE = "try.html"
 PACKAGES = "packages"
