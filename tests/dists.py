@@ -10,7 +10,7 @@ from model_release.base.retry import Patience
 from model_release.contract import manifest
 from model_release.contract.tag import parse_tag
 from model_release.hosts.github import GitHubHost
-from model_release.publishing import PublishResult, publish
+from model_release.release.publish import PublishResult, publish
 from standins.github import StandInGitHub
 
 REPOSITORY = "someone/app"

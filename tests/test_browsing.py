@@ -30,8 +30,8 @@ from model_release.contract.tag import parse_tag
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
 from model_release.model.weights.tokenizer import encode
-from model_release.notes import render_notes
-from model_release.publishing import check_dist
+from model_release.release.notes import render_notes
+from model_release.release.publish import check_dist
 from standins.github import StandInGitHub
 
 if TYPE_CHECKING:

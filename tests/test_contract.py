@@ -12,6 +12,7 @@ from model_release.base.errors import ContractError, UsageError
 from model_release.browser import report
 from model_release.browser.pages import plot, sample
 from model_release.cli import COMMANDS
+from model_release.cli.docs import documents
 from model_release.contract import activations as contract_room
 from model_release.contract.activations import (
     CONTRACT_FOLDER,
@@ -25,7 +26,6 @@ from model_release.contract.activations import (
 )
 from model_release.contract.metadata import ModelMetadata, metadata_from_props
 from model_release.contract.shape import ModelShape
-from model_release.documents import documents
 from model_release.model.onnx_files import data_files
 
 KINDS = [output.kind for output in load_contract().outputs if output.layered]

@@ -13,8 +13,6 @@ from transformers import GPT2Tokenizer
 
 from model_release.app.tree import AppRequest
 from model_release.base.errors import UsageError
-from model_release.building import BuildRequest
-from model_release.chain import ReleaseRequest, ReleaseResult, release_model
 from model_release.contract import manifest
 from model_release.contract.tag import parse_tag
 from model_release.hosts.local import LocalHost
@@ -33,6 +31,8 @@ from model_release.model.precision.quantize import quantize_file
 from model_release.model.verify.verification import PyTorchModel, Verification
 from model_release.model.weights.folder import load_folder
 from model_release.model.weights.tokenizer import VALIDATION_TEXT
+from model_release.release.build import BuildRequest
+from model_release.release.chain import ReleaseRequest, ReleaseResult, release_model
 
 TEXT = "In the beginning God created the heaven and the earth. Ünïcödé, 🙂 and\n\ttabs too."
 

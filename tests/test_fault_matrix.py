@@ -25,7 +25,7 @@ from model_release.base.errors import ReleaseError
 from model_release.base.retry import Patience
 from model_release.contract.tag import parse_tag
 from model_release.hosts.github import GitHubHost
-from model_release.publishing import PublishResult, publish
+from model_release.release.publish import PublishResult, publish
 from standins.github import EVERY_FAULT, Fault, Repository, Request, StandInGitHub, fault
 
 pytestmark = pytest.mark.network

@@ -16,7 +16,7 @@ from model_release.contract.manifest import CHECKSUMS_NAME
 from model_release.contract.tag import parse_tag
 from model_release.hosts.mirror import AppMirror
 from model_release.hosts.mirror_hub import HubMirror
-from model_release.publishing import check_dist
+from model_release.release.publish import check_dist
 from standins.hub import Fault, Request, StandInHub
 from test_fetch import MODEL, TAG, sha256
 

@@ -30,8 +30,8 @@ from model_release.contract import manifest
 from model_release.contract.tag import parse_tag
 from model_release.hosts import github as github_host_room
 from model_release.hosts.local import LocalHost
-from model_release.notes import MAX_CHARACTERS, render_notes
-from model_release.publishing import check_dist, publish
+from model_release.release.notes import MAX_CHARACTERS, render_notes
+from model_release.release.publish import check_dist, publish
 from standins.github import Fault, Repository, StandInGitHub, fault
 
 READER = "read-token"

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from commands import call
-from model_release import cli, github_actions, runplan
+from model_release import cli
 from model_release.base.errors import UsageError
+from model_release.cli import github_actions
 from model_release.contract.pinned_models import load_registry
+from model_release.release import workflow
 
 
-def text_of(jobs: tuple[runplan.WeightsJob, ...]) -> list[tuple[str, str, bool]]:
+def text_of(jobs: tuple[workflow.WeightsJob, ...]) -> list[tuple[str, str, bool]]:
     return [(job.name, job.model, job.companion) for job in jobs]
 
 
@@ -31,7 +33,7 @@ def text_of(jobs: tuple[runplan.WeightsJob, ...]) -> list[tuple[str, str, bool]]
 def test_a_tag_is_given_or_made_from_a_version_or_was_pushed(
     tag: str | None, version: str | None, pushed: str | None
 ) -> None:
-    assert runplan.resolve_tag(tag, version, pushed).text == "model-v1.2.3"
+    assert workflow.resolve_tag(tag, version, pushed).text == "model-v1.2.3"
 
 
 @pytest.mark.parametrize(
@@ -47,29 +49,29 @@ def test_a_run_without_one_clear_tag_is_refused(
     tag: str | None, version: str | None, pushed: str | None, says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
-        runplan.resolve_tag(tag, version, pushed)
+        workflow.resolve_tag(tag, version, pushed)
 
 
 # -- the models
 
 
 def test_the_first_model_has_plain_names_and_the_others_stand_beside_it() -> None:
-    jobs = runplan.plan_models("demo, gpt2,someone/tiny", None)
+    jobs = workflow.plan_models("demo, gpt2,someone/tiny", None)
     assert text_of(jobs) == [("demo", "", False), ("gpt2", "gpt2", True), ("tiny", "someone/tiny", True)]
 
 
 def test_only_pinned_weights_have_a_key_in_the_cache() -> None:
     pinned = load_registry()["gpt2"]
     key = f"weights-openai-community--gpt2-{pinned['revision']}"
-    demo, known, unknown = runplan.plan_models("demo,gpt2,someone/tiny", None)
+    demo, known, unknown = workflow.plan_models("demo,gpt2,someone/tiny", None)
     assert (demo.cache_key, known.cache_key, unknown.cache_key) == ("", key, "")
-    (moved,) = runplan.plan_models("gpt2", "main")
+    (moved,) = workflow.plan_models("gpt2", "main")
     assert (moved.revision, moved.cache_key) == ("main", "")
 
 
 def test_the_warmed_key_is_the_one_that_a_release_asks_for() -> None:
-    warmed = {job.model: job.cache_key for job in runplan.pinned_models()}
-    assert warmed == {name: runplan.plan_models(name, None)[0].cache_key for name in load_registry()}
+    warmed = {job.model: job.cache_key for job in workflow.pinned_models()}
+    assert warmed == {name: workflow.plan_models(name, None)[0].cache_key for name in load_registry()}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_the_warmed_key_is_the_one_that_a_release_asks_for() -> None:
 )
 def test_models_that_cannot_be_meant_are_refused(models: str, revision: str | None, says: str) -> None:
     with pytest.raises(UsageError, match=says):
-        runplan.plan_models(models, revision)
+        workflow.plan_models(models, revision)
 
 
 # -- the commands

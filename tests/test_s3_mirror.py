@@ -18,7 +18,7 @@ from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry, checksums
 from model_release.contract.tag import parse_tag
 from model_release.hosts.mirror import AppMirror
 from model_release.hosts.mirror_s3 import FOREVER, S3Mirror
-from model_release.publishing import check_dist
+from model_release.release.publish import check_dist
 from serving import Asked, Reply, Server
 from test_fetch import MODEL, QUICK, TAG, sha256
 

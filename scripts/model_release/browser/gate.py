@@ -51,7 +51,7 @@ from model_release.model.onnx_files.data_files import data_files, model_bytes
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
 from model_release.model.weights.tokenizer import TOKENIZER, encode, read_tokenizer
-from model_release.publishing import check_dist
+from model_release.release.publish import check_dist
 
 _TIMED_RUNS = 5
 _TIMED_MS = 1000  # A WebGPU without a GPU takes seconds a run; one of them tells as much.

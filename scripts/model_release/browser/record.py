@@ -11,7 +11,7 @@ from model_release.browser.results import Browsing, Trial
 from model_release.browser.timings import FIGURES_NAME, Figures
 from model_release.contract import manifest
 from model_release.contract.tag import parse_tag
-from model_release.publishing import check_dist
+from model_release.release.publish import check_dist
 
 
 def record(folder: Path, result: Browsing) -> None:

@@ -62,7 +62,7 @@ def docs(*, check: bool) -> None:
     """Write what is generated: the contract's tables and types, and the README's example and help."""
     from model_release.base.errors import ManifestError
     from model_release.base.files import write_bytes
-    from model_release.documents import documents
+    from model_release.cli.docs import documents
 
     for path, text in documents(COMMANDS).items():
         if path.is_file() and path.read_text(encoding="utf-8") == text:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from model_release import github_actions
+from model_release.cli import github_actions
 
 
 def annotate(kind: str, title: str, message: str) -> None:

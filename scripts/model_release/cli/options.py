@@ -9,9 +9,9 @@ import click
 from model_release.base.errors import UsageError
 
 if TYPE_CHECKING:
-    from model_release.building import BuildRequest, Delivery
     from model_release.contract.tag import ReleaseTag
     from model_release.model.pipeline import SelectionRequest, SourceRequest
+    from model_release.release.build import BuildRequest, Delivery
 
 DEFAULT_OUTPUT = Path("apps/web/static/models/gpt2/model.onnx")
 DEFAULT_ENV_FILE = Path("apps/web/.env.production")
@@ -177,8 +177,8 @@ def build_request(
     companion: bool = False,
 ) -> "BuildRequest":
     """What the build options ask for."""
-    from model_release.building import BuildRequest
     from model_release.contract.activations import parse_precisions
+    from model_release.release.build import BuildRequest
 
     if not 0 <= size_threshold <= 1e9:
         raise UsageError(f"--size-threshold must be a size in MB, got {size_threshold:g}. The default is 50.")

@@ -26,8 +26,8 @@ from model_release.cli.places import app_mirror, app_pointer, named_web_app, pub
 if TYPE_CHECKING:
     from model_release.app.github import AppResult
     from model_release.app.point import WebApp
-    from model_release.building import Delivery
     from model_release.contract.activations import Logits
+    from model_release.release.build import Delivery
 
 
 @click.group(invoke_without_command=True, subcommand_metavar="[serve DIR]")
@@ -95,9 +95,9 @@ def release(
         raise click.MissingParameter(param_hint="'--tag'", param_type="option", ctx=context)
     from model_release.app.tree import AppRequest
     from model_release.browser.report import megabytes, table
-    from model_release.chain import ReleaseRequest, describe_release, release_model
     from model_release.contract.tag import parse_tag
     from model_release.model.pipeline import SelectionRequest
+    from model_release.release.chain import ReleaseRequest, describe_release, release_model
 
     app = AppRequest(
         env_file=env_file, static_dir=static_dir or env_file.parent / "static", create_env_file=create_env_file
@@ -229,9 +229,9 @@ def publish(
 
     GITHUB_TOKEN needs the permission contents: write. GITHUB_API_URL names another GitHub than github.com.
     """
-    from model_release import publishing
     from model_release.browser.report import markdown_table, megabytes, table
     from model_release.contract.tag import parse_tag
+    from model_release.release import publish
 
     release_tag = parse_tag(tag)
     place = publish_host(host, repo)
@@ -242,7 +242,7 @@ def publish(
         )
         pointer = app_pointer(web_app, host, repo, "", release_tag.text)
         pointer.check()
-    result = publishing.publish(
+    result = publish.publish(
         dist,
         release_tag,
         place,

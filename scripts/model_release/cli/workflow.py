@@ -53,23 +53,23 @@ def plan(
     **build: Any,  # noqa: ANN401 - passed on to `build_request`
 ) -> None:
     """Check everything a release run is asked for, and print what it will do; it needs no network."""
-    from model_release import runplan
     from model_release.browser.report import markdown_table, table
     from model_release.model.pipeline import SelectionRequest
+    from model_release.release import workflow
 
     pushed = os.environ.get("GITHUB_REF_NAME") if os.environ.get("GITHUB_REF_TYPE") == "tag" else None
-    release_tag = runplan.resolve_tag(tag, version, pushed)
+    release_tag = workflow.resolve_tag(tag, version, pushed)
     selection = SelectionRequest(
         layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset
     )
-    jobs = runplan.plan_models(models, revision)
+    jobs = workflow.plan_models(models, revision)
     requests = [build_request(release_tag, job.source, selection, companion=job.companion, **build) for job in jobs]
-    header, rows = ["model", "weights", "seen", "precisions"], runplan.describe_run(zip(jobs, requests, strict=True))
+    header, rows = ["model", "weights", "seen", "precisions"], workflow.describe_run(zip(jobs, requests, strict=True))
     judged = "No browser judges the models." if no_browser else "A browser judges every model before it is published."
     click.echo(f"{release_tag.text}\n\n{table(header, rows)}\n\n{judged}")
     add_summary(f"## {release_tag.text}: the plan\n\n{markdown_table(header, rows)}\n\n{judged}")
     browser = "false" if no_browser else "true"
-    add_outputs({"tag": release_tag.text, "matrix": runplan.matrix(jobs), "browser": browser})
+    add_outputs({"tag": release_tag.text, "matrix": workflow.matrix(jobs), "browser": browser})
 
 
 @click.command()
@@ -96,10 +96,10 @@ def build(
     **source: Any,  # noqa: ANN401 - passed on to `source_request`
 ) -> None:
     """Make a release folder and publish nothing: export, quantize, verify, size gate, package."""
-    from model_release.building import STEPS, make_dist, numbered
     from model_release.contract.tag import parse_tag
     from model_release.model.pipeline import SelectionRequest
-    from model_release.notes import render_card
+    from model_release.release.build import STEPS, make_dist, numbered
+    from model_release.release.notes import render_card
 
     selection = SelectionRequest(
         layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset
@@ -125,12 +125,12 @@ def build(
 @click.option("--list", "listing", is_flag=True, help="Print the pinned models, and fetch nothing.")
 def weights(*, model: str | None, revision: str | None, listing: bool) -> None:
     """Bring a model's weights into the download cache, every file verified."""
-    from model_release import runplan
+    from model_release.release import workflow
 
     if listing:
-        jobs = runplan.pinned_models()
+        jobs = workflow.pinned_models()
         click.echo("\n".join(job.describe() for job in jobs))
-        add_outputs({"matrix": runplan.matrix(jobs)})
+        add_outputs({"matrix": workflow.matrix(jobs)})
         return
     from model_release.model.pipeline import load_weights
 

@@ -13,7 +13,7 @@ from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileE
 from model_release.contract.tag import ReleaseTag, next_free, parse_tag
 from model_release.hosts.host import Host, ReleaseDetails
 from model_release.hosts.reconcile import Action, ReleaseState, plan_release
-from model_release.notes import render_notes
+from model_release.release.notes import render_notes
 
 Mirroring = Callable[[Mapping[str, Any], Path, Iterable[FileEntry]], str]
 """Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `mirroring.AppMirror`."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_release import building
 from model_release.app.files import version_query
 from model_release.app.overrides import URL_KEY, VERSION_KEY
 from model_release.app.tree import (
@@ -21,18 +20,24 @@ from model_release.app.tree import (
     write_env,
 )
 from model_release.base.errors import UsageError
-from model_release.building import BuildRequest, build_dist, describe_dist, numbered
 from model_release.contract.activations import load_contract
 from model_release.hosts.host import Host
 from model_release.hosts.reconcile import Action
 from model_release.model.pipeline import Progress
-from model_release.publishing import Mirroring, check_version, publish
+from model_release.release import build
+from model_release.release.build import (
+    BuildRequest,
+    build_dist,
+    describe_dist,
+    numbered,
+)
+from model_release.release.publish import Mirroring, check_version, publish
 
 if TYPE_CHECKING:
     from model_release.app.github import AppResult
     from model_release.app.point import AppPointer
 
-_STEPS = building.STEPS + 3
+_STEPS = build.STEPS + 3
 
 
 @dataclass(frozen=True, kw_only=True)
