@@ -20,7 +20,7 @@ from unittest import mock
 import click
 import onnx_ir as ir
 
-from model_release import cli
+import cli
 from model_release.model.export import trace
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"

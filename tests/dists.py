@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from model_release.base import github_client
-from model_release.base.retry import Patience
+from model_release.base.retry import RetryPolicy
 from model_release.contract import manifest
 from model_release.contract.tag import parse_tag
 from model_release.hosts.github import GitHubHost
@@ -96,12 +96,12 @@ def github_host(
     url: str = "",
     waits: list[float] | None = None,
     progress: Callable[[str], None] = lambda _: None,
-    **patience: Any,
+    **retry_policy: Any,
 ) -> GitHubHost:
     """A host that waits for nothing; `waits` gets what it would have waited."""
     client = github_client.connect(token, url or site.url, seconds_between_writes=0)
-    patient = Patience(**{"attempts": 8, "sleep": (waits if waits is not None else []).append, **patience})
-    return GitHubHost(client, REPOSITORY, patience=patient, progress=progress)
+    patient = RetryPolicy(**{"attempts": 8, "sleep": (waits if waits is not None else []).append, **retry_policy})
+    return GitHubHost(client, REPOSITORY, retry_policy=patient, progress=progress)
 
 
 def publish_to(site: StandInGitHub, dist: Path, tag: str = TAG, **options: Any) -> PublishResult:

@@ -13,17 +13,17 @@ import pytest
 import requests
 from click.testing import CliRunner, Result
 
+import cli
 from dists import FILES as DIST_FILES
 from dists import REPOSITORY, make_dist, publish_to
-from model_release import cli
 from model_release.app.commit import (
     MAX_BLOB_BYTES,
     AppCommit,
     describe_blob,
-    edited,
     is_plain_path,
     read_refusal,
 )
+from model_release.app.envfile import edited
 from model_release.app.github import AppResult, commit_to_app
 from model_release.app.point import WebApp, point_app_at_release
 from model_release.base import github_client
@@ -33,7 +33,7 @@ from model_release.base.errors import (
     ReleaseError,
     UsageError,
 )
-from model_release.base.github_client import Patience, connect
+from model_release.base.github_client import RetryPolicy, connect
 from model_release.base.http import Web
 from model_release.contract import manifest
 from model_release.hosts.source import GitHubRelease
@@ -55,7 +55,7 @@ START = {
     f".github/workflows/{DEPLOY}": "on:\n  workflow_dispatch:\njobs: {}\n",
     ".github/workflows/test.yml": "on: push\njobs: {}\n",
 }
-PATIENCE = Patience(attempts=8, longest_wait_s=900, sleep=lambda _: None, jitter=lambda: 0.0)
+RETRY_POLICY = RetryPolicy(attempts=8, longest_wait_s=900, sleep=lambda _: None, jitter=lambda: 0.0)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def commit(
     site: StandInGitHub, request: AppCommit, *, holder: str = "write", said: list[str] | None = None
 ) -> AppResult:
     api = connect(f"{holder}-token", site.url, timeout_s=5, seconds_between_writes=0)
-    return commit_to_app(api, request, patience=PATIENCE, progress=(said if said is not None else []).append)
+    return commit_to_app(api, request, retry_policy=RETRY_POLICY, progress=(said if said is not None else []).append)
 
 
 def messages(repository: Repository, branch: str = "main") -> list[str]:
@@ -655,7 +655,7 @@ def point(site: StandInGitHub, dist: Path, app: WebApp, **changes: Any) -> tuple
     document = manifest.parse((dist / manifest.MANIFEST_NAME).read_bytes())
     given = {"asset_url": f"{site.url}/{REPOSITORY}/releases/download/{TAG}/model.onnx", "source": source}
     api = connect("write-token", site.url, seconds_between_writes=0)
-    return point_app_at_release(api, app, document, dist, patience=PATIENCE, **{**given, **changes})
+    return point_app_at_release(api, app, document, dist, retry_policy=RETRY_POLICY, **{**given, **changes})
 
 
 WEB_APP = WebApp(repository="else/web", env_path=ENV, static_path="apps/web/static")

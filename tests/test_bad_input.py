@@ -29,9 +29,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+import cli
 from builders import gpt2_folder, gpt2_state, save_weights
 from commands import Outcome, assert_refused, call, exported, finish, start, traced, traced_once, tree
-from model_release import cli
 from model_release.hosts import local
 from model_release.model.weights import hub
 
@@ -1018,7 +1018,7 @@ def test_a_hub_that_is_out_of_reach_is_tried_a_bounded_number_of_times(
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(workshop.root / "tmp/cache"))
         monkeypatch.setattr(hf_api.api, "endpoint", url)
-        monkeypatch.setattr(hub, "Patience", partial(hub.Patience, sleep=waits.append))
+        monkeypatch.setattr(hub, "RetryPolicy", partial(hub.RetryPolicy, sleep=waits.append))
         arguments = {
             "export": ("--output", "new/out.onnx"),
             "release": ("--tag", TAG, "--host", "local:releases", "--env-file", "app/env"),

@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+import cli
 from builders import gpt2_folder
 from commands import assert_refused, call
 from dists import REPOSITORY, TAG, make_dist, publish_to
-from model_release import cli
 from model_release.base.errors import ContractError, ManifestError
 from model_release.browser import gate, npm
 from model_release.browser.chromium import PageLostError, opened
 from model_release.browser.gate import BACKENDS, Backend, browse
+from model_release.browser.judge import Judge
+from model_release.browser.judge import probes as make_probes
 from model_release.browser.record import record
 from model_release.browser.report import render_browsing
-from model_release.browser.results import Browsing, Trial
+from model_release.browser.results import BackendRun, BrowserReport
 from model_release.contract import manifest
 from model_release.contract.activations import load_contract
+from model_release.contract.dist import check_dist
 from model_release.contract.measures import Array
 from model_release.contract.metadata import metadata_of
 from model_release.contract.tag import parse_tag
@@ -31,7 +34,6 @@ from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
 from model_release.model.weights.tokenizer import encode
 from model_release.release.notes import render_notes
-from model_release.release.publish import check_dist
 from standins.github import StandInGitHub
 
 if TYPE_CHECKING:
@@ -143,16 +145,16 @@ def test_what_was_right_is_recorded_in_the_manifest_and_told_in_the_notes(releas
     assert "In a browser" not in render_notes(manifest.read(released))
 
 
-def a_trial(**figures: Any) -> Trial:
+def a_trial(**figures: Any) -> BackendRun:
     known = {"file": "model.onnx", "precision": "fp32", "size_bytes": 2000, "worst_cosine": 1.0, "worst_relative": 0.0}
-    return Trial(**{**known, "backend": "webgpu", **figures})
+    return BackendRun(**{**known, "backend": "webgpu", **figures})
 
 
 @pytest.mark.network
 def test_the_notes_tell_times_and_memory_which_are_no_part_of_the_release(tmp_path: Path) -> None:
     dist = make_dist(tmp_path / "dist")
     figures = {"load_s": 3.5, "session_s": 1.25, "first_run_ms": 130, "median_run_ms": 124, "wasm_bytes": 2.5e8}
-    record(dist, Browsing(browser="1", trials=(a_trial(**figures), a_trial(backend="wasm", refused="no"))))
+    record(dist, BrowserReport(browser="1", trials=(a_trial(**figures), a_trial(backend="wasm", refused="no"))))
     with StandInGitHub() as site:
         repository = site.add_repository(REPOSITORY)
         notes = publish_to(site, dist).details.notes
@@ -162,7 +164,7 @@ def test_the_notes_tell_times_and_memory_which_are_no_part_of_the_release(tmp_pa
         assert release is not None
         assert (release.body, "browser.json" in {asset.name for asset in release.assets}) == (notes, False)
         before = len(site.writes())
-        record(dist, Browsing(browser="1", trials=(a_trial(load_s=9.0), a_trial(backend="wasm", refused="no"))))
+        record(dist, BrowserReport(browser="1", trials=(a_trial(load_s=9.0), a_trial(backend="wasm", refused="no"))))
         publish_to(site, dist)
         assert len(site.writes()) == before, "other times are no other release"
 
@@ -180,10 +182,10 @@ def test_a_file_that_holds_no_figures_is_refused(tmp_path: Path, content: str) -
 def test_what_does_not_run_is_recorded_with_its_reason(released: Path, tmp_path: Path) -> None:
     folder = tmp_path / "release"
     shutil.copytree(released, folder)
-    refusal = Trial(
+    refusal = BackendRun(
         file="model_fp16.onnx", precision="fp16", backend="webgpu", size_bytes=1, refused="no <b>adapter</b>"
     )
-    record(folder, Browsing(browser="1", trials=(refusal,)))
+    record(folder, BrowserReport(browser="1", trials=(refusal,)))
     document = check_dist(folder, parse_tag("model-v1.0.0")).document
     variants = {variant["file"]: variant["backends"] for variant in document["variants"]}
     assert variants == {
@@ -234,8 +236,8 @@ def test_wrong_outputs_are_found(
     released: Path, change: Callable[[str, Array], Array | None], clause: str, cosine: object
 ) -> None:
     metadata = metadata_of("", read_facts(released / "model.onnx").props)
-    probes = gate._probes(Session(released / "model.onnx"), range(9), metadata.shape.vocab)
-    judge = gate._Judge(load_contract().expected_outputs(metadata.shape, metadata.selection), probes)
+    probes = make_probes(Session(released / "model.onnx"), range(9), metadata.shape.vocab)
+    judge = Judge(load_contract().expected_outputs(metadata.shape, metadata.selection), probes)
     answers = [dict(probe.expected) for probe in probes]
     fp32 = load_contract().precision("fp32")
     assert judge.judge(answers, fp32) == {

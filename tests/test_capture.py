@@ -12,13 +12,16 @@ from transformers import GPT2LMHeadModel
 
 from builders import gpt2_folder
 from model_release.base.errors import ExportError
-from model_release.contract.activations import load_contract, parse_layers
-from model_release.model.onnx_files.facts import name_dimensions
+from model_release.contract.activations import load_contract
+from model_release.contract.request import SelectionRequest
+from model_release.contract.selection import parse_layers
+from model_release.model.export.passes import name_dimensions
 from model_release.model.onnx_files.file import read_model
-from model_release.model.pipeline import SelectionRequest, SourceRequest, export_model
+from model_release.model.pipeline import export_model
 from model_release.model.verify.reference import Reference
 from model_release.model.verify.verification import Verification, verify_file
 from model_release.model.weights.folder import load_folder
+from model_release.model.weights.source import SourceRequest
 
 VARIANTS = {
     "untied head": {"tied": False},

@@ -18,10 +18,10 @@ import onnxruntime
 import pytest
 from huggingface_hub import constants, hf_api
 
+import cli
 from builders import gpt2_folder
 from commands import SCRIPTS, Outcome, call, exported, finish, start, traced_once, tree
-from model_release import cli
-from model_release.contract.activations import Selection
+from model_release.contract.selection import Selection
 from model_release.model.weights import hub
 from standins.hub import StandInHub
 

@@ -8,23 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cli import COMMANDS
 from model_release.base.errors import ContractError, UsageError
 from model_release.browser import report
 from model_release.browser.pages import plot, sample
-from model_release.cli import COMMANDS
 from model_release.cli.docs import documents
 from model_release.contract import activations as contract_room
 from model_release.contract.activations import (
     CONTRACT_FOLDER,
-    Selection,
     load_contract,
     parse_activations,
-    parse_layers,
     parse_precisions,
     parse_tensor_name,
     tensor_name,
 )
 from model_release.contract.metadata import ModelMetadata, metadata_from_props
+from model_release.contract.selection import Selection, parse_layers
 from model_release.contract.shape import ModelShape
 from model_release.model.onnx_files import data_files
 

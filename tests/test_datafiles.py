@@ -12,24 +12,22 @@ import onnxruntime
 import pytest
 from tokenizers import Tokenizer
 
+import cli
 from builders import gpt2_folder
 from commands import assert_refused, call, traced_once
-from model_release import cli
 from model_release.app.files import delivered_names
 from model_release.base.errors import ContractError, ExportError, UsageError
 from model_release.browser import gate, npm
 from model_release.browser.gate import BACKENDS, browse
 from model_release.browser.pages.live import serve_release
+from model_release.contract.manifest import is_data_file
+from model_release.contract.request import SelectionRequest
 from model_release.model.onnx_files import file
-from model_release.model.onnx_files.data_files import data_files, is_data_file, model_bytes
+from model_release.model.onnx_files.data_files import data_files, model_bytes
 from model_release.model.onnx_files.file import read_model, write_model
-from model_release.model.pipeline import (
-    SelectionRequest,
-    SourceRequest,
-    export_model,
-    quantize_model,
-)
+from model_release.model.pipeline import export_model, quantize_model
 from model_release.model.verify.verification import verify_file
+from model_release.model.weights.source import SourceRequest
 from pages import choose_head, opened, outputs_for, shown_numbers, write_tokenizer
 
 if TYPE_CHECKING:

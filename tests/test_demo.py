@@ -14,12 +14,10 @@ from transformers import GPT2Tokenizer
 from model_release.app.tree import AppRequest
 from model_release.base.errors import UsageError
 from model_release.contract import manifest
+from model_release.contract.request import SelectionRequest
 from model_release.contract.tag import parse_tag
 from model_release.hosts.local import LocalHost
 from model_release.model.pipeline import (
-    DEMO_FOLDER,
-    SelectionRequest,
-    SourceRequest,
     calibration_ids,
     calibration_ids_for,
     pytorch_reference,
@@ -28,11 +26,13 @@ from model_release.model.pipeline import (
     verify_weights,
 )
 from model_release.model.precision.quantize import quantize_file
-from model_release.model.verify.verification import PyTorchModel, Verification
+from model_release.model.verify.probes import PyTorchModel
+from model_release.model.verify.verification import Verification
 from model_release.model.weights.folder import load_folder
+from model_release.model.weights.source import DEMO_FOLDER, SourceRequest
 from model_release.model.weights.tokenizer import VALIDATION_TEXT
-from model_release.release.build import BuildRequest
 from model_release.release.chain import ReleaseRequest, ReleaseResult, release_model
+from model_release.release.request import BuildRequest
 
 TEXT = "In the beginning God created the heaven and the earth. Ünïcödé, 🙂 and\n\ttabs too."
 

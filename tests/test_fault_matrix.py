@@ -22,7 +22,7 @@ import pytest
 from dists import TAG, TOKEN, make_dist
 from model_release.base import github_client
 from model_release.base.errors import ReleaseError
-from model_release.base.retry import Patience
+from model_release.base.retry import RetryPolicy
 from model_release.contract.tag import parse_tag
 from model_release.hosts.github import GitHubHost
 from model_release.release.publish import PublishResult, publish
@@ -69,8 +69,8 @@ class Ground:
     def publish(self, *, attempts: int = 8, **options: Any) -> PublishResult:
         """A publisher in a client of its own, as a new process would be."""
         client = github_client.connect(TOKEN, self.site.url, seconds_between_writes=0)
-        patience = Patience(attempts=attempts, sleep=lambda _: None)
-        return publish(self.dist, parse_tag(TAG), GitHubHost(client, self.name, patience=patience), **options)
+        retry_policy = RetryPolicy(attempts=attempts, sleep=lambda _: None)
+        return publish(self.dist, parse_tag(TAG), GitHubHost(client, self.name, retry_policy=retry_policy), **options)
 
     def state(self) -> Any:
         """What there is at the end of a case."""

@@ -17,15 +17,14 @@ from typing import Any
 
 import pytest
 
+import cli
 from commands import SCRIPTS, assert_refused, call, start, tree
-from model_release import cli
 from model_release.app.fetch import (
     FetchRequest,
     FetchResult,
     Place,
     fetch_model,
 )
-from model_release.app.files import check_manifest, parse_checksums
 from model_release.base.errors import (
     EnvFileError,
     ExportError,
@@ -34,7 +33,8 @@ from model_release.base.errors import (
     ReleaseError,
     UsageError,
 )
-from model_release.base.retry import Patience
+from model_release.base.retry import RetryPolicy
+from model_release.contract.dist import check_manifest, parse_checksums
 from model_release.contract.tag import parse_tag
 from serving import Asked, Reply, Server, ranged
 from standins.github import Fault, Repository, StandInGitHub
@@ -55,7 +55,7 @@ CONTENTS = {
     "activations.json": b"{}",
 }
 DELIVERED = {"model_fp16.onnx", "tokenizer.json", "vocab.json", "merges.txt", "config.json", "manifest.json"}
-QUICK = Patience(attempts=3, request_timeout_s=0.5, total_timeout_s=10, base_wait_s=0.01)
+QUICK = RetryPolicy(attempts=3, request_timeout_s=0.5, total_timeout_s=10, base_wait_s=0.01)
 
 
 def sha256(content: bytes) -> str:
@@ -144,7 +144,7 @@ class App:
             env_file=self.env_file,
             static_dir=self.static,
             tag=parse_tag(tag) if tag else None,
-            **{"patience": QUICK} | options,
+            **{"retry_policy": QUICK} | options,
         )
         return fetch_model(request, (lines if lines is not None else []).append)
 
@@ -274,7 +274,7 @@ def test_a_dead_host_ends_in_bounded_time_with_one_sentence(app: App, site: Stan
     site.faults = [Fault("hang", times=1000, seconds=30)]
     began = time.monotonic()
     with pytest.raises(HostError, match=r"SHA256SUMS of .* must arrive, got: no answer in time \(attempts: 3\)"):
-        app.fetch(place=at(site), patience=Patience(attempts=3, request_timeout_s=0.2, base_wait_s=0.01))
+        app.fetch(place=at(site), retry_policy=RetryPolicy(attempts=3, request_timeout_s=0.2, base_wait_s=0.01))
     assert time.monotonic() - began < 3
     assert not app.static.exists()
 
@@ -300,7 +300,9 @@ def test_a_line_that_breaks_at_any_byte_is_gone_on_with(tmp_path: Path, etag: st
         folder.mkdir()
         with Server(reply) as server:
             place = Place(kind="url", base_url=server.url)
-            App(folder).fetch(tag=TAG, place=place, patience=Patience(attempts=2, base_wait_s=0, request_timeout_s=2))
+            App(folder).fetch(
+                tag=TAG, place=place, retry_policy=RetryPolicy(attempts=2, base_wait_s=0, request_timeout_s=2)
+            )
         assert (folder / "web/static/models/gpt2/model_fp16.onnx").read_bytes() == content
         asked = [each.headers for each in server.asked if each.path.endswith("model_fp16.onnx")]
         assert len(asked) == (1 if cut == 24 else 2)
@@ -324,7 +326,7 @@ def test_another_run_goes_on_where_the_last_one_stopped(tmp_path: Path, cut: int
     with Server(reply) as server:
         place = Place(kind="url", base_url=server.url)
         with pytest.raises(HostError, match="run it again; it goes on where it stopped"):
-            app.fetch(tag=TAG, place=place, patience=Patience(attempts=1))
+            app.fetch(tag=TAG, place=place, retry_policy=RetryPolicy(attempts=1))
         (partial,) = app.held()
         got = (app.models / partial).stat().st_size
         assert partial.endswith(".partial")
@@ -477,9 +479,9 @@ def test_a_busy_server_is_given_the_time_it_asks_for(tmp_path: Path) -> None:
         Reply(429, headers={"Retry-After": "3"}),
         Reply(403, headers={"Retry-After": "60"}),
     ]
-    patience = Patience(attempts=5, sleep=waits.append)
+    retry_policy = RetryPolicy(attempts=5, sleep=waits.append)
     with Server(lambda asked: busy.pop(0) if busy else serve(files)(asked)) as server:
-        App(tmp_path).fetch(tag=TAG, place=Place(kind="url", base_url=server.url), patience=patience)
+        App(tmp_path).fetch(tag=TAG, place=Place(kind="url", base_url=server.url), retry_policy=retry_policy)
     assert waits == [7, 3, 60]
 
 

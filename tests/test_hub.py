@@ -28,7 +28,7 @@ from model_release.model.weights.folder import Weights, load_folder
 from model_release.model.weights.hub import (
     REGISTRY,
     FetchedModel,
-    Patience,
+    RetryPolicy,
     fetch_model,
 )
 from standins.hub import Fault, StandInHub
@@ -48,8 +48,8 @@ def waits() -> list[float]:
 
 
 @pytest.fixture
-def patience(waits: list[float]) -> Patience:
-    return Patience(attempts=4, request_timeout_s=5.0, total_timeout_s=60.0, sleep=waits.append)
+def retry_policy(waits: list[float]) -> RetryPolicy:
+    return RetryPolicy(attempts=4, request_timeout_s=5.0, total_timeout_s=60.0, sleep=waits.append)
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def point_client(url: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture
-def fetch(server: StandInHub, patience: Patience, tmp_path: Path) -> Fetch:
-    """`fetch_model` with the test's patience, and a registry that pins one of the models as `tiny`."""
+def fetch(server: StandInHub, retry_policy: RetryPolicy, tmp_path: Path) -> Fetch:
+    """`fetch_model` with the test's retry_policy, and a registry that pins one of the models as `tiny`."""
     registry = tmp_path / "models.json"
     pins = {name: {"sha256": sha256(server.root / TINY / name)} for name in FILES}
     entry = {"repository": TINY, "revision": server.commit(TINY), "license": "MIT", "files": pins}
@@ -85,7 +85,7 @@ def fetch(server: StandInHub, patience: Patience, tmp_path: Path) -> Fetch:
     (server.root / TINY / ".commit").write_text(server.commit(TINY))
 
     def call(model: str = "tiny", **options: Any) -> FetchedModel:
-        return fetch_model(model, registry=registry, **({"patience": patience} | options))
+        return fetch_model(model, registry=registry, **({"retry_policy": retry_policy} | options))
 
     return call
 
@@ -313,13 +313,13 @@ def test_a_hub_that_stays_away_ends_in_one_sentence(server: StandInHub, fetch: F
 
 @network
 def test_an_unreachable_hub_names_the_endpoint_without_its_login(
-    patience: Patience, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    retry_policy: RetryPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     point_client(f"http://user:secret@127.0.0.1:{port}", tmp_path, monkeypatch)
     with pytest.raises(WeightsError, match=rf"http://127\.0\.0\.1:{port} must answer for gpt2.*attempts: 4") as raised:
-        fetch_model("gpt2-medium", patience=patience)
+        fetch_model("gpt2-medium", retry_policy=retry_policy)
     assert "secret" not in str(raised.value)
 
 
@@ -355,18 +355,20 @@ def test_a_body_that_breaks_off_is_resumed(
 
 @network
 @pytest.mark.parametrize("path", ["/api/*", "*/config.json"])
-def test_a_silent_hub_is_given_up(server: StandInHub, fetch: Fetch, patience: Patience, path: str) -> None:
+def test_a_silent_hub_is_given_up(server: StandInHub, fetch: Fetch, retry_policy: RetryPolicy, path: str) -> None:
     server.faults.append(Fault(path, "hang"))
     with pytest.raises(WeightsError, match=r"got: .*timed out.* \(attempts: 4\)"):
-        fetch(TINY, patience=replace(patience, request_timeout_s=0.1))
+        fetch(TINY, retry_policy=replace(retry_policy, request_timeout_s=0.1))
 
 
 @network
 @pytest.mark.parametrize("path", ["/api/*", "*/model.safetensors"])
-def test_a_dripping_body_ends_at_the_deadline(server: StandInHub, fetch: Fetch, patience: Patience, path: str) -> None:
+def test_a_dripping_body_ends_at_the_deadline(
+    server: StandInHub, fetch: Fetch, retry_policy: RetryPolicy, path: str
+) -> None:
     server.faults.append(Fault(path, "drip"))
     with pytest.raises(WeightsError, match="did not end in time"):
-        fetch(TINY, patience=replace(patience, total_timeout_s=0.3))
+        fetch(TINY, retry_policy=replace(retry_policy, total_timeout_s=0.3))
 
 
 @network
@@ -448,13 +450,13 @@ def test_offline_mode_uses_what_is_cached_and_says_what_is_not(
     assert server.requests == []
 
 
-def test_a_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch, patience: Patience) -> None:
+def test_a_full_disk_is_one_sentence(monkeypatch: pytest.MonkeyPatch, retry_policy: RetryPolicy) -> None:
     def full(*_: object, **__: object) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(hub_room, "hf_hub_download", full)
     with pytest.raises(WeightsError, match="cache in HF_HOME must be writable, got: No space left"):
-        fetch_model("gpt2", patience=patience)
+        fetch_model("gpt2", retry_policy=retry_policy)
 
 
 # Names

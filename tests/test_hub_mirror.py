@@ -11,18 +11,18 @@ from mirrors import APP, release_folder
 from model_release.base.errors import HostError, UsageError
 from model_release.base.http import Web
 from model_release.base.hub_client import bounded
-from model_release.base.retry import Patience
+from model_release.base.retry import RetryPolicy
+from model_release.contract.dist import check_dist
 from model_release.contract.manifest import CHECKSUMS_NAME
 from model_release.contract.tag import parse_tag
 from model_release.hosts.mirror import AppMirror
 from model_release.hosts.mirror_hub import HubMirror
-from model_release.release.publish import check_dist
 from standins.hub import Fault, Request, StandInHub
 from test_fetch import MODEL, TAG, sha256
 
 pytestmark = pytest.mark.network
 REPOSITORY = "octocat/models"
-QUICK = Patience(request_timeout_s=2, total_timeout_s=20, sleep=lambda _: None)
+QUICK = RetryPolicy(request_timeout_s=2, total_timeout_s=20, sleep=lambda _: None)
 
 
 def make_repository(root: Path) -> None:
@@ -47,10 +47,10 @@ def dist(tmp_path: Path) -> Path:
     return release_folder(tmp_path)
 
 
-def bring(dist: Path, told: list[str] | None = None) -> str:
+def upload(dist: Path, told: list[str] | None = None) -> str:
     checked = check_dist(dist, parse_tag(TAG))
-    place = HubMirror(f"hub:{REPOSITORY}", patience=QUICK, progress=(told if told is not None else []).append)
-    return AppMirror(mirror=place, web=Web(timeout_s=2), origin=APP, patience=QUICK)(
+    place = HubMirror(f"hub:{REPOSITORY}", retry_policy=QUICK, progress=(told if told is not None else []).append)
+    return AppMirror(mirror=place, web=Web(timeout_s=2), origin=APP, retry_policy=QUICK)(
         checked.document, dist, checked.entries
     )
 
@@ -61,7 +61,7 @@ def writes(server: StandInHub) -> list[str]:
 
 
 def test_a_release_is_one_commit_and_the_url_names_it(server: StandInHub, dist: Path) -> None:
-    url = bring(dist)
+    url = upload(dist)
     history = server.history(REPOSITORY)
     assert history is not None
     assert len(history.commits) == 2
@@ -71,35 +71,35 @@ def test_a_release_is_one_commit_and_the_url_names_it(server: StandInHub, dist: 
 
 
 def test_a_second_run_writes_nothing_even_after_others_committed(server: StandInHub, dist: Path) -> None:
-    url = bring(dist)
+    url = upload(dist)
     history = server.history(REPOSITORY)
     assert history is not None
     history.commits["f" * 40] = {**history.commits[history.head], "new.txt": history.commits[history.head]["README.md"]}
     server.requests.clear()
-    assert bring(dist) == url
+    assert upload(dist) == url
     assert writes(server) == []
 
 
 def test_what_others_change_later_does_not_touch_the_url(server: StandInHub, dist: Path) -> None:
-    url = bring(dist)
+    url = upload(dist)
     history = server.history(REPOSITORY)
     assert history is not None
     files = history.commits[history.head]
     history.commits["e" * 40] = {**files, f"{TAG}/model_fp16.onnx": files["README.md"]}
-    assert bring(dist) == url
+    assert upload(dist) == url
 
 
 def test_a_release_that_others_removed_or_half_wrote_is_put_right(server: StandInHub, dist: Path) -> None:
     history = server.history(REPOSITORY)
     assert history is not None
-    bring(dist)
+    upload(dist)
     files = history.commits[history.head]
     checksums = replace(files[f"{TAG}/{CHECKSUMS_NAME}"], commit="e" * 40)
     history.commits["e" * 40] = {"README.md": files["README.md"], f"{TAG}/{CHECKSUMS_NAME}": checksums}
-    second = bring(dist)
+    second = upload(dist)
     assert f"/resolve/{history.head}/" in second
     assert history.commits[history.head][f"{TAG}/model_fp16.onnx"].path.read_bytes() == MODEL
-    assert bring(dist) == second
+    assert upload(dist) == second
 
 
 def requests_of_a_clean_run(tmp_path: Path) -> list[tuple[str, str]]:
@@ -108,7 +108,7 @@ def requests_of_a_clean_run(tmp_path: Path) -> list[tuple[str, str]]:
     with StandInHub(tmp_path / "hub") as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
         patch.setenv("HF_TOKEN", "x")
-        bring(release_folder(tmp_path))
+        upload(release_folder(tmp_path))
         for request in server.requests:
             found[request.method, re.sub(r"[0-9a-f]{40}(?![0-9a-f])", "*", request.path)] = None
     return list(found)
@@ -128,17 +128,17 @@ def test_no_fault_of_any_request_loses_the_mirror(tmp_path: Path, kind: str) -> 
         make_repository(root)
         with StandInHub(root / "hub") as server, pytest.MonkeyPatch.context() as patch:
             patch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-            patch.setattr("test_hub_mirror.QUICK", Patience(request_timeout_s=0.3, sleep=lambda _: None))
+            patch.setattr("test_hub_mirror.QUICK", RetryPolicy(request_timeout_s=0.3, sleep=lambda _: None))
             patch.setenv("HF_TOKEN", "x")
             server.faults.append(Fault(path=path, method=method, kind=kind, times=1))
             dist = release_folder(root)
-            url = bring(dist)
+            url = upload(dist)
             history = server.history(REPOSITORY)
             assert history is not None
             assert f"/resolve/{history.head}/" in url
             assert len(history.commits) == 2, f"{kind} at {method} {path} made another commit"
             injected += server.faults[0].times == 0
-            assert bring(dist) == url
+            assert upload(dist) == url
     assert injected >= 4
 
 
@@ -152,7 +152,7 @@ def test_somebody_elses_commit_meanwhile_is_kept(server: StandInHub, dist: Path)
             history.commits["d" * 40] = {"README.md": readme, "theirs.txt": readme}
 
     server.meanwhile = commit_once
-    url = bring(dist)
+    url = upload(dist)
     assert f"/resolve/{history.head}/" in url
     assert len([request for request in server.requests if "/commit/" in request.path]) == 2
     assert {"theirs.txt", f"{TAG}/model_fp16.onnx"} <= history.commits[history.head].keys()
@@ -161,22 +161,22 @@ def test_somebody_elses_commit_meanwhile_is_kept(server: StandInHub, dist: Path)
 @pytest.mark.usefixtures("server")
 def test_a_repository_that_is_not_there_is_one_sentence(dist: Path) -> None:
     entries = check_dist(dist, parse_tag(TAG)).entries
-    place = HubMirror("hub:octocat/nothing", patience=QUICK)
+    place = HubMirror("hub:octocat/nothing", retry_policy=QUICK)
     with pytest.raises(HostError, match=r"octocat/nothing must be open to us.*Create the model repository"):
-        place.bring(TAG, dist, entries)
+        place.upload(TAG, dist, entries)
 
 
 def test_a_token_that_may_not_write_is_one_sentence(server: StandInHub, dist: Path) -> None:
     server.faults.append(Fault(path="*/commit/*", kind="403"))
     with pytest.raises(HostError, match=r"got 403.*HF_TOKEN to a token that may write"):
-        bring(dist)
+        upload(dist)
     assert CHECKSUMS_NAME not in str(server.history(REPOSITORY))
 
 
 def test_the_token_is_told_to_nobody(server: StandInHub, dist: Path, capfd: pytest.CaptureFixture[str]) -> None:
     told: list[str] = []
     server.faults.append(Fault(path="*/commit/*", kind="503", times=1))
-    bring(dist, told)
+    upload(dist, told)
     assert told
     assert "hf_secret" not in "".join(told) + "".join(capfd.readouterr())
 

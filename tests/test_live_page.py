@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+import cli
 from commands import assert_refused, call, start
-from model_release import cli
 from model_release.browser import npm
 from model_release.browser.pages.live import serve_release
 from model_release.contract import manifest

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import cli
 from builders import gpt2_folder
 from commands import Outcome, assert_refused, call, traced_once
 from dists import REPOSITORY, TAG, TOKEN, make_dist
-from model_release import cli
 from model_release.base import github_client
 from model_release.base.errors import HostError, UsageError
 from standins.github import Repository as GitRepository

@@ -14,11 +14,13 @@ from onnx import helper, numpy_helper
 
 from builders import gpt2_config, gpt2_folder, gpt2_state, save_weights
 from model_release.base.errors import ContractError, NumericMismatchError
-from model_release.model.pipeline import SelectionRequest, SourceRequest, export_model
+from model_release.contract.request import SelectionRequest
+from model_release.model.pipeline import export_model
 from model_release.model.precision.quantize import quantize_file
 from model_release.model.verify.reference import Reference
 from model_release.model.verify.verification import verify_file
 from model_release.model.weights.folder import load_folder
+from model_release.model.weights.source import SourceRequest
 
 TABLE = "transformer.wte.weight"
 Mutation = Callable[[onnx.ModelProto], None]

@@ -18,12 +18,14 @@ from model_release.base.errors import QuantizeError, ReleaseError
 from model_release.contract.activations import load_contract
 from model_release.contract.file_checks import stored_bytes
 from model_release.contract.metadata import metadata_from_props
+from model_release.contract.request import SelectionRequest
 from model_release.model.onnx_files.facts import read_facts
-from model_release.model.pipeline import SelectionRequest, SourceRequest, export_model
+from model_release.model.pipeline import export_model
 from model_release.model.precision.quantize import quantize_file
 from model_release.model.verify.reference import Reference
 from model_release.model.verify.verification import CachedReference, Verification, verify_file
 from model_release.model.weights.folder import load_folder
+from model_release.model.weights.source import SourceRequest
 
 PRECISIONS = ["fp16", "fp16-compute", "int8", "int8-dynamic", "int8-static", "int4", "small"]
 SHAPES: dict[str, dict[str, Any]] = {

@@ -11,13 +11,13 @@ from types import ModuleType
 
 import pytest
 
+import cli
 from commands import assert_refused, call
-from model_release import cli
 from model_release.app import files, overrides
 from model_release.base import http
 from model_release.base.errors import HostError, ManifestError, UsageError
-from model_release.base.http import Answer, Web
-from model_release.base.retry import PassingError
+from model_release.base.http import Response, Web
+from model_release.base.retry import TransientError
 from model_release.hosts import cors_probe, mirror_s3, source
 from model_release.hosts.cors_probe import (
     MAX_REDIRECTS,
@@ -42,15 +42,15 @@ class Pages:
         self.asked: list[tuple[str, str | None]] = []
 
     @contextmanager
-    def get(self, url: str, headers: Mapping[str, str], deadline: float) -> Iterator[Answer]:
-        """See `Getter`."""
+    def get(self, url: str, headers: Mapping[str, str], deadline: float) -> Iterator[Response]:
+        """See `HttpClient`."""
         assert deadline > time.monotonic()
         assert set(headers) <= {"Origin"}
         self.asked.append((url, headers.get("Origin")))
         if url not in self.pages:
-            raise PassingError("connection refused")
+            raise TransientError("connection refused")
         status, answered, body = self.pages[url]
-        yield Answer(status=status, headers=answered, pieces=iter([body]))
+        yield Response(status=status, headers=answered, pieces=iter([body]))
 
 
 def moved(to: str, allow: str | None = "*") -> tuple[int, dict[str, str], bytes]:

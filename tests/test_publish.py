@@ -16,22 +16,23 @@ import github
 import pytest
 from click.testing import CliRunner
 
+import cli
 from dists import FILES, REPOSITORY, TAG, TOKEN, github_host, make_dist, publish_to
-from model_release import cli
 from model_release.base import github_client
 from model_release.base.errors import HostError, ManifestError, UsageError
 from model_release.base.retry import (
-    GaveUpError,
-    PassingError,
-    Patience,
-    persist,
+    RetriesExhaustedError,
+    RetryPolicy,
+    TransientError,
+    retry,
 )
 from model_release.contract import manifest
+from model_release.contract.dist import check_dist
 from model_release.contract.tag import parse_tag
 from model_release.hosts import github as github_host_room
 from model_release.hosts.local import LocalHost
 from model_release.release.notes import MAX_CHARACTERS, render_notes
-from model_release.release.publish import check_dist, publish
+from model_release.release.publish import publish
 from standins.github import Fault, Repository, StandInGitHub, fault
 
 READER = "read-token"
@@ -356,7 +357,7 @@ def test_a_server_that_never_answers_is_given_up(site: StandInGitHub) -> None:
     site.faults = [Fault("hang", seconds=3, times=99)]
     client = github_client.connect(TOKEN, site.url, timeout_s=1)
     with pytest.raises(HostError, match=r"got: no answer in time \(attempts: 1\)"):
-        github_client.patiently(lambda: client.get_repo(REPOSITORY), Patience(attempts=1))
+        github_client.with_retries(lambda: client.get_repo(REPOSITORY), RetryPolicy(attempts=1))
 
 
 @network
@@ -367,7 +368,7 @@ def test_an_answer_that_never_ends_is_given_up(site: StandInGitHub, monkeypatch:
     site.faults = [Fault("slow", seconds=1)]
     client = github_client.connect(TOKEN, site.url)
     with pytest.raises(HostError, match="did not end in time"):
-        github_client.patiently(lambda: client.get_repo(REPOSITORY), Patience(attempts=1))
+        github_client.with_retries(lambda: client.get_repo(REPOSITORY), RetryPolicy(attempts=1))
 
 
 @network
@@ -375,9 +376,9 @@ def test_a_web_page_in_the_place_of_the_api_is_told(site: StandInGitHub) -> None
     site.add_repository(REPOSITORY).add_release(TAG)
     client = github_client.connect(TOKEN, f"{site.url}/{REPOSITORY}/releases/tag")
     with pytest.raises(HostError, match=r"no JSON but text/html.*see GITHUB_API_URL"):
-        github_client.patiently(
+        github_client.with_retries(
             lambda: client.requester.requestJsonAndCheck("GET", f"/{TAG}"),
-            Patience(attempts=2, sleep=lambda _: None),
+            RetryPolicy(attempts=2, sleep=lambda _: None),
         )
 
 
@@ -398,7 +399,7 @@ def test_the_token_is_in_no_output_and_no_log(
         fault(kind, path="*", number=number) for number, kind in enumerate(("500", "403 secondary limit"), 3)
     ]
     monkeypatch.setattr(github_client, "connect", partial(github_client.connect, seconds_between_writes=0))
-    quick = partial(github_host_room.GitHubHost, patience=Patience(sleep=lambda _: None))
+    quick = partial(github_host_room.GitHubHost, retry_policy=RetryPolicy(sleep=lambda _: None))
     monkeypatch.setattr(github_host_room, "GitHubHost", quick)
     said = []
     for token, status in ((f"  {TOKEN}\n", 0), ("unknown-secret", 8), ("two words-secret", 2)):
@@ -716,18 +717,18 @@ def test_help_needs_no_heavy_library() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-# Patience
+# RetryPolicy
 
 
 def test_patience_doubles_its_waits_and_ends() -> None:
     waits: list[float] = []
 
     def failing() -> None:
-        raise PassingError("no luck")
+        raise TransientError("no luck")
 
-    patience = Patience(attempts=7, sleep=waits.append, jitter=lambda: 1.0)
-    with pytest.raises(GaveUpError) as caught:
-        persist(failing, patience, lambda _: None)
+    retry_policy = RetryPolicy(attempts=7, sleep=waits.append, jitter=lambda: 1.0)
+    with pytest.raises(RetriesExhaustedError) as caught:
+        retry(failing, retry_policy, lambda _: None)
     assert (waits, caught.value.attempts) == ([2.0, 4.0, 8.0, 16.0, 30.0, 30.0], 7)
 
 
@@ -739,5 +740,5 @@ def test_what_is_refused_for_good_is_asked_once() -> None:
         raise github.GithubException(422, {"message": "Validation Failed", "errors": [{"field": "x", "code": "bad"}]})
 
     with pytest.raises(HostError, match="got 422 Validation Failed, x bad"):
-        github_client.patiently(refused)
+        github_client.with_retries(refused)
     assert calls == [1]

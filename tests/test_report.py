@@ -16,8 +16,9 @@ from model_release.browser.pages import sample
 from model_release.browser.pages.plot import log_plot
 from model_release.browser.pages.render import render_live, render_report
 from model_release.contract import manifest
-from model_release.contract.activations import Selection, load_contract
+from model_release.contract.activations import load_contract
 from model_release.contract.measures import Deviation
+from model_release.contract.selection import Selection
 from model_release.contract.shape import ModelShape
 from pages import HOSTILE, facts_of, hostile_report, outputs_for, unpacked
 

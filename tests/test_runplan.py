@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+import cli
 from commands import call
-from model_release import cli
 from model_release.base.errors import UsageError
-from model_release.cli import github_actions
+from model_release.cli import actions
 from model_release.contract.pinned_models import load_registry
 from model_release.release import workflow
 
@@ -148,11 +148,11 @@ def test_a_build_leaves_nothing_when_it_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_summary_is_cut_where_github_would_drop_it_whole() -> None:
-    text = github_actions.summary("ü" * 1_000_000)
+    text = actions.summary("ü" * 1_000_000)
     assert len(text.encode()) <= 1 << 20
     assert text.endswith("ü\n\n")
 
 
 def test_an_output_of_two_lines_is_a_defect() -> None:
     with pytest.raises(ValueError, match="must be one line"):
-        github_actions.outputs({"tag": "a\nmatrix=b"})
+        actions.outputs({"tag": "a\nmatrix=b"})

@@ -14,11 +14,11 @@ from mirrors import APP, release_folder
 from model_release.app.fetch import FetchRequest, fetch_model
 from model_release.base.errors import HostError, UsageError
 from model_release.base.http import Web
+from model_release.contract.dist import check_dist
 from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry, checksums
 from model_release.contract.tag import parse_tag
 from model_release.hosts.mirror import AppMirror
 from model_release.hosts.mirror_s3 import FOREVER, S3Mirror
-from model_release.release.publish import check_dist
 from serving import Asked, Reply, Server
 from test_fetch import MODEL, QUICK, TAG, sha256
 
@@ -59,7 +59,7 @@ def folder_of(dist: Path) -> str:
     return f"gpt2/{TAG}-{sha256(checksums(check_dist(dist, parse_tag(TAG)).entries))[:16]}"
 
 
-def bring(
+def upload(
     dist: Path, endpoint: str, target: str = f"s3://{BUCKET}/gpt2", told: list[str] | None = None, **options: Any
 ) -> str:
     checked = check_dist(dist, parse_tag(TAG))
@@ -73,20 +73,20 @@ def bring(
 def uploads(dist: Path, endpoint: str) -> list[str]:
     """The names that a run brings."""
     entries = check_dist(dist, parse_tag(TAG)).entries
-    return list(S3Mirror(f"s3://{BUCKET}/gpt2", endpoint_url=endpoint).bring(TAG, dist, entries)[1])
+    return list(S3Mirror(f"s3://{BUCKET}/gpt2", endpoint_url=endpoint).upload(TAG, dist, entries)[1])
 
 
 def test_a_release_is_mirrored_once_and_the_app_can_be_built_from_it(dist: Path, endpoint: str, tmp_path: Path) -> None:
-    first, told = bring(dist, endpoint), list[str]()
+    first, told = upload(dist, endpoint), list[str]()
     assert first == f"{endpoint}/{BUCKET}/{folder_of(dist)}/model_fp16.onnx?v=1.2.0-{sha256(MODEL)[:8]}"
-    assert bring(dist, endpoint, told=told) == first
+    assert upload(dist, endpoint, told=told) == first
     assert told == [f"mirror: 0 files uploaded; a page of {APP} can read the model"]
     head = boto3.client("s3", endpoint_url=endpoint).head_object(Bucket=BUCKET, Key=f"{folder_of(dist)}/config.json")
     assert (head["CacheControl"], head["ContentType"]) == (FOREVER, "application/json")
 
     env_file = tmp_path / ".env.production"
     env_file.write_text(f"VITE_MODEL_VERSION=1.2.0\nVITE_MODEL_URL={first}\n")
-    result = fetch_model(FetchRequest(env_file=env_file, static_dir=tmp_path / "static", patience=QUICK), print)
+    result = fetch_model(FetchRequest(env_file=env_file, static_dir=tmp_path / "static", retry_policy=QUICK), print)
     assert (result.folder / "model_fp16.onnx").read_bytes() == MODEL
 
 
@@ -111,7 +111,7 @@ def test_a_mirror_that_browsers_may_not_read_is_refused(dist: Path, endpoint: st
         Server(lambda _: Reply(200, MODEL)) as front,
         pytest.raises(HostError, match=r"hop 1.*got none.*CORS rules"),
     ):
-        bring(dist, endpoint, public_url=front.url)
+        upload(dist, endpoint, public_url=front.url)
 
 
 def test_a_mirror_that_serves_other_bytes_is_refused(dist: Path, endpoint: str) -> None:
@@ -119,23 +119,23 @@ def test_a_mirror_that_serves_other_bytes_is_refused(dist: Path, endpoint: str) 
         return Reply(200, b"others", {"Access-Control-Allow-Origin": "*"})
 
     with Server(front) as server, pytest.raises(Exception, match="must have the sha256"):
-        bring(dist, endpoint, public_url=server.url)
+        upload(dist, endpoint, public_url=server.url)
 
 
 def test_a_bucket_that_only_we_can_read_is_refused(dist: Path, endpoint: str) -> None:
     with pytest.raises(HostError, match=r"must answer with 200, got 403.*reading without a login"):
-        bring(dist, endpoint, "s3://private-models")
+        upload(dist, endpoint, "s3://private-models")
 
 
 def test_a_bucket_that_is_not_there_is_one_sentence(dist: Path, endpoint: str) -> None:
     with pytest.raises(HostError, match="must take the file"):
-        bring(dist, endpoint, "s3://nowhere")
+        upload(dist, endpoint, "s3://nowhere")
 
 
 def test_a_file_that_changed_meanwhile_is_not_uploaded(dist: Path, endpoint: str) -> None:
     entry = FileEntry(name=CHECKSUMS_NAME, size_bytes=1, sha256="0" * 64)
     with pytest.raises(HostError, match="must have the sha256"):
-        S3Mirror(f"s3://{BUCKET}", endpoint_url=endpoint).bring(TAG, dist, [entry])
+        S3Mirror(f"s3://{BUCKET}", endpoint_url=endpoint).upload(TAG, dist, [entry])
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_what_is_no_bucket_is_refused(target: str) -> None:
 
 def test_two_mirrors_at_a_time_end_alike(dist: Path, endpoint: str) -> None:
     urls: list[str] = []
-    threads = [threading.Thread(target=lambda: urls.append(bring(dist, endpoint))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: urls.append(upload(dist, endpoint))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -8,12 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from model_release.app.overrides import (
-    URL_KEY,
-    VERSION_KEY,
-    find_shadows,
-    find_shadows_beside,
-)
+from model_release.app.envfile import URL_KEY, VERSION_KEY
+from model_release.app.overrides import find_shadows, find_shadows_beside
 
 FILE = ".env.production"
 LOCAL = ".env.production.local"

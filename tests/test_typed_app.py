@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+import cli
 from builders import gpt2_folder
 from commands import call
-from model_release import cli
 from model_release.browser import npm
 from model_release.browser.server import serve
 from model_release.contract import manifest

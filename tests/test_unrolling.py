@@ -9,11 +9,12 @@ import onnx_ir as ir
 import pytest
 
 from builders import gpt2_config
-from model_release.contract.activations import Selection, load_contract
+from model_release.contract.activations import load_contract
+from model_release.contract.selection import Selection
 from model_release.contract.shape import ModelShape, shape_from_config
 from model_release.model.export import trace
+from model_release.model.export.passes import attach_parameters, tidy
 from model_release.model.export.unroll import TRACED_LAYERS, unroll
-from model_release.model.onnx_files.facts import attach_parameters, tidy
 
 NAMES = (
     "embedding_sum",

@@ -224,7 +224,7 @@ def test_a_browser_judges_the_models_before_they_are_published(
     def prepare(folder: Path) -> None:
         """WebAssembly and WebGPU, each once: software WebGPU takes seconds a file. The packages are installed."""
         (folder / npm.BROWSER.relative_to(ROOT) / "node_modules").symlink_to(packages)
-        room = folder / "scripts" / "model_release" / "browsing.py"
+        room = folder / "scripts" / "model_release" / "browser" / "gate.py"
         room.write_text(f"{room.read_text()}\n\nBACKENDS = BACKENDS[:3:2]\n")
 
     checkout = own_checkout(tmp_path / "judged", change=prepare, source=bench.checkout)

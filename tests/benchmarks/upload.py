@@ -19,7 +19,7 @@ sys.path[:0] = [str(TESTS), str(SCRIPTS)]
 
 from benchmarks.measure import Job, run_in_turn  # noqa: E402
 from dists import REPOSITORY, TOKEN  # noqa: E402
-from model_release.browser.report import table  # noqa: E402
+from model_release.base.text import table  # noqa: E402
 
 SIZES_MB = (6, 60, 600)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from model_release.app import envfile
+from model_release.app.envfile import edited
 from model_release.base.errors import EnvFileError, HostError, UsageError
 from model_release.base.files import git_blob_digest, git_blob_id
 from model_release.contract.tag import parse_tag
@@ -221,19 +221,6 @@ def plan_app(request: AppCommit, blobs: Mapping[str, Blob], state: BranchState) 
         env=None if state.env is not None and after == before else after,
         files=tuple(path for path, blob in sorted(blobs.items()) if state.blobs.get(path) != blob.sha),
     )
-
-
-def edited(content: bytes, values: Mapping[str, str]) -> bytes:
-    """An env file's bytes with our keys set; BOM, line endings and bytes that are no UTF-8 stay."""
-    text = content.decode("utf-8", errors="surrogateescape")
-    return envfile.set_values(text, values).encode("utf-8", errors="surrogateescape")
-
-
-def changed_lines(before: bytes, after: bytes) -> list[str]:
-    """The lines that differ, marked with - and +, fit for a log."""
-    old, new = (content.decode("utf-8", errors="replace").splitlines() for content in (before, after))
-    marked = [f"  - {line}" for line in old if line not in new] + [f"  + {line}" for line in new if line not in old]
-    return ["".join(c if c.isprintable() else " " for c in line) for line in marked]
 
 
 def folders(paths: Iterable[str]) -> list[str]:

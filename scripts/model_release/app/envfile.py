@@ -196,3 +196,22 @@ def _line(text: str, assignment: _Assignment) -> str:
 def _shown(text: str) -> str:
     """Returns a short, printable form for a message."""
     return ascii(text if len(text) <= 60 else text[:60] + "...")
+
+
+URL_KEY = "VITE_MODEL_URL"
+
+
+VERSION_KEY = "VITE_MODEL_VERSION"
+
+
+def edited(content: bytes, values: Mapping[str, str]) -> bytes:
+    """An env file's bytes with our keys set; BOM, line endings and bytes that are no UTF-8 stay."""
+    text = content.decode("utf-8", errors="surrogateescape")
+    return set_values(text, values).encode("utf-8", errors="surrogateescape")
+
+
+def changed_lines(before: bytes, after: bytes) -> list[str]:
+    """The lines that differ, marked with - and +, fit for a log."""
+    old, new = (content.decode("utf-8", errors="replace").splitlines() for content in (before, after))
+    marked = [f"  - {line}" for line in old if line not in new] + [f"  + {line}" for line in new if line not in old]
+    return ["".join(c if c.isprintable() else " " for c in line) for line in marked]

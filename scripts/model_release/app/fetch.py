@@ -12,15 +12,14 @@ from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from model_release.app import envfile
+from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import (
     MODELS_FOLDER,
     AppFiles,
     app_files,
-    check_manifest,
     check_query,
-    parse_checksums,
 )
-from model_release.app.overrides import URL_KEY, VERSION_KEY, find_shadows_beside
+from model_release.app.overrides import find_shadows_beside
 from model_release.base.errors import (
     EnvFileError,
     ExportError,
@@ -30,8 +29,9 @@ from model_release.base.errors import (
 )
 from model_release.base.files import write_bytes
 from model_release.base.http import Web
-from model_release.base.retry import Patience
+from model_release.base.retry import RetryPolicy
 from model_release.contract import manifest
+from model_release.contract.dist import check_manifest, parse_checksums
 from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME
 from model_release.contract.tag import ReleaseTag, parse_tag
 from model_release.hosts.download import (
@@ -42,10 +42,10 @@ from model_release.hosts.download import (
     place,
     sha256_of_bytes,
 )
+from model_release.hosts.host import Source
 from model_release.hosts.source import (
     GitHubRelease,
     LocalFolder,
-    Source,
     WebFolder,
     github_repository,
 )
@@ -97,7 +97,7 @@ class FetchRequest:
     tag: ReleaseTag | None = None
     precision: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    patience: Patience = field(default_factory=Patience)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ def fetch_model(request: FetchRequest, progress: Progress, *, web: Web | None = 
     outcome: Outcome = "present"
     downloaded: tuple[str, ...] = ()
     if found is None:
-        source = _source(request, committed, tag, web or Web(timeout_s=request.patience.request_timeout_s))
+        source = _source(request, committed, tag, web or Web(timeout_s=request.retry_policy.request_timeout_s))
         progress(f"release: {source.describe()}")
         outcome = "fetched"
         found, downloaded = _download(request, source, tag, agreed, progress)
@@ -300,7 +300,7 @@ def _download(
     request: FetchRequest, source: Source, tag: ReleaseTag, agreed: _Committed | None, progress: Progress
 ) -> tuple[AppFiles, tuple[str, ...]]:
     """Downloads what is missing, verifies all of it, and only then gives each file its name; the manifest last."""
-    downloader = Downloader(source, request.patience, progress)
+    downloader = Downloader(source, request.retry_policy, progress)
     checksums = parse_checksums(downloader.small(CHECKSUMS_NAME, _MAX_CHECKSUMS_BYTES))
     content = downloader.small(MANIFEST_NAME, _MAX_MANIFEST_BYTES)
     document = check_manifest(content, checksums, sha256_of_bytes(content))

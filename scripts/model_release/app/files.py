@@ -10,9 +10,8 @@ from typing import Any
 
 from model_release.base.errors import ManifestError
 from model_release.contract import manifest
-from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME, FileEntry
+from model_release.contract.manifest import ASSET_NAME, MANIFEST_NAME, FileEntry, is_data_file, version_query
 from model_release.contract.tag import ReleaseTag
-from model_release.model.onnx_files.data_files import is_data_file
 
 MODELS_FOLDER = "models"
 """Below the folder that the app serves at its base."""
@@ -20,7 +19,7 @@ MODELS_FOLDER = "models"
 CONFIG = "config.json"
 TOKENIZER_PREFIXES = ("tokenizer", "vocab.", "merges.")
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
+
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 _MAX_FILES = 1000  # https://docs.github.com/repositories/releasing-projects-on-github/about-releases
 _ADVICE = "Do not use this release; make it again."
@@ -53,63 +52,11 @@ class AppFiles:
         return f"{MODELS_FOLDER}/{self.folder}/{self.model.name}?v={version_query(self.version, self.model.sha256)}"
 
 
-def version_query(version: str, sha256: str) -> str:
-    """The value of `?v=`: it changes when the release or a byte of the file does.
-
-    >>> version_query("1.0.0", "0a1b2c3d4e5f")
-    '1.0.0-0a1b2c3d'
-    """
-    return f"{version}-{sha256[:8]}"
-
-
 def delivered_names(document: Mapping[str, Any], model: str) -> tuple[str, ...]:
     """The files that go to the app beside `manifest.json`: the model, its data files, the tokenizer and the config."""
     names = sorted(entry["name"] for entry in document["files"])
     data = [name for name in names if is_data_file(name, model)]
     return (model, *data, *(name for name in names if name.startswith(TOKENIZER_PREFIXES)), CONFIG)
-
-
-def parse_checksums(content: bytes) -> dict[str, str]:
-    """`SHA256SUMS` -> sha256 by file name.
-
-    Raises:
-        ManifestError: It is not as `sha256sum` writes it.
-    """
-    sums: dict[str, str] = {}
-    for line in content.decode("utf-8", errors="replace").splitlines():
-        match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
-        if not match or not _NAME.fullmatch(match[2]) or match[2] in sums:
-            raise ManifestError(
-                f"{CHECKSUMS_NAME} must hold a sha256 and a name a line, each name once, got {line[:80]!a}. {_ADVICE}"
-            )
-        sums[match[2]] = match[1]
-    return sums
-
-
-def check_manifest(content: bytes, checksums: Mapping[str, str], sha256: str) -> dict[str, Any]:
-    """Reads a manifest that the checksums vouch for.
-
-    Args:
-        content: `manifest.json`.
-        checksums: sha256 by name, of `SHA256SUMS`.
-        sha256: Of `content`.
-
-    Raises:
-        ManifestError: It is none, or says other than the checksums.
-    """
-    if checksums.get(MANIFEST_NAME) != sha256:
-        raise ManifestError(
-            f"{MANIFEST_NAME} must have the sha256 that {CHECKSUMS_NAME} gives, "
-            f"{checksums.get(MANIFEST_NAME, 'which is none')}, got {sha256}. {_ADVICE}"
-        )
-    document = manifest.parse(content)
-    for entry in document["files"]:
-        if checksums.get(entry["name"]) != entry["sha256"]:
-            raise ManifestError(
-                f"{entry['name'][:80]!a} must have one sha256, got {entry['sha256']} in {MANIFEST_NAME} and "
-                f"{checksums.get(entry['name'], 'none')} in {CHECKSUMS_NAME}. {_ADVICE}"
-            )
-    return document
 
 
 def app_files(document: Mapping[str, Any], tag: ReleaseTag, *, precision: str | None = None) -> AppFiles:
@@ -180,8 +127,8 @@ def _entries(files: Iterable[Mapping[str, Any]]) -> dict[str, FileEntry]:
     folded: set[str] = set()
     for file in files:
         name, size = file["name"], file["size_bytes"]
-        if not _NAME.fullmatch(name) or name.endswith("."):
-            raise ManifestError(f"a release file's name must match {_NAME.pattern}, got {name[:80]!a}. {_ADVICE}")
+        if not ASSET_NAME.fullmatch(name) or name.endswith("."):
+            raise ManifestError(f"a release file's name must match {ASSET_NAME.pattern}, got {name[:80]!a}. {_ADVICE}")
         if name.casefold() in folded:  # One file, on the file systems of Windows and macOS.
             raise ManifestError(f"{name} must be listed once. {_ADVICE}")
         if type(size) is not int or not 0 <= size <= manifest.MAX_ASSET_BYTES:

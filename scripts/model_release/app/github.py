@@ -26,7 +26,6 @@ from model_release.app.commit import (
     BranchState,
     Changes,
     blob_id,
-    changed_lines,
     describe_blob,
     folders,
     plan_app,
@@ -34,12 +33,13 @@ from model_release.app.commit import (
     words_of,
 )
 from model_release.app.deploy import Deploy
+from model_release.app.envfile import changed_lines
 from model_release.base.errors import EnvFileError, HostError
 from model_release.base.github_client import (
-    PATIENCE,
-    PassingError,
-    Patience,
-    patiently,
+    RETRY_POLICY,
+    RetryPolicy,
+    TransientError,
+    with_retries,
 )
 
 _FILE_MODE = "100644"
@@ -74,7 +74,7 @@ def commit_to_app(
     api: github.Github,
     request: AppCommit,
     *,
-    patience: Patience = PATIENCE,
+    retry_policy: RetryPolicy = RETRY_POLICY,
     progress: Callable[[str], None] = lambda _: None,
 ) -> AppResult:
     """Puts values and files into the app's repository, by commit or by pull request, and starts its deploy.
@@ -82,7 +82,7 @@ def commit_to_app(
     Args:
         api: From `github_api.connect`.
         request: What goes where.
-        patience: How long GitHub may take.
+        retry_policy: How long GitHub may take.
         progress: Told each line that changes, and each wait.
 
     Raises:
@@ -92,14 +92,14 @@ def commit_to_app(
     blobs = {path: describe_blob(file) for path, file in sorted(request.files.items())}
     app = _App(api, request, blobs, progress)
     what = f"{request.repository} (--env-repo)"
-    result = patiently(app.place, patience, progress, what=what)
+    result = with_retries(app.place, retry_policy, progress, what=what)
     if request.deploy_workflow is None:
         return result
     if result.outcome in ("pull request", "branch pushed"):
         note = f"{request.deploy_workflow} is not started: nothing changes for the app before the merge."
         return replace(result, notes=(*result.notes, note))
     deploy = Deploy(app.repository(), request, new=result.outcome == "committed")
-    dispatched, note = patiently(deploy.start, patience, progress, what=what)
+    dispatched, note = with_retries(deploy.start, retry_policy, progress, what=what)
     return replace(result, dispatched=dispatched, notes=(*result.notes, note) if note else result.notes)
 
 
@@ -107,7 +107,7 @@ def check_app(
     api: github.Github,
     request: AppCommit,
     *,
-    patience: Patience = PATIENCE,
+    retry_policy: RetryPolicy = RETRY_POLICY,
     progress: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Everything that can be refused before there is a release; writes nothing.
@@ -117,7 +117,7 @@ def check_app(
         EnvFileError: The env file is missing there, or cannot be edited safely.
     """
     app = _App(api, request, {}, progress)
-    patiently(app.check, patience, progress, what=f"{request.repository} (--env-repo)")
+    with_retries(app.check, retry_policy, progress, what=f"{request.repository} (--env-repo)")
 
 
 class _ProtectedError(Exception):
@@ -383,7 +383,7 @@ def _writing(request: AppCommit) -> Iterator[None]:
     """Reads the refusal of a write to a branch.
 
     Raises:
-        PassingError: The branch moved: read again, apply again.
+        TransientError: The branch moved: read again, apply again.
         HostError: The token may not write.
     """
     try:
@@ -394,7 +394,7 @@ def _writing(request: AppCommit) -> Iterator[None]:
             case "protected":
                 raise _ProtectedError(words) from failure
             case "moved":
-                raise PassingError(f"{failure.status} {words}") from failure
+                raise TransientError(f"{failure.status} {words}") from failure
             case "forbidden":
                 raise HostError(
                     f"GITHUB_TOKEN must be allowed to write the contents of {request.repository}, "

@@ -10,11 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from model_release.app.envfile import get_value
+from model_release.app.envfile import URL_KEY, get_value
 from model_release.base.errors import EnvFileError
-
-URL_KEY = "VITE_MODEL_URL"
-VERSION_KEY = "VITE_MODEL_VERSION"
 
 _MAX_WORKFLOW_BYTES = 1 << 20
 

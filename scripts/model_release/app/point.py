@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from model_release.app.commit import AppCommit, is_plain_path
-from model_release.app.files import MODELS_FOLDER, app_files, version_query
+from model_release.app.envfile import URL_KEY, VERSION_KEY
+from model_release.app.files import MODELS_FOLDER, app_files
 from model_release.app.github import (
     AppResult,
     Client,
     check_app,
     commit_to_app,
 )
-from model_release.app.overrides import URL_KEY, VERSION_KEY
 from model_release.base.errors import HostError, UsageError
-from model_release.base.github_client import PATIENCE, Patience, patiently
-from model_release.contract.manifest import MANIFEST_NAME
+from model_release.base.github_client import RETRY_POLICY, RetryPolicy, with_retries
+from model_release.contract.manifest import MANIFEST_NAME, version_query
 from model_release.contract.tag import parse_tag
-from model_release.hosts.source import Source
+from model_release.hosts.host import Source
 
 _ANSWER_S = 60.0
 
@@ -72,7 +72,7 @@ def point_app_at_release(
     asset_url: str,
     mirror_url: str = "",
     source: Source | None,
-    patience: Patience = PATIENCE,
+    retry_policy: RetryPolicy = RETRY_POLICY,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[AppResult, str]:
     """Commits the model's URL to the web app, and the model itself where it is delivered by git.
@@ -85,7 +85,7 @@ def point_app_at_release(
         asset_url: Where the app's model is found in the release, without `?v=`.
         mirror_url: What the app is to use instead, whatever the delivery; empty without a mirror.
         source: The release as people see it; asked whether it has the model. None if that is known.
-        patience: How long GitHub may take.
+        retry_policy: How long GitHub may take.
         progress: Told what happens.
 
     Returns:
@@ -109,14 +109,14 @@ def point_app_at_release(
             raise UsageError(f"the model's address must be one for browsers, got {asset_url[:80]!a}. Give --base-url.")
         url = f"{asset_url}?v={version_query(tag.version, chosen.model.sha256)}"
     if source is not None:
-        patiently(
+        with_retries(
             lambda: _require_answer(source, chosen.model.name, chosen.model.size_bytes),
-            patience,
+            retry_policy,
             progress,
             what=source.describe(),
         )
     request = app.commit(tag.text, {URL_KEY: url, VERSION_KEY: tag.version}, files)
-    return commit_to_app(api, request, patience=patience, progress=progress), url
+    return commit_to_app(api, request, retry_policy=retry_policy, progress=progress), url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,13 +131,13 @@ class AppPointer:
     api: Client
     app: WebApp
     source: Source | None
-    patience: Patience = PATIENCE
+    retry_policy: RetryPolicy = RETRY_POLICY
     progress: Callable[[str], None] = lambda _: None
 
     def check(self) -> None:
         """Refuses before there is a release what can be; see `check_app`."""
         request = self.app.commit("model-v0.0.0", {URL_KEY: "x", VERSION_KEY: "x"}, {})
-        check_app(self.api, request, patience=self.patience, progress=self.progress)
+        check_app(self.api, request, retry_policy=self.retry_policy, progress=self.progress)
 
     def point(
         self, document: Mapping[str, Any], dist: Path, asset_url: str, *, mirror_url: str = ""
@@ -151,7 +151,7 @@ class AppPointer:
             asset_url=asset_url,
             mirror_url=mirror_url,
             source=self.source,
-            patience=self.patience,
+            retry_policy=self.retry_policy,
             progress=self.progress,
         )
 
@@ -174,7 +174,7 @@ def _require_answer(source: Source, name: str, size_bytes: int) -> None:
 
     Raises:
         HostError: It is not there, or is another one.
-        PassingError: No answer, this time.
+        TransientError: No answer, this time.
     """
     with source.open(name, start=0, etag="", deadline=time.monotonic() + _ANSWER_S) as opened:
         if opened.size_bytes not in (None, size_bytes):

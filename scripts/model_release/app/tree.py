@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from model_release.app import envfile
+from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import MODELS_FOLDER, delivered_names
-from model_release.app.overrides import URL_KEY, VERSION_KEY, find_shadows_beside
+from model_release.app.overrides import find_shadows_beside
 from model_release.base.errors import EnvFileError, HostError
 from model_release.base.files import copy_file, write_bytes
 from model_release.contract import manifest

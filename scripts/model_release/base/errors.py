@@ -7,14 +7,7 @@ keeps its traceback (exit code 1).
 
 from typing import ClassVar
 
-
-def one_line(text: str) -> str:
-    """Text that cannot start a line of its own.
-
-    Configs, servers, options and file names may hold newlines or control characters; the promise is
-    one line, and a workflow command such as `::error::` must not begin one.
-    """
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+from model_release.base.text import one_line
 
 
 class ReleaseError(Exception):

@@ -4,16 +4,11 @@ import hashlib
 import os
 import shutil
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 from model_release.base.errors import ReleaseError
-
-Result = TypeVar("Result")
 
 _LONGEST_NAME_BYTES = 255 - len(".12345678.partial")  # of common file systems, with room for the temporary file's
 
@@ -87,20 +82,6 @@ def sha256_of(path: Path, *, error: type[ReleaseError]) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as failure:
         raise error(f"{path} must be readable, got: {failure.strerror or failure}. Make it readable.") from failure
-
-
-def in_background(work: Callable[[], Result]) -> Callable[[], Result]:
-    """Begins work in a thread that ends with the program; returns what waits for its result, or raises its error."""
-    future: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as failure:  # noqa: BLE001 - raised again by who waits
-            future.set_exception(failure)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future.result
 
 
 def git_blob_digest(size_bytes: int) -> "hashlib._Hash":

@@ -1,7 +1,7 @@
 """GitHub's API through PyGithub: bounded requests, and patience with what passes.
 
 PyGithub's own retries repeat a POST blindly, its uploads have no timeout, and its downloads are held
-in memory. Here no request is ever repeated: `patiently` runs a whole *reconciling pass* again, which
+in memory. Here no request is ever repeated: `with_retries` runs a whole *reconciling pass* again, which
 reads before it writes. Requests go out through `_Transport`, which bounds their time.
 """
 
@@ -24,16 +24,25 @@ from github.Requester import (
 
 from model_release.base.errors import HostError, UsageError
 from model_release.base.retry import (
-    GaveUpError,
-    PassingError,
-    Patience,
-    persist,
+    RetriesExhaustedError,
+    RetryPolicy,
+    TransientError,
+    retry,
 )
 
-__all__ = ["DEFAULT_API", "PATIENCE", "PassingError", "Patience", "connect", "download", "patiently", "transfer_s"]
+__all__ = [
+    "DEFAULT_API",
+    "RETRY_POLICY",
+    "RetryPolicy",
+    "TransientError",
+    "connect",
+    "download",
+    "transfer_s",
+    "with_retries",
+]
 
 DEFAULT_API = "https://api.github.com"
-PATIENCE = Patience(attempts=8, longest_wait_s=900.0, total_timeout_s=4 * 3600.0)
+RETRY_POLICY = RetryPolicy(attempts=8, longest_wait_s=900.0, total_timeout_s=4 * 3600.0)
 """Waits out a secondary limit, but not an hourly one that was just used up."""
 
 _T = TypeVar("_T")
@@ -79,9 +88,9 @@ def connect(
     )
 
 
-def patiently(
+def with_retries(
     attempt: Callable[[], _T],
-    patience: Patience = PATIENCE,
+    retry_policy: RetryPolicy = RETRY_POLICY,
     progress: Callable[[str], None] = lambda _: None,
     *,
     what: str = "the repository",
@@ -89,8 +98,8 @@ def patiently(
     """Runs a reconciling pass until it works: read -> plan -> write, from the start each time.
 
     Args:
-        attempt: The pass. It may raise `PassingError` itself, to be run again.
-        patience: How often, and how long.
+        attempt: The pass. It may raise `TransientError` itself, to be run again.
+        retry_policy: How often, and how long.
         progress: Told before each wait.
         what: What a 404 is about.
 
@@ -106,7 +115,7 @@ def patiently(
         except requests.RequestException as failure:
             raise _broken(failure) from failure
         except json.JSONDecodeError as failure:
-            raise PassingError("an answer that is no JSON") from failure
+            raise TransientError("an answer that is no JSON") from failure
         except BadAttributeException as failure:
             raise HostError(
                 f"GitHub must answer as its API is described, got {failure.actual_value!r:.80}. Check GITHUB_API_URL."
@@ -118,8 +127,8 @@ def patiently(
             ) from failure
 
     try:
-        return persist(one_pass, patience, lambda text: progress(f"GitHub: {text}"))
-    except GaveUpError as failure:
+        return retry(one_pass, retry_policy, lambda text: progress(f"GitHub: {text}"))
+    except RetriesExhaustedError as failure:
         raise HostError(
             f"GitHub must answer, got: {failure.reason[:300]} (attempts: {failure.attempts}). "
             "Run the same command again: it goes on where this one stopped."
@@ -127,7 +136,7 @@ def patiently(
 
 
 def download(client: github.Github, url: str) -> Iterator[bytes]:
-    """The bytes of a release asset, in pieces; to be used within `patiently`.
+    """The bytes of a release asset, in pieces; to be used within `with_retries`.
 
     PyGithub follows redirects with the token where the host's name stays the same, and refuses other
     hosts. Here the token goes to the API alone.
@@ -137,7 +146,7 @@ def download(client: github.Github, url: str) -> Iterator[bytes]:
         url: The asset's address in the API.
 
     Raises:
-        PassingError: The bytes stopped coming.
+        TransientError: The bytes stopped coming.
         github.GithubException: GitHub refuses.
     """
     auth = client.requester.auth
@@ -196,7 +205,7 @@ class _Answer(RequestsResponse):
         body = b"".join(_pieces(self.response, self._deadline)).decode(errors="replace")
         kind = self.headers.get("Content-Type", "")
         if self.status < 400 and body and "json" not in kind:
-            raise PassingError(f"an answer that is no JSON but {kind[:40] or 'nothing known'}; see GITHUB_API_URL")
+            raise TransientError(f"an answer that is no JSON but {kind[:40] or 'nothing known'}; see GITHUB_API_URL")
         return body
 
 
@@ -244,14 +253,14 @@ def _pieces(answer: requests.Response, deadline: float) -> Iterator[bytes]:
     with answer:
         for piece in answer.iter_content(_CHUNK_BYTES):
             if time.monotonic() > deadline:
-                raise PassingError("an answer that did not end in time")
+                raise TransientError("an answer that did not end in time")
             yield piece
 
 
 # Judgement
 
 
-def _judged(failure: github.GithubException, what: str) -> PassingError | HostError:
+def _judged(failure: github.GithubException, what: str) -> TransientError | HostError:
     """Whether a refusal may pass, and the sentence for it if not."""
     status, headers = failure.status, {key.lower(): value for key, value in (failure.headers or {}).items()}
     words, after = _words(failure), headers.get("retry-after", "")
@@ -259,14 +268,14 @@ def _judged(failure: github.GithubException, what: str) -> PassingError | HostEr
     limited = isinstance(failure, github.RateLimitExceededException)
     if limited or status == 429 or (status == 403 and after):
         if after.isdecimal():
-            return PassingError(reason, float(after))
+            return TransientError(reason, float(after))
         if headers.get("x-ratelimit-remaining") == "0" and headers.get("x-ratelimit-reset", "").isdecimal():
-            return PassingError(reason, max(1.0, int(headers["x-ratelimit-reset"]) - time.time() + 1.0))
-        return PassingError(reason, least_s=_SECONDARY_WAIT_S)
+            return TransientError(reason, max(1.0, int(headers["x-ratelimit-reset"]) - time.time() + 1.0))
+        return TransientError(reason, least_s=_SECONDARY_WAIT_S)
     if status >= 500 or status in (408, 409):
-        return PassingError(reason, float(after) if after.isdecimal() else None)
+        return TransientError(reason, float(after) if after.isdecimal() else None)
     if status == 422 and any(text in words.lower() for text in _OVERTAKEN):
-        return PassingError(reason)
+        return TransientError(reason)
     return HostError(_refusal(status, words, headers.get("x-accepted-github-permissions", ""), what))
 
 
@@ -297,14 +306,14 @@ def _words(failure: github.GithubException) -> str:
     return ", ".join(text for text in said if text)[:300] or "without a word"
 
 
-def _broken(failure: requests.RequestException) -> PassingError | HostError:
+def _broken(failure: requests.RequestException) -> TransientError | HostError:
     """A request that got no whole answer; never its own text, which may repeat headers."""
     text = str(failure)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return HostError("GitHub's certificate must be trusted here. Set REQUESTS_CA_BUNDLE to your authority's file.")
     if isinstance(failure, requests.Timeout):
-        return PassingError("no answer in time")
+        return TransientError("no answer in time")
     if isinstance(failure, (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema)):
         return HostError("GitHub must answer with usable addresses, got one that is none. Check GITHUB_API_URL.")
     match = re.search(r"\[Errno -?\d+\] ([\w ,/-]+)|(Remote end closed|IncompleteRead|BadStatusLine)", text)
-    return PassingError(f"the connection broke off ({(match[1] or match[2]) if match else type(failure).__name__})")
+    return TransientError(f"the connection broke off ({(match[1] or match[2]) if match else type(failure).__name__})")

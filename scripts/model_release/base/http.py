@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
-from model_release.base.retry import PassingError
+from model_release.base.retry import TransientError
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """https://fetch.spec.whatwg.org/#redirect-status"""
@@ -32,13 +32,13 @@ class AddressError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Response:
     """What a server says.
 
     Attributes:
         headers: By name in lower case; one that was sent more than once is joined by ", ", as browsers do.
         pieces: The body, decoded from its transfer and content encoding, as it arrives. Reading it raises
-            `PassingError` where the connection breaks off, or the time is over.
+            `TransientError` where the connection breaks off, or the time is over.
     """
 
     status: int
@@ -46,10 +46,10 @@ class Answer:
     pieces: Iterator[bytes]
 
 
-class Getter(Protocol):
+class HttpClient(Protocol):
     """What `Web` does over the network, and its twin in the tests in memory."""
 
-    def get(self, url: str, headers: Mapping[str, str], deadline: float) -> AbstractContextManager[Answer]:
+    def get(self, url: str, headers: Mapping[str, str], deadline: float) -> AbstractContextManager[Response]:
         """Asks for a URL; see `Web.get`."""
 
 
@@ -68,7 +68,7 @@ class Web:
         self._session.headers.update({"User-Agent": "model-release", "Accept": "*/*", "Accept-Encoding": "identity"})
 
     @contextmanager
-    def get(self, url: str, headers: Mapping[str, str], deadline: float) -> Iterator[Answer]:
+    def get(self, url: str, headers: Mapping[str, str], deadline: float) -> Iterator[Response]:
         """Asks for a URL.
 
         Args:
@@ -80,12 +80,12 @@ class Web:
             The answer; the connection is closed with the block.
 
         Raises:
-            PassingError: There is no answer, or not in time.
+            TransientError: There is no answer, or not in time.
             AddressError: The URL cannot be asked.
         """
         wait_s = min(self._timeout_s, deadline - time.monotonic())
         if wait_s <= 0:
-            raise PassingError("no answer in time")
+            raise TransientError("no answer in time")
         self._session.cookies.clear()
         try:
             response = _within(
@@ -99,9 +99,9 @@ class Web:
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as failure:
             raise AddressError("is no address that can be asked") from failure
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as failure:
-            raise PassingError(_reason(failure)) from failure
+            raise TransientError(_reason(failure)) from failure
         with response:
-            yield Answer(
+            yield Response(
                 status=response.status_code,
                 headers={name.lower(): text for name, text in response.headers.items()},
                 pieces=_pieces(response.raw, deadline),
@@ -162,10 +162,10 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{host}{port}"
 
 
-def shown(url: str) -> str:
+def without_secrets(url: str) -> str:
     """A URL for a message: without its query, which may hold a signature, and without a login.
 
-    >>> shown("https://me:secret@a.example/x?sig=secret#y")
+    >>> without_secrets("https://me:secret@a.example/x?sig=secret#y")
     'https://a.example/x'
     """
     try:
@@ -198,7 +198,7 @@ def _within(seconds: float, ask: Callable[[], requests.Response]) -> requests.Re
         answer = answers.get(timeout=max(seconds, 0.001))
     except queue.Empty:
         over.set()
-        raise PassingError("no answer in time") from None
+        raise TransientError("no answer in time") from None
     if isinstance(answer, BaseException):
         raise answer
     return answer
@@ -213,11 +213,11 @@ def _pieces(raw: urllib3.response.BaseHTTPResponse, deadline: float) -> Iterator
     """The body as it arrives: whatever is there, so that a slow server cannot outlast the deadline."""
     while True:
         if time.monotonic() > deadline:
-            raise PassingError("an answer that did not end in time")
+            raise TransientError("an answer that did not end in time")
         try:
             piece = raw.read1(_PIECE_BYTES, decode_content=True)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as failure:
-            raise PassingError(_reason(failure)) from failure
+            raise TransientError(_reason(failure)) from failure
         if not piece:
             return
         yield piece

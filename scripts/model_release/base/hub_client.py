@@ -20,11 +20,11 @@ from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_ba
 
 from model_release.base.errors import ReleaseError
 from model_release.base.retry import (
-    PASSING_STATUS,
-    GaveUpError,
-    PassingError,
-    Patience,
-    persist,
+    TRANSIENT_STATUS,
+    RetriesExhaustedError,
+    RetryPolicy,
+    TransientError,
+    retry,
 )
 
 _T = TypeVar("_T")
@@ -46,11 +46,11 @@ class HubCalls:
     advice: str
     closed: str
     progress: Callable[[str], None]
-    patience: Patience
+    retry_policy: RetryPolicy
     deadline: float
     conflicts: frozenset[int] = frozenset()
 
-    def patiently(self, what: str, request: Callable[[], _T]) -> _T:
+    def with_retries(self, what: str, request: Callable[[], _T]) -> _T:
         """Makes a call; `what` is its subject in a message.
 
         Raises:
@@ -60,16 +60,16 @@ class HubCalls:
         def one_try() -> _T:
             try:
                 return request()
-            except PassingError:
+            except TransientError:
                 raise
             except _BROKEN_OFF as failure:  # Within a body; huggingface_hub has tried to resume it.
-                raise PassingError(str(failure) or type(failure).__name__) from failure
+                raise TransientError(str(failure) or type(failure).__name__) from failure
             except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, TypeError, LookupError) as failure:
                 if isinstance(failure, HfHubHTTPError) and failure.response.status_code in self.conflicts:
-                    raise PassingError(f"status {failure.response.status_code}") from failure
+                    raise TransientError(f"status {failure.response.status_code}") from failure
                 raise self._refusal(what, failure) from failure
             except RuntimeError as failure:  # An upload's thread wraps what stopped it.
-                if isinstance(failure.__cause__, PassingError):
+                if isinstance(failure.__cause__, TransientError):
                     raise failure.__cause__ from failure
                 raise self._refusal(what, failure) from failure
 
@@ -77,8 +77,8 @@ class HubCalls:
             self.progress(f"{endpoint()}: {text}")
 
         try:
-            return persist(one_try, self.patience, notice, deadline=self.deadline)
-        except GaveUpError as failure:
+            return retry(one_try, self.retry_policy, notice, deadline=self.deadline)
+        except RetriesExhaustedError as failure:
             raise self.error(
                 f"{endpoint()} must answer for {what}, got: {failure.reason[:200]} (attempts: {failure.attempts}). "
                 f"Check the network and HF_ENDPOINT, try later{self.advice}."
@@ -108,19 +108,19 @@ class _OneTry(httpx2.Client):
 
     def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:  # noqa: ANN401
         if time.monotonic() > self.deadline:
-            raise PassingError("no answer in time")
+            raise TransientError("no answer in time")
         request.extensions["timeout"] = httpx2.Timeout(self.request_timeout_s).as_dict()
         try:
             response = super().send(request, stream=True, **options)
-            if response.status_code in PASSING_STATUS:
+            if response.status_code in TRANSIENT_STATUS:
                 response.close()
                 after = response.headers.get("Retry-After", "")
-                raise PassingError(f"status {response.status_code}", float(after) if after.isdecimal() else None)
+                raise TransientError(f"status {response.status_code}", float(after) if after.isdecimal() else None)
             response.stream = _UntilDeadline(cast(httpx2.SyncByteStream, response.stream), self.deadline)
             if not stream:
                 response.read()
         except _BROKEN_OFF as failure:
-            raise PassingError(str(failure) or type(failure).__name__) from failure
+            raise TransientError(str(failure) or type(failure).__name__) from failure
         return response
 
 
@@ -133,7 +133,7 @@ class _UntilDeadline(httpx2.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._stream:
             if time.monotonic() > self._deadline:
-                raise PassingError("an answer that did not end in time")
+                raise TransientError("an answer that did not end in time")
             yield piece
 
     def close(self) -> None:
@@ -141,13 +141,13 @@ class _UntilDeadline(httpx2.SyncByteStream):
 
 
 @contextmanager
-def bounded(patience: Patience) -> Iterator[float]:
+def bounded(retry_policy: RetryPolicy) -> Iterator[float]:
     """Puts our client into huggingface_hub, and its own one back afterwards; yields the deadline."""
-    deadline = patience.deadline()
+    deadline = retry_policy.deadline()
 
     def client() -> httpx2.Client:
         one_try = _OneTry(event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True)
-        one_try.request_timeout_s, one_try.deadline = patience.request_timeout_s, deadline
+        one_try.request_timeout_s, one_try.deadline = retry_policy.request_timeout_s, deadline
         return one_try
 
     # Xet has a client and retries of its own; telemetry asks the hub for more than files, even on a cache hit.

@@ -6,21 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 """Answers of a server in trouble: https://www.rfc-editor.org/rfc/rfc9110#name-status-codes"""
 
 _T = TypeVar("_T")
 
 
-class PassingError(Exception):
+class TransientError(Exception):
     """An attempt that may go better later.
 
     It is no `ReleaseError`, so that nothing on its way takes it for the end.
 
     Attributes:
         reason: What happened, in a few words.
-        wait_s: The wait that the server asks for; None leaves it to `Patience`.
-        least_s: Waited on top of what `Patience` says, where no other wait is asked for.
+        wait_s: The wait that the server asks for; None leaves it to `RetryPolicy`.
+        least_s: Waited on top of what `RetryPolicy` says, where no other wait is asked for.
     """
 
     def __init__(self, reason: str, wait_s: float | None = None, *, least_s: float = 0.0) -> None:
@@ -28,7 +28,7 @@ class PassingError(Exception):
         self.reason, self.wait_s, self.least_s = reason, wait_s, least_s
 
 
-class GaveUpError(Exception):
+class RetriesExhaustedError(Exception):
     """Every attempt failed, or the next one would come too late.
 
     Attributes:
@@ -42,7 +42,7 @@ class GaveUpError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """How long a server may take.
 
     Attributes:
@@ -69,7 +69,7 @@ class Patience:
         """When a work that starts now must have ended, on the clock of `time.monotonic`."""
         return time.monotonic() + self.total_timeout_s
 
-    def wait_s(self, attempt: int, failure: PassingError) -> float:
+    def wait_s(self, attempt: int, failure: TransientError) -> float:
         """How long to wait after a failed attempt, counted from 1."""
         if failure.wait_s is not None:
             return failure.wait_s
@@ -77,9 +77,9 @@ class Patience:
         return failure.least_s + backoff_s * (1.0 + self.jitter()) / 2.0
 
 
-def persist(
+def retry(
     attempt: Callable[[], _T],
-    patience: Patience,
+    retry_policy: RetryPolicy,
     notice: Callable[[str], None],
     *,
     deadline: float | None = None,
@@ -87,26 +87,26 @@ def persist(
     """Makes attempts until one works, or fails for good, or patience ends.
 
     Args:
-        attempt: Raises `PassingError` for a failure that may pass; anything else ends it.
-        patience: How often and how long.
+        attempt: Raises `TransientError` for a failure that may pass; anything else ends it.
+        retry_policy: How often and how long.
         notice: Told before each wait.
-        deadline: When to stop, if it is not to count from now; see `Patience.deadline`.
+        deadline: When to stop, if it is not to count from now; see `RetryPolicy.deadline`.
 
     Raises:
-        GaveUpError: Patience ended.
+        RetriesExhaustedError: RetryPolicy ended.
     """
-    deadline = patience.deadline() if deadline is None else deadline
+    deadline = retry_policy.deadline() if deadline is None else deadline
     number = 1
     while True:
         try:
             return attempt()
-        except PassingError as failure:
-            wait_s, reason, cause = patience.wait_s(number, failure), failure.reason, failure
-        if number >= patience.attempts:
-            raise GaveUpError(reason, number) from cause
-        if wait_s > patience.longest_wait_s or time.monotonic() + wait_s > deadline:
+        except TransientError as failure:
+            wait_s, reason, cause = retry_policy.wait_s(number, failure), failure.reason, failure
+        if number >= retry_policy.attempts:
+            raise RetriesExhaustedError(reason, number) from cause
+        if wait_s > retry_policy.longest_wait_s or time.monotonic() + wait_s > deadline:
             reason += f"; the next attempt would be in {wait_s:.0f} s, which is too late"
-            raise GaveUpError(reason, number) from cause
+            raise RetriesExhaustedError(reason, number) from cause
         number += 1
         notice(f"{reason[:120]}; attempt {number} in {wait_s:.1f} s")
-        patience.sleep(wait_s)
+        retry_policy.sleep(wait_s)

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from model_release.base.errors import ManifestError, one_line
+from model_release.base.errors import ManifestError
+from model_release.base.text import one_line
 from model_release.browser import npm
 from model_release.browser.chromium import (
     ANSWER_S,
@@ -31,19 +32,19 @@ from model_release.browser.chromium import (
     executable,
     opened,
 )
+from model_release.browser.judge import Judge, probes
 from model_release.browser.pages.live import PACKAGES
 from model_release.browser.pages.sample import MAX_TOKENS, PROMPT
-from model_release.browser.results import Browsing, Trial
+from model_release.browser.results import BackendRun, BrowserReport
 from model_release.browser.server import serve
-from model_release.contract import file_checks, manifest, output_checks
+from model_release.contract import manifest, output_checks
 from model_release.contract.activations import (
     FULL_PRECISION,
-    Output,
     Precision,
     load_contract,
 )
 from model_release.contract.clauses import Finding
-from model_release.contract.measures import compare, deviation
+from model_release.contract.dist import check_dist
 from model_release.contract.metadata import metadata_of
 from model_release.contract.output_checks import Array
 from model_release.contract.tag import parse_tag
@@ -51,7 +52,6 @@ from model_release.model.onnx_files.data_files import data_files, model_bytes
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
 from model_release.model.weights.tokenizer import TOKENIZER, encode, read_tokenizer
-from model_release.release.publish import check_dist
 
 _TIMED_RUNS = 5
 _TIMED_MS = 1000  # A WebGPU without a GPU takes seconds a run; one of them tells as much.
@@ -92,7 +92,7 @@ def browse(
     backends: Sequence[Backend] | None = None,
     limit_s: float = ANSWER_S,
     progress: Callable[[str], None] = lambda _: None,
-) -> Browsing:
+) -> BrowserReport:
     """Runs every model file of a release on every backend.
 
     Args:
@@ -102,7 +102,7 @@ def browse(
         progress: Told of each trial.
 
     Returns:
-        What happened; see `Browsing.require`.
+        What happened; see `BrowserReport.require`.
 
     Raises:
         ManifestError: The folder holds no release, or other files than its manifest says.
@@ -120,15 +120,7 @@ def browse(
             for document in (release.document, *release.companions)
             for trial in gate.try_model(document, BACKENDS if backends is None else backends)
         ]
-        return Browsing(browser=browser.version, trials=tuple(trials), findings=tuple(gate.findings))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Probe:
-    """One run: `[batch, seq]` ids, and what the fp32 file returns for them."""
-
-    ids: Array
-    expected: Mapping[str, Array]
+        return BrowserReport(browser=browser.version, trials=tuple(trials), findings=tuple(gate.findings))
 
 
 class _RefusedError(Exception):
@@ -144,16 +136,16 @@ class _Gate:
         self._open_page, self._folder, self._progress = open_page, folder, progress
         self.findings: list[Finding] = []
 
-    def try_model(self, document: Mapping[str, Any], backends: Sequence[Backend]) -> Iterator[Trial]:
+    def try_model(self, document: Mapping[str, Any], backends: Sequence[Backend]) -> Iterator[BackendRun]:
         """Every file of one model of the release, given its manifest, on every backend."""
         reference = next((v["file"] for v in document["variants"] if v["precision"] == FULL_PRECISION), None)
         if reference is None:
             raise ManifestError(f"the manifest must list an {FULL_PRECISION} model, got none. Make the release again.")
         metadata = metadata_of(reference, read_facts(self._folder / reference).props)
         prompt = self._prompt(document, metadata.shape.vocab, metadata.shape.positions)
-        judge = _Judge(
+        judge = Judge(
             load_contract().expected_outputs(metadata.shape, metadata.selection),
-            _probes(Session(self._folder / reference), prompt, metadata.shape.vocab),
+            probes(Session(self._folder / reference), prompt, metadata.shape.vocab),
         )
         for variant in document["variants"]:
             precision = load_contract().precision(variant["precision"])
@@ -176,9 +168,9 @@ class _Gate:
                 self.findings += output_checks.check_tokens(text, ids, encode(reader, text))
         return ids[:longest] or [0]
 
-    def _try(self, file: str, precision: Precision, backend: Backend, judge: "_Judge") -> Trial:
+    def _try(self, file: str, precision: Precision, backend: Backend, judge: "Judge") -> BackendRun:
         path = self._folder / file
-        trial = Trial(file=file, precision=precision.name, backend=backend.name, size_bytes=model_bytes(path))
+        trial = BackendRun(file=file, precision=precision.name, backend=backend.name, size_bytes=model_bytes(path))
         try:
             with self._open_page() as ask:  # Its own: no trial sees another's settings or memory.
                 return replace(trial, **_measure(ask, path, backend, precision, judge))
@@ -186,23 +178,7 @@ class _Gate:
             return replace(trial, refused=one_line(str(failure))[:300])
 
 
-def _probes(reference: Session, prompt: Sequence[int], vocab: int) -> tuple[_Probe, _Probe, _Probe]:
-    """The prompt; the prompt with its second half changed; both as one batch."""
-    ids = np.array([prompt], dtype=np.int64)
-    changed = ids.copy()
-    changed[:, _same(ids) :] = (changed[:, _same(ids) :] + 1) % vocab
-    first, second, both = (
-        _Probe(ids=rows, expected=reference.run(rows)) for rows in (ids, changed, np.concatenate([ids, changed]))
-    )
-    return first, second, both
-
-
-def _same(ids: Array) -> int:
-    """How many tokens the changed prompt shares with the prompt, `[1, seq]`."""
-    return (int(ids.shape[1]) + 1) // 2
-
-
-def _measure(ask: Ask, path: Path, backend: Backend, precision: Precision, judge: "_Judge") -> dict[str, Any]:
+def _measure(ask: Ask, path: Path, backend: Backend, precision: Precision, judge: "Judge") -> dict[str, Any]:
     """The figures and findings of a trial.
 
     Raises:
@@ -245,48 +221,3 @@ def _unpack(outputs: Mapping[str, Mapping[str, Any]]) -> dict[str, Array]:
         ).reshape(tensor["dims"] if tensor["type"] == "float32" else -1)
         for name, tensor in outputs.items()
     }
-
-
-class _Judge:
-    """What every backend must return for the probes."""
-
-    def __init__(self, expected: tuple[Output, ...], probes: tuple[_Probe, _Probe, _Probe]) -> None:
-        self._expected, self.probes = expected, probes
-
-    def judge(self, runs: Sequence[Mapping[str, Array]], precision: Precision) -> dict[str, Any]:
-        """Compares the runs of all probes.
-
-        Returns:
-            `findings`, `worst_cosine` and `worst_relative` of a `Trial`.
-        """
-        findings = file_checks.check_names(runs[0], [output.name for output in self._expected])
-        for probe, got in zip(self.probes, runs, strict=True):
-            findings += output_checks.check_outputs(got, self._expected, *probe.ids.shape)
-        unsound = {finding.tensor for finding in findings if finding.clause in ("IO02", "RUN01", "FIN01")}
-        outputs = tuple(output for output in self._expected if output.name not in unsound)
-        names = {output.name for output in outputs}
-        sound = [{name: array for name, array in got.items() if name in names} for got in runs]
-        findings += output_checks.check_not_constant(sound[0])
-        for probe, got in zip(self.probes, sound, strict=True):
-            findings += output_checks.check_reference(got, probe.expected, outputs, precision)
-        alone, changed, both = sound
-        findings += output_checks.check_causality(alone, changed, _same(self.probes[0].ids), outputs, precision)
-        for row, single in enumerate((alone, changed)):
-            findings += output_checks.check_batch_rows(both, single, row, outputs, precision)
-        comparisons = [
-            (output.kind, compare(got[output.name], probe.expected[output.name]))
-            for output in outputs
-            for probe, got in zip(self.probes, sound, strict=True)
-        ]
-        deviations = [
-            deviation(kind, (item for of, item in comparisons if of == kind))
-            for kind in dict.fromkeys(output.kind for output in outputs)
-        ]
-        for measured in deviations:
-            findings += output_checks.check_deviation(measured, precision)
-        whole = bool(deviations) and not unsound
-        return {
-            "findings": tuple(dict.fromkeys(findings)),
-            "worst_cosine": min(item.cosine for item in deviations) if whole else None,
-            "worst_relative": max(item.relative for item in deviations) if whole else None,
-        }

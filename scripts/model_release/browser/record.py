@@ -6,15 +6,14 @@ from typing import Any
 
 from model_release.base.errors import ManifestError
 from model_release.base.files import write_bytes
-from model_release.browser import timings
-from model_release.browser.results import Browsing, Trial
-from model_release.browser.timings import FIGURES_NAME, Figures
+from model_release.browser.results import BackendRun, BrowserReport, Timings, render_timings
 from model_release.contract import manifest
+from model_release.contract.dist import check_dist
+from model_release.contract.manifest import TIMINGS_NAME
 from model_release.contract.tag import parse_tag
-from model_release.release.publish import check_dist
 
 
-def record(folder: Path, result: Browsing) -> None:
+def record(folder: Path, result: BrowserReport) -> None:
     """Writes into each manifest of a release on which backends its files run, and the checksums anew.
 
     Only what another run would find again is written there, so that equal releases stay equal byte for byte: verdicts
@@ -31,7 +30,7 @@ def record(folder: Path, result: Browsing) -> None:
             variant["backends"] = [_entry(trial) for trial in trials if trial.file == variant["file"]]
         prefix = document.get("asset_prefix", "")
         measured = {(trial.file, trial.backend): _figures(trial) for trial in trials}
-        write_bytes(folder / f"{prefix}{FIGURES_NAME}", timings.render(measured), error=ManifestError)
+        write_bytes(folder / f"{prefix}{TIMINGS_NAME}", render_timings(measured), error=ManifestError)
         manifest_name, checksums_name = manifest.part_names(prefix)
         write_bytes(folder / manifest_name, manifest.render(document), error=ManifestError)
         entries = [manifest.FileEntry(**entry) for entry in document["files"]]
@@ -39,11 +38,11 @@ def record(folder: Path, result: Browsing) -> None:
         write_bytes(folder / checksums_name, sums, error=ManifestError)
 
 
-def _figures(trial: Trial) -> Figures:
-    return Figures(**{field.name: getattr(trial, field.name) for field in fields(Figures)})
+def _figures(trial: BackendRun) -> Timings:
+    return Timings(**{field.name: getattr(trial, field.name) for field in fields(Timings)})
 
 
-def _entry(trial: Trial) -> dict[str, Any]:
+def _entry(trial: BackendRun) -> dict[str, Any]:
     if trial.refused:
         return {"backend": trial.backend, "runs": False, "reason": trial.refused}
     if trial.worst_cosine is None or trial.worst_relative is None:

@@ -11,16 +11,16 @@ from pathlib import Path
 import click
 
 from model_release.base.errors import ManifestError
-from model_release.browser.report import markdown_table
+from model_release.base.text import markdown_table
 from model_release.contract.activations import (
     CONTRACT_FOLDER,
     OutputKind,
-    Selection,
     load_contract,
     model_file_name,
     tensor_name,
 )
 from model_release.contract.metadata import ModelMetadata
+from model_release.contract.selection import Selection
 from model_release.contract.shape import ModelShape
 from model_release.contract.storage import Storage
 
@@ -231,3 +231,22 @@ def _with_subcommands(commands: Iterable[click.Command]) -> Iterator[tuple[str, 
         if isinstance(command, click.Group):
             for name, subcommand in command.commands.items():
                 yield f"{command.name}.py {name}", subcommand
+
+
+@click.command()
+@click.pass_obj
+@click.option("--check", is_flag=True, help="Change nothing; fail if a document is not up to date.")
+def docs(commands: tuple[click.Command, ...], *, check: bool) -> None:
+    """Write what is generated: the contract's tables and types, and the README's example and help."""
+    from model_release.base.errors import ManifestError
+    from model_release.base.files import write_bytes
+
+    for path, text in documents(commands).items():
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        if check:
+            raise ManifestError(
+                f"{path.name} must hold what its sources say. Run python scripts/docs.py and commit the result."
+            )
+        write_bytes(path, text.encode(), error=ManifestError)
+        click.echo(f"{path.name}: written")

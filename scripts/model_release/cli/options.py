@@ -9,9 +9,10 @@ import click
 from model_release.base.errors import UsageError
 
 if TYPE_CHECKING:
+    from model_release.contract.request import SelectionRequest
     from model_release.contract.tag import ReleaseTag
-    from model_release.model.pipeline import SelectionRequest, SourceRequest
-    from model_release.release.build import BuildRequest, Delivery
+    from model_release.model.weights.source import SourceRequest
+    from model_release.release.request import BuildRequest, Delivery
 
 DEFAULT_OUTPUT = Path("apps/web/static/models/gpt2/model.onnx")
 DEFAULT_ENV_FILE = Path("apps/web/.env.production")
@@ -31,7 +32,7 @@ class PathType(click.ParamType[Path]):
         return Path(value)
 
 
-FOLDER = PathType()
+PATH = PathType()
 
 
 def print_progress(message: str) -> None:
@@ -54,7 +55,7 @@ source_options = options(
     click.option("--model", metavar="ID", help="A key of contract/models.json, or a Hugging Face id. [default: gpt2]"),
     click.option(
         "--model-path",
-        type=FOLDER,
+        type=PATH,
         metavar="DIR",
         help="A folder with config.json and model.safetensors or pytorch_model.bin.",
     ),
@@ -116,12 +117,10 @@ build_options = options(
 
 
 tree_options = options(
-    click.option(
-        "--env-file", type=FOLDER, default=DEFAULT_ENV_FILE, show_default=True, help="The web app's env file."
-    ),
+    click.option("--env-file", type=PATH, default=DEFAULT_ENV_FILE, show_default=True, help="The web app's env file."),
     click.option(
         "--static-dir",
-        type=FOLDER,
+        type=PATH,
         metavar="DIR",
         help="What the app serves at its base. [default: static beside the env file]",
     ),
@@ -160,7 +159,7 @@ mirror_options = options(
 
 def source_request(model: str | None, model_path: Path | None, demo: bool, revision: str | None) -> "SourceRequest":
     """The weights that the source options name."""
-    from model_release.model.pipeline import SourceRequest
+    from model_release.model.weights.source import SourceRequest
 
     return SourceRequest(model=model, folder=model_path, demo=demo, revision=revision)
 
@@ -178,7 +177,7 @@ def build_request(
 ) -> "BuildRequest":
     """What the build options ask for."""
     from model_release.contract.activations import parse_precisions
-    from model_release.release.build import BuildRequest
+    from model_release.release.request import BuildRequest
 
     if not 0 <= size_threshold <= 1e9:
         raise UsageError(f"--size-threshold must be a size in MB, got {size_threshold:g}. The default is 50.")

@@ -13,9 +13,9 @@ from model_release.cli.options import print_progress
 
 if TYPE_CHECKING:
     from model_release.app.point import AppPointer, WebApp
-    from model_release.hosts.host import Host
+    from model_release.hosts.host import Host, Mirror
     from model_release.hosts.local import LocalHost
-    from model_release.hosts.mirror import AppMirror, Mirror
+    from model_release.hosts.mirror import AppMirror
 
 
 def _local_host(text: str, base_url: str) -> tuple["LocalHost", Path]:
@@ -92,7 +92,8 @@ def app_pointer(app: "WebApp", host: str, repository: str | None, base_url: str,
     from model_release.app.point import AppPointer
     from model_release.base import github_client
     from model_release.base.http import Web
-    from model_release.hosts.source import GitHubRelease, Source, WebFolder
+    from model_release.hosts.host import Source
+    from model_release.hosts.source import GitHubRelease, WebFolder
 
     api_url = os.environ.get("GITHUB_API_URL") or github_client.DEFAULT_API
     token = os.environ.get("GITHUB_TOKEN", "")

@@ -24,7 +24,7 @@ MAX_ASSET_BYTES = 2**31 - 1
 (https://docs.github.com/repositories/releasing-projects-on-github/about-releases)."""
 
 # GitHub rewrites other characters, so a name outside this set would not be the name published.
-_ASSET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
+ASSET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,9 @@ def describe_files(folder: Path, names: Iterable[str]) -> tuple[FileEntry, ...]:
     """
     entries = []
     for name in sorted(names):
-        if not _ASSET_NAME.fullmatch(name):
+        if not ASSET_NAME.fullmatch(name):
             raise ManifestError(
-                f"a release file's name must match {_ASSET_NAME.pattern}, got {name[:80]!r}. Rename the file."
+                f"a release file's name must match {ASSET_NAME.pattern}, got {name[:80]!r}. Rename the file."
             )
         digest = sha256_of(folder / name, error=ManifestError)
         size_bytes = (folder / name).stat().st_size
@@ -131,3 +131,34 @@ def checksums(entries: Iterable[FileEntry]) -> bytes:
 def rounded(value: float) -> float:
     """A measured figure to two significant digits: more would differ from machine to machine."""
     return float(f"{value:.1e}")
+
+
+def version_query(version: str, sha256: str) -> str:
+    """The value of `?v=`: it changes when the release or a byte of the file does.
+
+    >>> version_query("1.0.0", "0a1b2c3d4e5f")
+    '1.0.0-0a1b2c3d'
+    """
+    return f"{version}-{sha256[:8]}"
+
+
+def data_file_name(model: str, number: int) -> str:
+    """The name of a model file's data file.
+
+    >>> data_file_name("model.onnx", 0), data_file_name("model.onnx", 1)
+    ('model.onnx_data', 'model.onnx_data_1')
+    """
+    return f"{model}_data_{number}" if number else f"{model}_data"
+
+
+def is_data_file(name: str, model: str) -> bool:
+    """Whether a file is one of a model file's, by their names.
+
+    >>> is_data_file("model.onnx_data_12", "model.onnx"), is_data_file("model.onnx_data_0", "model.onnx")
+    (True, False)
+    """
+    return re.fullmatch(re.escape(data_file_name(model, 0)) + "(_[1-9][0-9]{0,3})?", name) is not None
+
+
+TIMINGS_NAME = "browser.json"
+"""Times and memory in a browser: it lies beside a release's files, and is never published."""

@@ -7,12 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from model_release.base.errors import ContractError, UsageError
-from model_release.contract.activations import (
-    Selection,
-    load_contract,
-    parse_activations,
-    parse_layers,
-)
+from model_release.contract.activations import load_contract, parse_activations
+from model_release.contract.selection import Selection, parse_layers
 from model_release.contract.shape import ModelShape, has_sane_sizes
 
 _PREFIX = "model_release."

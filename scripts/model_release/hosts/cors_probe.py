@@ -29,13 +29,13 @@ from model_release.base.errors import (
 from model_release.base.http import (
     REDIRECTS,
     AddressError,
-    Getter,
+    HttpClient,
     check_address,
     origin_of,
     resolve,
-    shown,
+    without_secrets,
 )
-from model_release.base.retry import PASSING_STATUS, PassingError
+from model_release.base.retry import TRANSIENT_STATUS, TransientError
 
 DEFAULT_ORIGIN = "https://app.example"
 MAX_REDIRECTS = 20
@@ -70,7 +70,7 @@ class Hop:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class HopFault:
     """What is wrong.
 
     Attributes:
@@ -100,7 +100,7 @@ class Probe:
     hops: tuple[Hop, ...]
     size_bytes: int | None
     sha256: str | None
-    findings: tuple[Finding, ...]
+    findings: tuple[HopFault, ...]
 
     @property
     def may_pass(self) -> bool:
@@ -120,7 +120,7 @@ class Probe:
 
 def probe(
     url: str,
-    web: Getter,
+    web: HttpClient,
     *,
     origin: str = DEFAULT_ORIGIN,
     sha256: str | None = None,
@@ -159,7 +159,7 @@ def render(result: Probe) -> str:
     """The hops, and what was found at the end of them, for a terminal."""
     lines = []
     for hop in result.hops:
-        lines.append(f"hop {hop.number}: {shown(hop.url)}")
+        lines.append(f"hop {hop.number}: {without_secrets(hop.url)}")
         if hop.status is None:
             continue
         asked = f"Origin: {hop.sent_origin}" if hop.sent_origin is not None else "same origin"
@@ -193,7 +193,7 @@ def sent_origin(urls: Sequence[str], origin: str) -> str | None:
 
 def judge_hop(hop: Hop, origin: str) -> str | None:
     """What stops a browser at this request: a sentence, or None where it goes on."""
-    where = f"hop {hop.number}, {shown(hop.url)},"
+    where = f"hop {hop.number}, {without_secrets(hop.url)},"
     if _is_mixed_content(hop.url, origin):
         return f"{where} must be https for a page of {origin}: browsers block mixed content. Serve it by https."
     if hop.status is None:
@@ -226,43 +226,45 @@ def judge(
     found: tuple[int, str] | None,
     sha256: str | None,
     size_bytes: int | None,
-) -> tuple[Finding, ...]:
+) -> tuple[HopFault, ...]:
     """Every finding: the hop that stops a browser, else what is wrong with the bytes."""
     last = hops[-1]
 
-    def finding(message: str, error: type[ReleaseError]) -> Finding:
-        return Finding(hop=last.number, message=message, error=error)
+    def finding(message: str, error: type[ReleaseError]) -> HopFault:
+        return HopFault(hop=last.number, message=message, error=error)
 
     for hop in hops:
         if (message := judge_hop(hop, origin)) is not None:
-            passing = (hop.status is None and hop.fault != "") or hop.status in PASSING_STATUS
-            return (Finding(hop=hop.number, message=message, error=HostError, passing=passing),)
+            passing = (hop.status is None and hop.fault != "") or hop.status in TRANSIENT_STATUS
+            return (HopFault(hop=hop.number, message=message, error=HostError, passing=passing),)
     if last.location is not None:
         return (
             finding(
                 f"hop {last.number} must be the last, but browsers follow {MAX_REDIRECTS} redirects and this is "
-                f"one more, to {shown(last.location)}. Correct the address.",
+                f"one more, to {without_secrets(last.location)}. Correct the address.",
                 HostError,
             ),
         )
     if found is None:
-        message = f"{shown(last.url)} must end in time and whole, but broke off. Try again."
-        return (Finding(hop=last.number, message=message, error=HostError, passing=True),)
+        message = f"{without_secrets(last.url)} must end in time and whole, but broke off. Try again."
+        return (HopFault(hop=last.number, message=message, error=HostError, passing=True),)
     findings = []
     size, digest = found
     if size_bytes is not None and size != size_bytes:
         findings.append(
-            finding(f"{shown(last.url)} must have {size_bytes} bytes, got {size}. {_REPAIR}", ManifestError)
+            finding(f"{without_secrets(last.url)} must have {size_bytes} bytes, got {size}. {_REPAIR}", ManifestError)
         )
     if sha256 is not None and digest != sha256:
         findings.append(
-            finding(f"{shown(last.url)} must have the sha256 {sha256}, got {digest}. {_REPAIR}", ManifestError)
+            finding(
+                f"{without_secrets(last.url)} must have the sha256 {sha256}, got {digest}. {_REPAIR}", ManifestError
+            )
         )
     return tuple(findings)
 
 
 def _ask(
-    url: str, origin: str, before: Sequence[Hop], web: Getter, deadline: float
+    url: str, origin: str, before: Sequence[Hop], web: HttpClient, deadline: float
 ) -> tuple[Hop, tuple[int, str] | None]:
     """One request: its facts, and size and sha256 of the file if this was the last one and good."""
     number = len(before) + 1
@@ -296,10 +298,10 @@ def _ask(
                     digest.update(piece)
                     if size > _MAX_BODY_BYTES:
                         return hop, None
-            except PassingError:
+            except TransientError:
                 return hop, None
             return hop, (size, digest.hexdigest())
-    except (PassingError, AddressError) as failure:
+    except (TransientError, AddressError) as failure:
         return Hop(number=number, url=url, sent_origin=sends, fault=str(failure)), None
 
 

@@ -1,4 +1,4 @@
-"""Gets a release's files onto this disk: patiently, going on where it broke off, and only with the right bytes."""
+"""Gets a release's files onto this disk: with_retries, going on where it broke off, and only with the right bytes."""
 
 import contextlib
 import hashlib
@@ -13,13 +13,13 @@ from typing import TypeVar
 from model_release.base.errors import ExportError, HostError, ManifestError
 from model_release.base.files import sha256_of
 from model_release.base.retry import (
-    GaveUpError,
-    PassingError,
-    Patience,
-    persist,
+    RetriesExhaustedError,
+    RetryPolicy,
+    TransientError,
+    retry,
 )
 from model_release.contract.manifest import FileEntry
-from model_release.hosts.source import Source
+from model_release.hosts.host import Source
 
 Progress = Callable[[str], None]
 
@@ -33,15 +33,15 @@ class Downloader:
 
     Args:
         source: The release.
-        patience: Bounds on waiting.
+        retry_policy: Bounds on waiting.
         progress: Told one line at a time.
     """
 
-    def __init__(self, source: Source, patience: Patience, progress: Progress) -> None:
+    def __init__(self, source: Source, retry_policy: RetryPolicy, progress: Progress) -> None:
         self._source = source
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._progress = progress
-        self._deadline = patience.deadline()
+        self._deadline = retry_policy.deadline()
 
     def small(self, name: str, limit_bytes: int) -> bytes:
         """A file that is read at once.
@@ -111,13 +111,13 @@ class Downloader:
                     return
                 if opened.start not in (0, have):
                     partial.unlink(missing_ok=True)
-                    raise PassingError("another part than the wanted one")
+                    raise TransientError("another part than the wanted one")
                 if opened.start != have:
                     report.starts(0)
                 etag = opened.etag
                 _append(partial, opened.start or 0, opened.pieces, entry.size_bytes, report)
             if _size(partial) < entry.size_bytes:
-                raise PassingError("an answer that broke off")
+                raise TransientError("an answer that broke off")
 
         self._patiently(entry.name, go_on, lambda: _size(partial))
 
@@ -126,10 +126,10 @@ class Downloader:
         while True:
             before = arrived()
             try:
-                return persist(
-                    request, self._patience, lambda text: self._progress(f"{what}: {text}"), deadline=self._deadline
+                return retry(
+                    request, self._retry_policy, lambda text: self._progress(f"{what}: {text}"), deadline=self._deadline
                 )
-            except GaveUpError as failure:
+            except RetriesExhaustedError as failure:
                 if arrived() - before >= _STEP_BYTES and time.monotonic() < self._deadline:
                     continue  # A bad line, but a line.
                 raise HostError(

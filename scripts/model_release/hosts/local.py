@@ -27,7 +27,7 @@ class LocalHost:
         self._root = root
         self._base_url = base_url.rstrip("/")
 
-    def patiently(self, attempt: Callable[[], T]) -> T:
+    def with_retries(self, attempt: Callable[[], T]) -> T:
         """See `Host`. A folder that fails once fails again."""
         return attempt()
 

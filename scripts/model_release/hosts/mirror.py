@@ -3,26 +3,19 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from model_release.app.files import version_query
 from model_release.base.errors import HostError
-from model_release.base.http import Getter
+from model_release.base.http import HttpClient
 from model_release.base.retry import (
-    GaveUpError,
-    PassingError,
-    Patience,
-    persist,
+    RetriesExhaustedError,
+    RetryPolicy,
+    TransientError,
+    retry,
 )
-from model_release.contract.manifest import FileEntry
+from model_release.contract.manifest import FileEntry, version_query
 from model_release.hosts.cors_probe import Probe, check_origin, probe
-
-
-class Mirror(Protocol):
-    """A place that serves files to any origin."""
-
-    def bring(self, tag: str, dist: Path, entries: Iterable[FileEntry]) -> tuple[str, tuple[str, ...]]:
-        """Uploads what is missing; returns the folder's URL and the names that were uploaded."""
+from model_release.hosts.host import Mirror
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +27,14 @@ class AppMirror:
         web: The network.
         origin: Where the web app is served, e.g. `https://app.example`.
         progress: Told what happens.
-        patience: How long the mirror may take to answer.
+        retry_policy: How long the mirror may take to answer.
     """
 
     mirror: Mirror
-    web: Getter
+    web: HttpClient
     origin: str
     progress: Callable[[str], None] = lambda _: None
-    patience: Patience = field(default_factory=Patience)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
         check_origin(self.origin)
@@ -62,7 +55,7 @@ class AppMirror:
             HostError: The mirror refuses, or would not let a page of `origin` read the model.
         """
         entries = tuple(entries)
-        folder, uploaded = self.mirror.bring(document["tag"], dist, entries)
+        folder, uploaded = self.mirror.upload(document["tag"], dist, entries)
         model = next(entry for entry in entries if entry.name == document["delivery"]["file"])
         url = f"{folder}/{model.name}?v={version_query(document['version'], model.sha256)}"
         result = self._probe(url, model)
@@ -83,10 +76,10 @@ class AppMirror:
             nonlocal result
             result = probe(url, self.web, origin=self.origin, sha256=model.sha256, size_bytes=model.size_bytes)
             if result.may_pass:
-                raise PassingError(f"mirror: {result.findings[0].message}")
+                raise TransientError(f"mirror: {result.findings[0].message}")
 
         try:
-            persist(attempt, self.patience, self.progress)
-        except GaveUpError as failure:
+            retry(attempt, self.retry_policy, self.progress)
+        except RetriesExhaustedError as failure:
             raise HostError(f"{result.findings[0].message} The release is not public yet. Run it again.") from failure
         return result

@@ -16,7 +16,7 @@ from huggingface_hub.hf_api import RepoFile
 from model_release.base.errors import HostError, UsageError
 from model_release.base.files import git_blob_id
 from model_release.base.hub_client import HubCalls, bounded, endpoint
-from model_release.base.retry import PassingError, Patience
+from model_release.base.retry import RetryPolicy, TransientError
 from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry
 
 _TARGET = re.compile(r"hub:(?!.*(?:\.\.|--))([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})", re.ASCII)
@@ -30,21 +30,21 @@ class HubMirror:
 
     Args:
         target: `hub:ORG/REPO`; the repository must exist.
-        patience: Bounds on waiting.
+        retry_policy: Bounds on waiting.
         progress: Told one sentence at a time.
     """
 
     def __init__(
-        self, target: str, *, patience: Patience | None = None, progress: Callable[[str], None] = lambda _: None
+        self, target: str, *, retry_policy: RetryPolicy | None = None, progress: Callable[[str], None] = lambda _: None
     ) -> None:
         match = _TARGET.fullmatch(target)
         if not match:
             raise UsageError(f"a mirror must be hub:ORG/REPO, got {target[:80]!a}. Use e.g. hub:octocat/gpt2.")
         self._repository = match[1]
-        self._patience = patience or Patience(request_timeout_s=60.0)
+        self._retry_policy = retry_policy or RetryPolicy(request_timeout_s=60.0)
         self._progress = progress
 
-    def bring(self, tag: str, dist: Path, entries: Iterable[FileEntry]) -> tuple[str, tuple[str, ...]]:
+    def upload(self, tag: str, dist: Path, entries: Iterable[FileEntry]) -> tuple[str, tuple[str, ...]]:
         """Commits what is missing, and reads back that all of it is there.
 
         Returns:
@@ -54,19 +54,19 @@ class HubMirror:
             HostError: The hub stays away or refuses.
         """
         wanted = {f"{tag}/{entry.name}": entry for entry in entries}
-        with bounded(self._patience) as deadline:
+        with bounded(self._retry_policy) as deadline:
             calls = HubCalls(
                 error=HostError,
                 advice="",
                 closed=_CLOSED,
                 progress=self._progress,
-                patience=self._patience,
+                retry_policy=self._retry_policy,
                 deadline=deadline,
                 conflicts=_CONFLICTS,
             )
             brought: set[str] = set()
             attempt = _Attempt(HfApi(), self._repository, tag, dist, wanted, brought, self._progress)
-            commit = calls.patiently(f"the repository {self._repository}", attempt.reconcile)
+            commit = calls.with_retries(f"the repository {self._repository}", attempt.reconcile)
         folder = f"{endpoint()}/{self._repository}/resolve/{commit}/{quote(tag)}"
         return folder, tuple(sorted(name.removeprefix(f"{tag}/") for name in brought))
 
@@ -105,7 +105,7 @@ class _Attempt:
             parent_commit=head,
         )
         if left := self._missing(self._present(made.oid)):
-            raise PassingError(f"a commit without {left[0]}")
+            raise TransientError(f"a commit without {left[0]}")
         self.brought.update(missing)
         return str(made.oid)
 

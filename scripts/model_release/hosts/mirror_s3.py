@@ -70,7 +70,7 @@ class S3Mirror:
             ) from failure
         self._public_url = (public_url or _address(str(self._client.meta.endpoint_url), self._bucket)).rstrip("/")
 
-    def bring(self, tag: str, dist: Path, entries: Iterable[FileEntry]) -> tuple[str, tuple[str, ...]]:
+    def upload(self, tag: str, dist: Path, entries: Iterable[FileEntry]) -> tuple[str, tuple[str, ...]]:
         """Uploads what is missing and verifies all of it; the checksums come last.
 
         Args:

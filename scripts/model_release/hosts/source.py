@@ -6,65 +6,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from model_release.base.errors import HostError, UsageError
 from model_release.base.http import (
     REDIRECTS,
     AddressError,
-    Answer,
-    Getter,
+    HttpClient,
+    Response,
     check_address,
     origin_of,
     resolve,
-    shown,
+    without_secrets,
 )
-from model_release.base.retry import PASSING_STATUS, PassingError
+from model_release.base.retry import TRANSIENT_STATUS, TransientError
+from model_release.hosts.host import Opened
 
 _MAX_REDIRECTS = 10
 _MAX_LISTING_BYTES = 1 << 24
 _PIECE_BYTES = 1 << 18
 # An owner's name and a repository's; https://docs.github.com/rest/repos/repos gives no limits, these are wide.
 _REPOSITORY = re.compile(r"[A-Za-z0-9_-]{1,64}/(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,100}", re.ASCII)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opened:
-    """A file being read.
-
-    Attributes:
-        start: Offset of the first byte in `pieces`; None if the wanted offset cannot be had.
-        size_bytes: Of the whole file, where the source says so.
-        etag: A strong one, or empty.
-        pieces: The bytes as they arrive; reading them raises `PassingError`.
-    """
-
-    start: int | None
-    size_bytes: int | None
-    etag: str
-    pieces: Iterator[bytes]
-
-
-class Source(Protocol):
-    """A release, file by file."""
-
-    def describe(self) -> str:
-        """What it is, for a message."""
-
-    def open(self, name: str, *, start: int, etag: str, deadline: float) -> AbstractContextManager[Opened]:
-        """Opens a file at an offset.
-
-        Args:
-            name: A name `appfiles` has accepted.
-            start: Where to go on.
-            etag: Of the bytes before; empty if unknown.
-            deadline: Of `time.monotonic`.
-
-        Raises:
-            PassingError: It may go better later.
-            HostError: It will not.
-        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +64,7 @@ class WebFolder:
         advice: What to do when there is no such file.
     """
 
-    def __init__(self, url: str, web: Getter, *, advice: str = "Correct the address or the tag.") -> None:
+    def __init__(self, url: str, web: HttpClient, *, advice: str = "Correct the address or the tag.") -> None:
         try:
             check_address(url)
         except AddressError as failure:
@@ -115,14 +77,14 @@ class WebFolder:
 
     def describe(self) -> str:
         """See `Source`."""
-        return shown(self._url)
+        return without_secrets(self._url)
 
     @contextmanager
     def open(self, name: str, *, start: int, etag: str, deadline: float) -> Iterator[Opened]:
         """See `Source`."""
         url = f"{self._url}/{quote(name, safe='')}"
         with _follow(self._web, url, _range(start, etag), deadline) as answer:
-            yield _opened(answer, shown(url), start, self._advice)
+            yield _opened(answer, without_secrets(url), start, self._advice)
 
 
 class GitHubRelease:
@@ -140,7 +102,7 @@ class GitHubRelease:
     """
 
     def __init__(
-        self, repository: str, tag: str, web: Getter, *, server_url: str, api_url: str, token: str = ""
+        self, repository: str, tag: str, web: HttpClient, *, server_url: str, api_url: str, token: str = ""
     ) -> None:
         if not _REPOSITORY.fullmatch(repository):
             raise UsageError(f"--repo must be OWNER/NAME, got {repository[:80]!a}. Use e.g. someone/gpt2-web.")
@@ -197,7 +159,7 @@ class GitHubRelease:
         except (ValueError, TypeError, LookupError, RecursionError) as failure:
             raise HostError(f"{what} must list its assets, got something else. Check GITHUB_API_URL.") from failure
 
-    def _as_ourselves(self, url: str, headers: Mapping[str, str], deadline: float) -> AbstractContextManager[Answer]:
+    def _as_ourselves(self, url: str, headers: Mapping[str, str], deadline: float) -> AbstractContextManager[Response]:
         return _follow(self._web, url, headers, deadline, token=self._token)
 
     def _advice(self) -> str:
@@ -218,11 +180,13 @@ def github_repository(folder_url: str, server_url: str) -> str:
 
 
 @contextmanager
-def _follow(web: Getter, url: str, headers: Mapping[str, str], deadline: float, *, token: str = "") -> Iterator[Answer]:
+def _follow(
+    web: HttpClient, url: str, headers: Mapping[str, str], deadline: float, *, token: str = ""
+) -> Iterator[Response]:
     """The answer at the end of all redirects; a token goes no further than the origin asked first.
 
     Raises:
-        PassingError: It may go better later.
+        TransientError: It may go better later.
         HostError: A redirect leads where we do not go, or round in circles.
     """
     first = url
@@ -237,12 +201,12 @@ def _follow(web: Getter, url: str, headers: Mapping[str, str], deadline: float, 
                 url = resolve(url, answer.headers["location"])
             except AddressError as failure:
                 raise HostError(
-                    f"{shown(first)} must lead to a file, but an address on its way {failure}. Do not use it."
+                    f"{without_secrets(first)} must lead to a file, but an address on its way {failure}. Do not use it."
                 ) from failure
             stack.close()
         else:
             raise HostError(
-                f"{shown(first)} must lead to a file, got more than {_MAX_REDIRECTS} redirects. Correct it."
+                f"{without_secrets(first)} must lead to a file, got more than {_MAX_REDIRECTS} redirects. Correct it."
             )
         yield answer
 
@@ -254,19 +218,19 @@ def _range(start: int, etag: str) -> dict[str, str]:
     return {"Range": f"bytes={start}-"} | ({"If-Range": etag} if etag else {})
 
 
-def _opened(answer: Answer, what: str, start: int, advice: str) -> Opened:
+def _opened(answer: Response, what: str, start: int, advice: str) -> Opened:
     """An answer's file.
 
     Raises:
-        PassingError: The server is busy.
+        TransientError: The server is busy.
         HostError: The server has no such file for us.
     """
     status, headers = answer.status, answer.headers
     after = headers.get("retry-after", "")
     wait_s = float(after) if re.fullmatch("[0-9]{1,6}", after) else None
     # GitHub's secondary limits are a 403 with Retry-After, or a 429.
-    if status in PASSING_STATUS or (status == 403 and wait_s is not None):
-        raise PassingError(f"status {status}", wait_s)
+    if status in TRANSIENT_STATUS or (status == 403 and wait_s is not None):
+        raise TransientError(f"status {status}", wait_s)
     if status == 416 and start:
         return Opened(start=None, size_bytes=None, etag="", pieces=iter(()))
     if status not in (200, 206):

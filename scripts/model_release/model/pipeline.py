@@ -6,135 +6,30 @@ Heavy rooms are imported where they are needed: quantizing needs no PyTorch, `--
 import gc
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model_release.base.errors import ExportError, QuantizeError, UsageError
+from model_release.base.progress import Progress, silent
 from model_release.contract.activations import (
     FULL_PRECISION,
-    Logits,
-    Selection,
     load_contract,
     model_file_name,
-    parse_activations,
-    parse_layers,
-    parse_ranges,
+)
+from model_release.contract.request import SelectionRequest
+from model_release.contract.selection import (
+    Selection,
 )
 from model_release.model.onnx_files.data_files import atomic_model
+from model_release.model.weights.source import SourceRequest, load_weights
 
 if TYPE_CHECKING:
-    from model_release.contract.measures import Deviation
-    from model_release.model.verify.verification import PyTorchModel, Verification
+    from model_release.model.verify.probes import PyTorchModel
+    from model_release.model.verify.verification import Verification
     from model_release.model.weights.folder import Weights
-
-DEMO_FOLDER = Path(__file__).resolve().parents[2] / "demo_model"
-DEFAULT_MODEL = "gpt2"
-DEFAULT_OPSET = 20
-"""Loaded by onnxruntime since 1.17 (https://onnxruntime.ai/docs/reference/compatibility.html)."""
-
-Progress = Callable[[str], None]
-
-
-def silent(_: str) -> None:
-    """No progress."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceRequest:
-    """Which weights: a registry key or Hub id, a folder, or the embedded model; at most one.
-
-    Attributes:
-        model: Key of `contract/models.json`, or a Hub id.
-        folder: A folder with config.json and weights.
-        demo: The embedded model.
-        revision: A commit, branch or tag of the Hub's repository.
-    """
-
-    model: str | None = None
-    folder: Path | None = None
-    demo: bool = False
-    revision: str | None = None
-
-    def __post_init__(self) -> None:
-        if sum([self.model is not None, self.folder is not None, self.demo]) > 1:
-            raise UsageError("--model, --model-path and --demo exclude each other. Give one of them.")
-        if self.model == "":
-            raise UsageError("--model must be a name of contract/models.json or a Hub id, got nothing. Use e.g. gpt2.")
-        if self.revision is not None and (self.folder is not None or self.demo):
-            raise UsageError("--revision belongs to a model of the Hub. Leave it out with --model-path and --demo.")
-
-    @property
-    def name(self) -> str:
-        """A short name for folders and URLs: the model's own, without its organisation."""
-        text = "demo" if self.demo else self.folder.resolve().name if self.folder else (self.model or DEFAULT_MODEL)
-        last = text.rsplit("/", 1)[-1]
-        return (
-            "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in last).strip("._-")[:60]
-            or "model"
-        )
-
-    def describe(self) -> str:
-        """The source in words."""
-        if self.demo:
-            return "the embedded model"
-        return (
-            f"folder {self.folder}"
-            if self.folder
-            else f"{self.model or DEFAULT_MODEL}{f' at {self.revision}' if self.revision else ''}"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectionRequest:
-    """What to see of the model, as the command line says it."""
-
-    layers: str | None = None
-    all_layers: bool = False
-    activations: str | None = None
-    logits: Logits = "all"
-    opset: int = DEFAULT_OPSET
-
-    def __post_init__(self) -> None:
-        if self.layers is not None and self.all_layers:
-            raise UsageError("--layers and --all-layers exclude each other. Give one of them.")
-        contract = load_contract()
-        if not contract.min_opset <= self.opset <= contract.max_opset:
-            raise UsageError(
-                f"--opset must be from {contract.min_opset} to {contract.max_opset}, got {self.opset}. "
-                f"The default is {DEFAULT_OPSET}."
-            )
-        parse_activations(self.activations)
-        if self.layers is not None:
-            parse_ranges(self.layers)  # Malformed text fails before anything is fetched.
-
-    def resolve(self, layer_count: int) -> Selection:
-        """The selection for a model of `layer_count` layers; by default the last one."""
-        text = f"0-{layer_count - 1}" if self.all_layers else (self.layers if self.layers is not None else "-1")
-        return Selection(
-            layers=parse_layers(text, layer_count), activations=parse_activations(self.activations), logits=self.logits
-        )
-
-
-def load_weights(source: SourceRequest, progress: Progress = silent) -> "Weights":
-    """Verified weights of a source.
-
-    Raises:
-        WeightsError: They cannot be had, or are broken.
-        ManifestError: A file's sha256 is not the pinned one.
-    """
-    from model_release.model.weights.folder import load_folder
-
-    if source.demo:
-        return load_folder(DEMO_FOLDER, source="demo")
-    if source.folder is not None:
-        return load_folder(source.folder)
-    from model_release.model.weights.hub import fetch_model
-
-    fetched = fetch_model(source.model or DEFAULT_MODEL, revision=source.revision, progress=progress)
-    return load_folder(fetched.folder, source=fetched.source, revision=fetched.revision, files=fetched.files)
 
 
 def export_model(
@@ -203,10 +98,11 @@ def export_weights(
 
         model = trace(weights.config, weights.shape, selection, opset=opset)
     from model_release.contract.metadata import ModelMetadata
-    from model_release.model.onnx_files import facts
+    from model_release.model.export.passes import attach_parameters
     from model_release.model.onnx_files.file import write_model
+    from model_release.model.onnx_files.naming import set_metadata
 
-    facts.attach_parameters(model, weights.shape.parameters(), weights.tensor)
+    attach_parameters(model, weights.shape.parameters(), weights.tensor)
     metadata = ModelMetadata(
         contract_version=load_contract().version,
         source=weights.source,
@@ -217,7 +113,7 @@ def export_weights(
         precision=precision,
     )
     if precision == FULL_PRECISION:
-        facts.set_metadata(model, metadata)
+        set_metadata(model, metadata)
         write_model(model, output, error=ExportError)
     else:
         quantize_graph(model, metadata, output)
@@ -306,21 +202,6 @@ def verify_weights(
     return verify_file(
         path, name=name, reference=reference, text_ids=text, progress=lambda step: progress(f"verify {name}: {step}")
     )
-
-
-def draw_report(
-    weights: "Weights",
-    selection: Selection,
-    model: Path,
-    document: Mapping[str, Any],
-    by_output: Mapping[str, Mapping[str, "Deviation"]],
-) -> bytes:
-    """The page of a release: what `model` returns for a prompt, and what the manifest and the verifications say."""
-    from model_release.browser.pages.render import render_report
-    from model_release.browser.pages.sample import take_sample
-    from model_release.model.weights.tokenizer import load_tokenizer
-
-    return render_report(document, by_output, take_sample(model, weights.shape, selection, load_tokenizer(weights)))
 
 
 def pytorch_reference(weights: "Weights") -> "PyTorchModel":

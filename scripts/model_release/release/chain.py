@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model_release.app.files import version_query
-from model_release.app.overrides import URL_KEY, VERSION_KEY
+from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.tree import (
     AppRequest,
     check_tree,
@@ -20,18 +19,15 @@ from model_release.app.tree import (
     write_env,
 )
 from model_release.base.errors import UsageError
+from model_release.base.progress import Progress, numbered
 from model_release.contract.activations import load_contract
+from model_release.contract.manifest import version_query
 from model_release.hosts.host import Host
 from model_release.hosts.reconcile import Action
-from model_release.model.pipeline import Progress
 from model_release.release import build
-from model_release.release.build import (
-    BuildRequest,
-    build_dist,
-    describe_dist,
-    numbered,
-)
+from model_release.release.build import build_dist, describe_dist
 from model_release.release.publish import Mirroring, check_version, publish
+from model_release.release.request import BuildRequest
 
 if TYPE_CHECKING:
     from model_release.app.github import AppResult
@@ -96,7 +92,7 @@ def release_model(request: ReleaseRequest, host: Host, progress: Progress) -> Re
         check_tree(request.app)
     if request.point is not None:
         request.point.check()
-    host.patiently(lambda: host.state(tag.text))  # A host that is out of reach or refuses us says so now.
+    host.with_retries(lambda: host.state(tag.text))  # A host that is out of reach or refuses us says so now.
     check_version(tag, load_contract().version, host)
     with ExitStack() as folders:
         dist = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="model-release-")))

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from model_release.browser.report import figure, markdown_table, megabytes
-from model_release.browser.timings import Figures, Measured
+from model_release.base.text import figure, markdown_table, megabytes
+from model_release.browser.results import Measured, Timings
 
 MAX_CHARACTERS = 125_000
 """The longest body GitHub accepts for a release (https://docs.github.com/rest/releases/releases)."""
@@ -135,7 +135,7 @@ def _browsers(document: Mapping[str, Any], measured: Measured) -> list[str]:
     rows, reasons = [], []
     for variant, entry in entries:
         file, backend = variant["file"], entry["backend"]
-        needed = _needed(measured.get((file, backend), Figures())) if measured else []
+        needed = _needed(measured.get((file, backend), Timings())) if measured else []
         rows.append([code(file), megabytes(variant["size_bytes"]), code(backend), _agreement(entry), *needed])
         if not entry["runs"]:
             reasons.append(f"- {code(file)} on {code(backend)}: {code(entry.get('reason', ''))}")
@@ -152,7 +152,7 @@ def _agreement(entry: Mapping[str, Any]) -> str:
     return f"{entry['cosine']:.4f}" if entry["runs"] and "cosine" in entry else "does not run"
 
 
-def _needed(of: Figures) -> list[str]:
+def _needed(of: Timings) -> list[str]:
     """The cells of a file's times and memory."""
     download_s = None if of.load_s is None or of.session_s is None else of.load_s - of.session_s
     times = [(download_s, ".2f"), (of.session_s, ".2f"), (of.first_run_ms, ".1f"), (of.median_run_ms, ".1f")]

@@ -8,8 +8,8 @@ from typing import Any
 from model_release.base.errors import UsageError
 from model_release.contract.pinned_models import is_pinned, load_registry, locate
 from model_release.contract.tag import ReleaseTag, parse_tag
-from model_release.model.pipeline import DEFAULT_MODEL, SourceRequest
-from model_release.release.build import BuildRequest
+from model_release.model.weights.source import DEFAULT_MODEL, SourceRequest
+from model_release.release.request import BuildRequest
 
 DEMO = "demo"
 _MAX_MODELS = 16  # each is a job

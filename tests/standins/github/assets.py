@@ -3,7 +3,7 @@
 import hashlib
 
 from . import views
-from .calls import CHUNK_BYTES, REPOSITORY, Answer, Call, Refusal, invalid, missing, not_found, route
+from .calls import CHUNK_BYTES, REPOSITORY, Call, Refusal, Response, invalid, missing, not_found, route
 from .models import Asset, Release, asset_name
 from .releases import RELEASES, wanted
 
@@ -13,27 +13,27 @@ UPLOAD = f"/uploads{REPOSITORY}/releases/{{release_id}}/assets"
 
 
 @route("GET", f"{RELEASES}/{{release_id}}/assets")
-def list_assets(call: Call) -> Answer:
+def list_assets(call: Call) -> Response:
     """A release's files, those that never arrived in full included."""
     release = wanted(call)
     return call.page(release.assets, lambda asset: views.asset(call, release, asset))
 
 
 @route("GET", f"{RELEASES}/assets/{{asset_id}}")
-def get_asset(call: Call) -> Answer:
+def get_asset(call: Call) -> Response:
     """What is known of a file, or the way to its bytes."""
     release, asset = _wanted(call)
     if "application/octet-stream" not in call.accept:
-        return Answer(200, views.asset(call, release, asset))
+        return Response(200, views.asset(call, release, asset))
     if asset.state != "uploaded":
         raise not_found()
     if call.site.streams_downloads:
-        return Answer(200, file=asset.file, media_type="application/octet-stream")
-    return Answer(302, headers={"Location": call.site.download_link(call.repository, asset)})
+        return Response(200, file=asset.file, media_type="application/octet-stream")
+    return Response(302, headers={"Location": call.site.download_link(call.repository, asset)})
 
 
 @route("PATCH", f"{RELEASES}/assets/{{asset_id}}", writes="contents")
-def update_asset(call: Call) -> Answer:
+def update_asset(call: Call) -> Response:
     """Renames a file, or changes its label."""
     release, asset = _wanted(call)
     if release.immutable:
@@ -43,29 +43,29 @@ def update_asset(call: Call) -> Answer:
         raise invalid("ReleaseAsset", ("already_exists", "name"))
     asset.name = name
     asset.label = call.text("label", asset.label or "") if "label" in call.data else asset.label
-    return Answer(200, views.asset(call, release, asset))
+    return Response(200, views.asset(call, release, asset))
 
 
 @route("DELETE", f"{RELEASES}/assets/{{asset_id}}", writes="contents")
-def delete_asset(call: Call) -> Answer:
+def delete_asset(call: Call) -> Response:
     """Removes a file, in whatever state it is."""
     release, asset = _wanted(call)
     if release.immutable:
         raise invalid("ReleaseAsset", "Cannot delete asset from an immutable release")
     release.assets.remove(asset)
     asset.file.unlink(missing_ok=True)
-    return Answer(204)
+    return Response(204)
 
 
 @route("POST", UPLOAD, writes="contents", streams=True)
-def upload_asset(call: Call) -> Answer:
+def upload_asset(call: Call) -> Response:
     """Takes a file in; until all of it has arrived it is in the state `starter`."""
     with call.site.lock:
         release, asset = begin_upload(call)
     receive(call, asset)
     with call.site.lock:
         asset.state = "uploaded"
-        return Answer(201, views.asset(call, release, asset))
+        return Response(201, views.asset(call, release, asset))
 
 
 def begin_upload(call: Call) -> tuple[Release, Asset]:

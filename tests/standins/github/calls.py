@@ -19,7 +19,7 @@ CHUNK_BYTES = 1 << 20
 
 
 @dataclass
-class Answer:
+class Response:
     """What is sent back: JSON, raw bytes, or a file."""
 
     status: int
@@ -45,7 +45,7 @@ class Refusal(Exception):  # noqa: N818 - it is GitHub's answer, not a failure o
         body: dict[str, Any] = {"message": message, "documentation_url": documentation, "status": str(status)}
         if errors:
             body["errors"] = list(errors)
-        self.answer = Answer(status, body, dict(headers or {}))
+        self.answer = Response(status, body, dict(headers or {}))
 
 
 def not_found() -> Refusal:
@@ -150,7 +150,7 @@ class Call:
             raise Refusal(422, f"Invalid request.\n\nFor 'properties/{name}', {value!r} is not a string.")
         return value
 
-    def page(self, items: Sequence[Any], view: Callable[[Any], Any], *, key: str = "") -> Answer:
+    def page(self, items: Sequence[Any], view: Callable[[Any], Any], *, key: str = "") -> Response:
         """One page of a list, with the Link header that leads to the others."""
         size = min(100, max(1, _number(self.query.get("per_page"), 30)))
         page = max(1, _number(self.query.get("page"), 1))
@@ -168,10 +168,10 @@ class Call:
         ]
         shown = [view(item) for item in items[(page - 1) * size : page * size]]
         body = {"total_count": len(items), key: shown} if key else shown
-        return Answer(200, body, {"Link": ", ".join(links)} if links else {})
+        return Response(200, body, {"Link": ", ".join(links)} if links else {})
 
 
-Handler = Callable[[Call], Answer]
+Handler = Callable[[Call], Response]
 
 
 @dataclass(frozen=True)

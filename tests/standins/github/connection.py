@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .calls import CHUNK_BYTES, Answer, Body, Refusal
+from .calls import CHUNK_BYTES, Body, Refusal, Response
 from .faults import Fault
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
     def _respond(self) -> None:
         raise NotImplementedError
 
-    def _carry_out(self, request: "Request", act: Callable[[], Answer], spoil: Callable[[Fault], None]) -> None:
+    def _carry_out(self, request: "Request", act: Callable[[], Response], spoil: Callable[[Fault], None]) -> None:
         """Acts and answers, unless a fault comes first.
 
         Args:
@@ -102,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
         request.status = answer.status  # Before the client can know it.
         self._send(answer, first, length, fault)
 
-    def _in_place_of_answer(self, fault: Fault) -> Answer:
+    def _in_place_of_answer(self, fault: Fault) -> Response:
         """What a client gets to see of a fault.
 
         Raises:
@@ -126,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.close()  # It holds the connection open otherwise.
         self.connection.close()
 
-    def _send(self, answer: Answer, first: int, length: int, fault: Fault | None = None) -> None:
+    def _send(self, answer: Response, first: int, length: int, fault: Fault | None = None) -> None:
         kind = fault.kind if fault else ""
         if kind == "truncate" and length < 2:
             self.wfile.write(b"HTTP/1.1 ")  # There is no body to cut.
@@ -148,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.body.drain()
 
-    def _extent(self, answer: Answer) -> tuple[int, int]:
+    def _extent(self, answer: Response) -> tuple[int, int]:
         """The first byte of the body to send and how many; makes a ranged answer of it if one is wanted."""
         if answer.json is not None:
             answer.raw, answer.media_type = json.dumps(answer.json).encode(), "application/json; charset=utf-8"

@@ -3,7 +3,7 @@
 from typing import NoReturn
 
 from . import git_views
-from .calls import REPOSITORY, Answer, Call, Refusal, missing, not_found, route
+from .calls import REPOSITORY, Call, Refusal, Response, missing, not_found, route
 from .git import decoded, protection_refusal, signature
 from .objects import BLOB, FILE_MODE, TREE, Commit, Entry
 
@@ -12,7 +12,7 @@ MAX_RAW_BYTES = 100 << 20
 
 
 @route("GET", CONTENTS)
-def get_contents(call: Call) -> Answer:
+def get_contents(call: Call) -> Response:
     """A file, or what is in a folder."""
     repo, path = call.repository, (call.params["path"] or "").strip("/")
     name = call.query.get("ref") or repo.default_branch
@@ -25,14 +25,14 @@ def get_contents(call: Call) -> Answer:
     if entry.kind == TREE:
         folder = f"{path}/" if path else ""
         lines = repo.objects.trees[entry.sha].items()
-        return Answer(200, [git_views.content(call, folder + name_, each, name, full=False) for name_, each in lines])
+        return Response(200, [git_views.content(call, folder + name_, each, name, full=False) for name_, each in lines])
     if ".raw" in call.accept:
-        return Answer(200, raw=repo.objects.blobs[entry.sha], media_type="application/vnd.github.raw+json")
-    return Answer(200, git_views.content(call, path, entry, name, full=True))
+        return Response(200, raw=repo.objects.blobs[entry.sha], media_type="application/vnd.github.raw+json")
+    return Response(200, git_views.content(call, path, entry, name, full=True))
 
 
 @route("PUT", CONTENTS, writes="contents")
-def put_contents(call: Call) -> Answer:
+def put_contents(call: Call) -> Response:
     """Creates or replaces a file; to replace one, its present blob id must be given."""
     content = call.text("content")
     blob = call.repository.objects.put_blob(decoded(content))
@@ -40,12 +40,12 @@ def put_contents(call: Call) -> Answer:
 
 
 @route("DELETE", CONTENTS, writes="contents")
-def delete_contents(call: Call) -> Answer:
+def delete_contents(call: Call) -> Response:
     """Removes a file; its present blob id must be given."""
     return _change(call, None)
 
 
-def _change(call: Call, entry: Entry | None) -> Answer:
+def _change(call: Call, entry: Entry | None) -> Response:
     """Checks in GitHub's order: the branch, then the blob id, then what protects the branch."""
     repo, path, message = call.repository, call.params["path"], call.text("message")
     branch = call.text("branch", repo.default_branch).removeprefix("refs/heads/")
@@ -71,7 +71,7 @@ def _change(call: Call, entry: Entry | None) -> Answer:
     sha = repo.objects.put_commit(commit)
     repo.move(f"refs/heads/{branch}", sha)
     shown = git_views.content(call, path, entry, branch, full=False) if entry else None
-    return Answer(200 if old else 201, {"content": shown, "commit": git_views.git_commit(call, sha)})
+    return Response(200 if old else 201, {"content": shown, "commit": git_views.git_commit(call, sha)})
 
 
 def _stale(path: str, sha: str) -> NoReturn:

@@ -5,7 +5,7 @@ import binascii
 from typing import Any
 
 from . import git_views, views
-from .calls import REPOSITORY, Answer, Call, Refusal, invalid, missing, not_found, route
+from .calls import REPOSITORY, Call, Refusal, Response, invalid, missing, not_found, route
 from .objects import FOLDER_MODE, TREE, Commit, Entry, Person, TagObject
 from .releases import CREATION, RULES
 from .repository import CLASSIC, RESTRICTED, Repository
@@ -38,16 +38,16 @@ def protection_refusal(repo: Repository, branch: str, *, contents: bool) -> Refu
 
 
 @route("GET", f"{GIT}/ref/{{ref}}")
-def get_ref(call: Call) -> Answer:
+def get_ref(call: Call) -> Response:
     """One branch or tag."""
     name = f"refs/{call.params['ref']}"
     if name not in call.repository.refs:
         raise not_found()
-    return Answer(200, git_views.ref(call, name, call.repository.refs[name]))
+    return Response(200, git_views.ref(call, name, call.repository.refs[name]))
 
 
 @route("GET", f"{GIT}/matching-refs/{{ref}}")
-def matching_refs(call: Call) -> Answer:
+def matching_refs(call: Call) -> Response:
     """Branches or tags whose names begin so."""
     start = f"refs/{call.params['ref']}"
     found = sorted((name, sha) for name, sha in call.repository.refs.items() if name.startswith(start))
@@ -55,7 +55,7 @@ def matching_refs(call: Call) -> Answer:
 
 
 @route("POST", f"{GIT}/refs", writes="contents")
-def create_ref(call: Call) -> Answer:
+def create_ref(call: Call) -> Response:
     """A new branch or tag."""
     repo, name, sha = call.repository, call.text("ref"), call.text("sha")
     if not name.startswith("refs/") or name.count("/") < 2:
@@ -67,11 +67,11 @@ def create_ref(call: Call) -> Answer:
     if name.removeprefix("refs/tags/") in repo.burned_tags and name.startswith("refs/tags/"):
         raise Refusal(422, f"{RULES}\n\n{CREATION}\n\n")
     repo.move(name, sha)
-    return Answer(201, git_views.ref(call, name, sha), {"Location": f"{views.repository_url(call)}/git/{name}"})
+    return Response(201, git_views.ref(call, name, sha), {"Location": f"{views.repository_url(call)}/git/{name}"})
 
 
 @route("PATCH", f"{GIT}/refs/{{ref}}", writes="contents")
-def update_ref(call: Call) -> Answer:
+def update_ref(call: Call) -> Response:
     """Moves a branch or tag; without `force` only forward."""
     repo, name, sha = call.repository, f"refs/{call.params['ref']}", call.text("sha")
     if name not in repo.refs:
@@ -84,18 +84,18 @@ def update_ref(call: Call) -> Answer:
     ):
         raise Refusal(422, "Update is not a fast forward")
     repo.move(name, sha)
-    return Answer(200, git_views.ref(call, name, sha))
+    return Response(200, git_views.ref(call, name, sha))
 
 
 @route("DELETE", f"{GIT}/refs/{{ref}}", writes="contents")
-def delete_ref(call: Call) -> Answer:
+def delete_ref(call: Call) -> Response:
     """Removes a branch or tag."""
     repo, name = call.repository, f"refs/{call.params['ref']}"
     if name not in repo.refs:
         raise Refusal(422, "Reference does not exist")
     _check_change(repo, name, "delete")
     repo.move(name, None)
-    return Answer(204)
+    return Response(204)
 
 
 def _check_change(repo: Repository, name: str, verb: str) -> None:
@@ -113,7 +113,7 @@ def _check_change(repo: Repository, name: str, verb: str) -> None:
 
 
 @route("POST", f"{GIT}/blobs", writes="contents")
-def create_blob(call: Call) -> Answer:
+def create_blob(call: Call) -> Response:
     """Stores a file's content."""
     text, encoding = call.text("content"), call.text("encoding", "utf-8")
     content = decoded(text) if encoding == "base64" else text.encode()
@@ -125,25 +125,25 @@ def create_blob(call: Call) -> Answer:
             {"resource": "Blob", "code": "too_large", "field": "data"},
         )
     sha = call.repository.objects.put_blob(content)
-    return Answer(201, {"sha": sha, "url": f"{views.repository_url(call)}/git/blobs/{sha}"})
+    return Response(201, {"sha": sha, "url": f"{views.repository_url(call)}/git/blobs/{sha}"})
 
 
 @route("GET", f"{GIT}/blobs/{{file_sha}}")
-def get_blob(call: Call) -> Answer:
+def get_blob(call: Call) -> Response:
     """A file's content."""
     sha = call.params["file_sha"]
     content = call.repository.objects.blobs.get(sha)
     if content is None:
         raise not_found()
     if ".raw" in call.accept:
-        return Answer(200, raw=content, media_type="application/vnd.github.raw+json; charset=utf-8")
+        return Response(200, raw=content, media_type="application/vnd.github.raw+json; charset=utf-8")
     shown: dict[str, Any] = {"sha": sha, "node_id": views.node_id("Blob", sha), "size": len(content)}
     shown |= {"url": f"{views.repository_url(call)}/git/blobs/{sha}"}
-    return Answer(200, shown | {"content": git_views.wrapped_base64(content), "encoding": "base64"})
+    return Response(200, shown | {"content": git_views.wrapped_base64(content), "encoding": "base64"})
 
 
 @route("POST", f"{GIT}/trees", writes="contents")
-def create_tree(call: Call) -> Answer:
+def create_tree(call: Call) -> Response:
     """A tree from lines; `base_tree` is the one they change, a line with `sha: null` removes."""
     objects = call.repository.objects
     base = call.data.get("base_tree")
@@ -168,22 +168,22 @@ def create_tree(call: Call) -> Answer:
             raise Refusal(422, f"tree.sha {sha} is not a valid {kind}")
         mode = line.get("mode", FOLDER_MODE if kind == TREE else "100644")
         changes[path] = None if sha is None else Entry(mode, kind, sha)
-    return Answer(201, git_views.tree(call, objects.tree_with(base, changes), recursive=False))
+    return Response(201, git_views.tree(call, objects.tree_with(base, changes), recursive=False))
 
 
 @route("GET", f"{GIT}/trees/{{tree_sha}}")
-def get_tree(call: Call) -> Answer:
+def get_tree(call: Call) -> Response:
     """A tree, by its id or by a commit, branch or tag."""
     repo, name = call.repository, call.params["tree_sha"]
     commit = repo.resolve(name)
     sha = repo.objects.commits[commit].tree if commit else name
     if sha not in repo.objects.trees:
         raise not_found()
-    return Answer(200, git_views.tree(call, sha, recursive="recursive" in call.query))
+    return Response(200, git_views.tree(call, sha, recursive="recursive" in call.query))
 
 
 @route("POST", f"{GIT}/commits", writes="contents")
-def create_commit(call: Call) -> Answer:
+def create_commit(call: Call) -> Response:
     """A commit that no branch knows of yet."""
     objects = call.repository.objects
     message, tree, parents = call.text("message"), call.text("tree"), call.data.get("parents", [])
@@ -194,19 +194,19 @@ def create_commit(call: Call) -> Answer:
     author = signature(call, "author")
     committer = signature(call, "committer") if "committer" in call.data else author
     sha = objects.put_commit(Commit(tree, tuple(parents), author, committer, message))
-    return Answer(201, git_views.git_commit(call, sha))
+    return Response(201, git_views.git_commit(call, sha))
 
 
 @route("GET", f"{GIT}/commits/{{commit_sha}}")
-def get_commit(call: Call) -> Answer:
+def get_commit(call: Call) -> Response:
     """A commit by its id."""
     if call.params["commit_sha"] not in call.repository.objects.commits:
         raise not_found()
-    return Answer(200, git_views.git_commit(call, call.params["commit_sha"]))
+    return Response(200, git_views.git_commit(call, call.params["commit_sha"]))
 
 
 @route("POST", f"{GIT}/tags", writes="contents")
-def create_tag_object(call: Call) -> Answer:
+def create_tag_object(call: Call) -> Response:
     """An annotated tag; a ref to it is made apart."""
     objects = call.repository.objects
     target, kind = call.text("object"), call.text("type")
@@ -214,16 +214,16 @@ def create_tag_object(call: Call) -> Answer:
         raise invalid("Tag", ("invalid", "object"))
     item = TagObject(call.text("tag"), kind, target, signature(call, "tagger"), call.text("message"))
     sha = objects.put_tag(item)
-    return Answer(201, git_views.tag_object(call, sha, item))
+    return Response(201, git_views.tag_object(call, sha, item))
 
 
 @route("GET", f"{GIT}/tags/{{tag_sha}}")
-def get_tag_object(call: Call) -> Answer:
+def get_tag_object(call: Call) -> Response:
     """An annotated tag by its id."""
     sha = call.params["tag_sha"]
     if sha not in call.repository.objects.tags:
         raise not_found()
-    return Answer(200, git_views.tag_object(call, sha, call.repository.objects.tags[sha]))
+    return Response(200, git_views.tag_object(call, sha, call.repository.objects.tags[sha]))
 
 
 def signature(call: Call, field: str) -> Person:

@@ -1,7 +1,7 @@
 """Pull requests between the branches of one repository."""
 
 from . import views
-from .calls import REPOSITORY, Answer, Call, Refusal, invalid, not_found, route
+from .calls import REPOSITORY, Call, Refusal, Response, invalid, not_found, route
 from .models import Pull
 
 PULLS = f"{REPOSITORY}/pulls"
@@ -9,7 +9,7 @@ NOT_PERMITTED = "GitHub Actions is not permitted to create or approve pull reque
 
 
 @route("GET", PULLS)
-def list_pulls(call: Call) -> Answer:
+def list_pulls(call: Call) -> Response:
     """Filtered by state, `owner:branch` of the head, and base; newest first."""
     repo, state = call.repository, call.query.get("state", "open")
     head, base = call.query.get("head", ""), call.query.get("base", "")
@@ -24,13 +24,13 @@ def list_pulls(call: Call) -> Answer:
 
 
 @route("GET", f"{PULLS}/{{pull_number}}")
-def get_pull(call: Call) -> Answer:
+def get_pull(call: Call) -> Response:
     """One pull request."""
-    return Answer(200, views.pull(call, _wanted(call)))
+    return Response(200, views.pull(call, _wanted(call)))
 
 
 @route("POST", PULLS, writes="pull_requests")
-def create_pull(call: Call) -> Answer:
+def create_pull(call: Call) -> Response:
     """Opens a pull request."""
     repo = call.repository
     if call.token and call.token.is_actions and not repo.actions_may_open_pulls:
@@ -60,11 +60,11 @@ def create_pull(call: Call) -> Answer:
         draft=bool(call.data.get("draft")),
     )
     repo.pulls.append(pull)
-    return Answer(201, views.pull(call, pull))
+    return Response(201, views.pull(call, pull))
 
 
 @route("PATCH", f"{PULLS}/{{pull_number}}", writes="pull_requests")
-def update_pull(call: Call) -> Answer:
+def update_pull(call: Call) -> Response:
     """Changes title, text, state or base."""
     repo, pull = call.repository, _wanted(call)
     state, base = call.text("state", pull.state), call.text("base", pull.base)
@@ -77,7 +77,7 @@ def update_pull(call: Call) -> Answer:
     pull.closed_at = None if state == "open" else pull.closed_at or repo.clock.now()
     pull.title, pull.state, pull.base = call.text("title", pull.title), state, base
     pull.body = call.data.get("body", pull.body)
-    return Answer(200, views.pull(call, pull))
+    return Response(200, views.pull(call, pull))
 
 
 def _wanted(call: Call) -> Pull:

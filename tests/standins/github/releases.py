@@ -3,7 +3,7 @@
 from typing import Any
 
 from . import views
-from .calls import REPOSITORY, Answer, Call, Refusal, invalid, not_found, route
+from .calls import REPOSITORY, Call, Refusal, Response, invalid, not_found, route
 from .models import Release
 
 MAX_BODY_CHARACTERS = 125_000
@@ -28,31 +28,31 @@ def wanted(call: Call) -> Release:
 
 
 @route("GET", RELEASES)
-def list_releases(call: Call) -> Answer:
+def list_releases(call: Call) -> Response:
     """Published releases for everyone, drafts for those who may push."""
     return call.page(visible(call), lambda release: views.release(call, release))
 
 
 @route("GET", f"{RELEASES}/latest")
-def latest_release(call: Call) -> Answer:
+def latest_release(call: Call) -> Response:
     """The latest full release."""
     return _shown(call, call.repository.latest())
 
 
 @route("GET", f"{RELEASES}/tags/{{tag}}")
-def release_by_tag(call: Call) -> Answer:
+def release_by_tag(call: Call) -> Response:
     """A published release; a draft is not found by its tag, whoever asks."""
     return _shown(call, call.repository.published(call.params["tag"]))
 
 
 @route("GET", f"{RELEASES}/{{release_id}}")
-def release_by_id(call: Call) -> Answer:
+def release_by_id(call: Call) -> Response:
     """A release, or a draft."""
     return _shown(call, wanted(call))
 
 
 @route("POST", RELEASES, writes="contents")
-def create_release(call: Call) -> Answer:
+def create_release(call: Call) -> Response:
     """A new release; the tag of a draft need not exist."""
     repo = call.repository
     tag, target = call.text("tag_name"), call.text("target_commitish", repo.default_branch)
@@ -75,11 +75,11 @@ def create_release(call: Call) -> Answer:
     if not draft:
         repo.publish(release, make_latest=make_latest or "true")
     shown = views.release(call, release)
-    return Answer(201, shown, {"Location": shown["url"]})
+    return Response(201, shown, {"Location": shown["url"]})
 
 
 @route("PATCH", f"{RELEASES}/{{release_id}}", writes="contents")
-def update_release(call: Call) -> Answer:
+def update_release(call: Call) -> Response:
     """Changes a release; `draft: false` publishes it."""
     repo, release = call.repository, wanted(call)
     was_draft = release.draft
@@ -103,31 +103,31 @@ def update_release(call: Call) -> Answer:
         repo.mark_latest(release, make_latest)
     if not release.draft and f"refs/tags/{release.tag}" not in repo.refs:
         repo.create_tag(release.tag, target=release.target)
-    return Answer(200, views.release(call, release))
+    return Response(200, views.release(call, release))
 
 
 @route("DELETE", f"{RELEASES}/{{release_id}}", writes="contents")
-def delete_release(call: Call) -> Answer:
+def delete_release(call: Call) -> Response:
     """Removes a release and its files; the tag stays."""
     release = wanted(call)
     del call.repository.releases[release.id]
     for asset in release.assets:
         asset.file.unlink(missing_ok=True)
-    return Answer(204)
+    return Response(204)
 
 
 @route("GET", f"{REPOSITORY}/immutable-releases", writes="contents")
-def immutable_releases(call: Call) -> Answer:
+def immutable_releases(call: Call) -> Response:
     """Whether releases are immutable here; 404 if not."""
     if not call.repository.immutable_releases:
         raise not_found()
-    return Answer(200, {"enabled": True, "enforced_by_owner": False})
+    return Response(200, {"enabled": True, "enforced_by_owner": False})
 
 
-def _shown(call: Call, release: Release | None) -> Answer:
+def _shown(call: Call, release: Release | None) -> Response:
     if release is None:
         raise not_found()
-    return Answer(200, views.release(call, release))
+    return Response(200, views.release(call, release))
 
 
 def _check(call: Call, release: Release, *, to_be_public: bool) -> None:

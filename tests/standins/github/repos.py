@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from . import git_views, views
-from .calls import REPOSITORY, Answer, Call, Refusal, not_found, route
+from .calls import REPOSITORY, Call, Refusal, Response, not_found, route
 from .models import Dispatch
 from .repository import Repository
 
@@ -13,14 +13,14 @@ _FOLDER = ".github/workflows/"
 
 
 @route("GET", "/rate_limit")
-def rate_limit(call: Call) -> Answer:
+def rate_limit(call: Call) -> Response:
     """What is left of the hourly limit; asking is free."""
     rate = call.site.rate()
-    return Answer(200, {"resources": {"core": rate, "search": rate}, "rate": rate})
+    return Response(200, {"resources": {"core": rate, "search": rate}, "rate": rate})
 
 
 @route("GET", "/user")
-def user(call: Call) -> Answer:
+def user(call: Call) -> Response:
     """The token of a workflow has no user; no other is asked for."""
     raise (
         Refusal(403, "Resource not accessible by integration")
@@ -30,35 +30,35 @@ def user(call: Call) -> Answer:
 
 
 @route("GET", REPOSITORY)
-def get_repository(call: Call) -> Answer:
+def get_repository(call: Call) -> Response:
     """The repository."""
-    return Answer(200, views.repository(call))
+    return Response(200, views.repository(call))
 
 
 @route("GET", f"{REPOSITORY}/branches")
-def list_branches(call: Call) -> Answer:
+def list_branches(call: Call) -> Response:
     """Its branches."""
     return call.page(list(call.repository.branches()), lambda item: git_views.short_branch(call, *item))
 
 
 @route("GET", f"{REPOSITORY}/branches/{{branch}}")
-def get_branch(call: Call) -> Answer:
+def get_branch(call: Call) -> Response:
     """One branch, and whether it is protected."""
     name = call.params["branch"]
     sha = call.repository.branch_head(name)
     if sha is None:
         raise Refusal(404, "Branch not found")
-    return Answer(200, git_views.branch(call, name, sha))
+    return Response(200, git_views.branch(call, name, sha))
 
 
 @route("GET", f"{REPOSITORY}/tags")
-def list_tags(call: Call) -> Answer:
+def list_tags(call: Call) -> Response:
     """Its tags, newest name first."""
     return call.page(list(call.repository.tags())[::-1], lambda item: git_views.tag(call, *item))
 
 
 @route("GET", f"{REPOSITORY}/commits")
-def list_commits(call: Call) -> Answer:
+def list_commits(call: Call) -> Response:
     """The history of a branch."""
     repo = call.repository
     head = repo.resolve(call.query.get("sha") or repo.default_branch)
@@ -68,29 +68,29 @@ def list_commits(call: Call) -> Answer:
 
 
 @route("GET", f"{REPOSITORY}/commits/{{ref}}")
-def get_commit(call: Call) -> Answer:
+def get_commit(call: Call) -> Response:
     """The commit a branch, tag or id stands for."""
     sha = call.repository.resolve(call.params["ref"])
     if sha is None:
         raise Refusal(422, f"No commit found for SHA: {call.params['ref']}")
-    return Answer(200, git_views.commit(call, sha))
+    return Response(200, git_views.commit(call, sha))
 
 
 @route("GET", WORKFLOWS)
-def list_workflows(call: Call) -> Answer:
+def list_workflows(call: Call) -> Response:
     """The workflow files of the default branch."""
     repo = call.repository
     return call.page(_workflows(repo), lambda name: views.workflow(call, repo, name), key="workflows")
 
 
 @route("GET", f"{WORKFLOWS}/{{workflow_id}}")
-def get_workflow(call: Call) -> Answer:
+def get_workflow(call: Call) -> Response:
     """One workflow, by file name or number."""
-    return Answer(200, views.workflow(call, call.repository, _workflow(call)))
+    return Response(200, views.workflow(call, call.repository, _workflow(call)))
 
 
 @route("POST", f"{WORKFLOWS}/{{workflow_id}}/dispatches", writes="actions")
-def dispatch_workflow(call: Call) -> Answer:
+def dispatch_workflow(call: Call) -> Response:
     """Starts a workflow; nothing runs here, it is only noted."""
     repo, name, ref = call.repository, _workflow(call), call.text("ref")
     head = repo.resolve(ref)
@@ -106,14 +106,16 @@ def dispatch_workflow(call: Call) -> Answer:
         raise Refusal(422, f"Unexpected inputs provided: [{quoted}]")
     repo.dispatches.append(Dispatch(name, ref, inputs, head, repo.clock.now()))
     if not call.data.get("return_run_details"):
-        return Answer(204)
+        return Response(204)
     number = len(repo.dispatches)
     urls = {"run_url": views.repository_url(call), "html_url": views.web_url(call)}
-    return Answer(200, {"workflow_run_id": number} | {key: f"{url}/actions/runs/{number}" for key, url in urls.items()})
+    return Response(
+        200, {"workflow_run_id": number} | {key: f"{url}/actions/runs/{number}" for key, url in urls.items()}
+    )
 
 
 @route("GET", f"{WORKFLOWS}/{{workflow_id}}/runs")
-def list_runs(call: Call) -> Answer:
+def list_runs(call: Call) -> Response:
     """The runs of a workflow, newest first: one for each dispatch, as nothing else starts one here."""
     name, query = _workflow(call), call.query
     since, branch = query.get("created", "").removeprefix(">="), query.get("branch")
@@ -126,11 +128,11 @@ def list_runs(call: Call) -> Answer:
 
 
 @route("POST", f"{REPOSITORY}/dispatches", writes="contents")
-def dispatch_event(call: Call) -> Answer:
+def dispatch_event(call: Call) -> Response:
     """Sends a `repository_dispatch`; noted as a workflow of that name."""
     payload: dict[str, Any] = call.data.get("client_payload") or {}
     call.repository.dispatches.append(Dispatch(f"event:{call.text('event_type')}", "", payload))
-    return Answer(204)
+    return Response(204)
 
 
 def dispatch_inputs(workflow: str) -> set[str] | None:

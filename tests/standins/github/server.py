@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from . import assets, contents, git, pulls, releases, repos  # noqa: F401 - they fill the table of routes
 from .assets import begin_upload, receive
-from .calls import Answer, Call, Refusal, Route, find_route, not_found
+from .calls import Call, Refusal, Response, Route, find_route, not_found
 from .connection import PRIMARY, RATE_DOCS, Handler, Torn
 from .faults import Fault
 from .models import Asset, Token
@@ -74,14 +74,14 @@ class MainHandler(Handler):
 
     # The API
 
-    def _api(self, call: Call, path: str, request: "Request", *, known: bool) -> Answer:
+    def _api(self, call: Call, path: str, request: "Request", *, known: bool) -> Response:
         method = "GET" if self.command == "HEAD" else self.command
         found = find_route(method, path)
         template = found[0].template if found else ""
         try:
             self._admit(path, known=known)
             if method == "OPTIONS":
-                return self._as_api(Answer(204))
+                return self._as_api(Response(204))
             if found is None:
                 raise not_found()
             answer = self._handle(call, *found)
@@ -106,7 +106,7 @@ class MainHandler(Handler):
                 raise Refusal(403, PRIMARY, documentation=RATE_DOCS)
             self.site.rate_remaining -= path != "/rate_limit"
 
-    def _handle(self, call: Call, route: Route, params: dict[str, str]) -> Answer:
+    def _handle(self, call: Call, route: Route, params: dict[str, str]) -> Response:
         site, call.params = self.site, params
         self._authorize(call, route)
         if route.streams:
@@ -150,7 +150,7 @@ class MainHandler(Handler):
             raise Refusal(400, "Body should be a JSON object")
         return data
 
-    def _as_api(self, answer: Answer) -> Answer:
+    def _as_api(self, answer: Response) -> Response:
         """Adds what every answer of the API carries."""
         rate = {f"X-RateLimit-{key.title()}": str(value) for key, value in self.site.rate().items()}
         common = {
@@ -163,7 +163,7 @@ class MainHandler(Handler):
         answer.headers = common | rate | answer.headers
         return answer
 
-    def _in_place_of_answer(self, fault: Fault) -> Answer:
+    def _in_place_of_answer(self, fault: Fault) -> Response:
         return self._as_api(super()._in_place_of_answer(fault))
 
     def _spoil(self, fault: Fault, request: "Request", upload: Call | None = None) -> None:
@@ -196,7 +196,7 @@ class MainHandler(Handler):
 
     # The web
 
-    def _web(self, path: str, token: Token | None) -> Answer:
+    def _web(self, path: str, token: Token | None) -> Response:
         """Pages and downloads; neither they nor the redirects carry Access-Control-Allow-Origin."""
         with self.site.lock:
             if match := self._LATEST.fullmatch(path):
@@ -204,17 +204,17 @@ class MainHandler(Handler):
                 release = repository.latest() if repository else None
                 if repository and release:
                     where = f"/{repository.full_name}/releases/download/{quote(release.tag, safe='')}/{match['name']}"
-                    return Answer(302, headers={"Location": f"http://{self.headers.get('Host', '')}{where}"})
+                    return Response(302, headers={"Location": f"http://{self.headers.get('Host', '')}{where}"})
             elif match := self._DOWNLOAD.fullmatch(path):
                 repository = self._readable(match["repository"], token)
                 asset = repository and self._asset(repository, match["tag"], match["name"], token)
                 if repository and asset:
-                    return Answer(302, headers={"Location": self.site.download_link(repository, asset)})
+                    return Response(302, headers={"Location": self.site.download_link(repository, asset)})
             elif (match := self._PAGE.fullmatch(path)) and (repository := self._readable(match["repository"], token)):
                 release = repository.published(match["tag"])
                 if release:
-                    return Answer(200, raw=f"<h1>{release.tag}</h1>".encode(), media_type="text/html; charset=utf-8")
-        return Answer(404, raw=b"Not Found", media_type="text/plain; charset=utf-8")
+                    return Response(200, raw=f"<h1>{release.tag}</h1>".encode(), media_type="text/html; charset=utf-8")
+        return Response(404, raw=b"Not Found", media_type="text/plain; charset=utf-8")
 
     def _readable(self, full_name: str, token: Token | None) -> Repository | None:
         repository = self.site.repository(full_name)
@@ -233,14 +233,14 @@ class MainHandler(Handler):
 
     # The tests' own door
 
-    def _control(self, what: str) -> Answer:
+    def _control(self, what: str) -> Response:
         """`GET state`, `log`, `violations`, `leaks`; `POST faults` with a list, each as Fault takes it."""
         site = self.site
         if self.command == "POST" and what == "faults":
             given = json.loads(b"".join(self.body.chunks()))
             with site.lock:
                 site.faults[:] = [Fault(**each) for each in given]
-            return Answer(204)
+            return Response(204)
         shown: dict[str, Callable[[], Any]] = {
             "state": site.snapshot,
             "log": lambda: [vars(request) for request in site.requests],
@@ -248,5 +248,5 @@ class MainHandler(Handler):
             "leaks": lambda: site.leaks,
         }
         if self.command != "GET" or what not in shown:
-            return Answer(404, {"message": "Not Found"})
-        return Answer(200, shown[what]())
+            return Response(404, {"message": "Not Found"})
+        return Response(200, shown[what]())

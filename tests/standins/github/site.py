@@ -15,7 +15,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from . import openapi
-from .calls import Answer
+from .calls import Response
 from .connection import Handler
 from .downloads import AssetHandler
 from .faults import Fault
@@ -216,7 +216,7 @@ class StandInGitHub:
         """What makes an address on the second origin valid."""
         return hmac.new(self._secret, f"{path} {expires}".encode(), hashlib.sha256).hexdigest()
 
-    def judge(self, template: str, method: str, answer: Answer) -> None:
+    def judge(self, template: str, method: str, answer: Response) -> None:
         """Notes what is wrong with a JSON answer."""
         if self.validate and answer.raw is None and answer.file is None and openapi.is_described(template, method):
             self.violations += openapi.violations(template, method, answer.status, answer.json)

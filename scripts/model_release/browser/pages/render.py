@@ -13,8 +13,8 @@ from typing import Any
 
 import jinja2
 
+from model_release.base.text import megabytes
 from model_release.browser.pages.plot import log_plot
-from model_release.browser.report import megabytes
 from model_release.contract.activations import load_contract
 from model_release.contract.measures import Deviation
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model_release.contract.activations import Output, Selection, load_contract
+from model_release.contract.activations import Output, load_contract
 from model_release.contract.measures import Array, softmax
+from model_release.contract.selection import Selection
 from model_release.contract.shape import ModelShape
 from model_release.model.onnx_files.session import Session
 from model_release.model.weights.tokenizer import encode, spell

@@ -22,7 +22,8 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
 from model_release.base.errors import ExportError
-from model_release.contract.activations import Logits, load_contract, tensor_name
+from model_release.contract.activations import load_contract, tensor_name
+from model_release.contract.selection import Logits
 from model_release.contract.shape import EMBEDDING, HEAD, ModelShape
 
 _ATTENTION = "see_through"

@@ -6,11 +6,12 @@ from typing import Any
 
 import onnx_ir as ir
 
-from model_release.contract.activations import Selection, load_contract
+from model_release.contract.activations import load_contract
+from model_release.contract.selection import Selection
 from model_release.contract.shape import ModelShape
+from model_release.model.export import passes
 from model_release.model.export.capture import capture
 from model_release.model.export.unroll import TRACED_LAYERS, unroll
-from model_release.model.onnx_files import facts
 
 
 def trace(config: Mapping[str, Any], shape: ModelShape, selection: Selection, *, opset: int) -> ir.Model:
@@ -37,9 +38,9 @@ def trace(config: Mapping[str, Any], shape: ModelShape, selection: Selection, *,
         traced = contract.every_output(replace(shape, layers=TRACED_LAYERS))
         if not unroll(model, traced, shape.layers):
             model = trace_whole(config, shape, selection, opset=opset)
-    return facts.tidy(model, names, [output.name for output in contract.expected_outputs(shape, selection)])
+    return passes.tidy(model, names, [output.name for output in contract.expected_outputs(shape, selection)])
 
 
 def trace_whole(config: Mapping[str, Any], shape: ModelShape, selection: Selection, *, opset: int) -> ir.Model:
     """The folded graph of every layer of `shape`, each traced; see `trace`."""
-    return facts.fold(capture(config, shape, logits=selection.logits, opset=opset))
+    return passes.fold(capture(config, shape, logits=selection.logits, opset=opset))

@@ -4,7 +4,6 @@ Protobuf ends at 2 GiB, and so does a release asset. A larger model keeps its la
 `model.onnx`, in `model.onnx_data`, `model.onnx_data_1` and so on, each smaller than that.
 """
 
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,24 +13,7 @@ from pathlib import Path
 
 from model_release.base.errors import ReleaseError
 from model_release.base.files import atomic_path
-
-
-def data_file_name(model: str, number: int) -> str:
-    """The name of a model file's data file.
-
-    >>> data_file_name("model.onnx", 0), data_file_name("model.onnx", 1)
-    ('model.onnx_data', 'model.onnx_data_1')
-    """
-    return f"{model}_data_{number}" if number else f"{model}_data"
-
-
-def is_data_file(name: str, model: str) -> bool:
-    """Whether a file is one of a model file's, by their names.
-
-    >>> is_data_file("model.onnx_data_12", "model.onnx"), is_data_file("model.onnx_data_0", "model.onnx")
-    (True, False)
-    """
-    return re.fullmatch(re.escape(data_file_name(model, 0)) + "(_[1-9][0-9]{0,3})?", name) is not None
+from model_release.contract.manifest import data_file_name
 
 
 def data_files(model: Path) -> list[Path]:

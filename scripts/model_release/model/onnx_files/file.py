@@ -8,7 +8,6 @@ onnx.proto; everything but large `raw_data` goes through the onnx package's own 
 
 import mmap
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -19,7 +18,9 @@ import onnx
 import onnx_ir as ir
 
 from model_release.base.errors import ContractError, ReleaseError
-from model_release.model.onnx_files.data_files import atomic_model, data_file_name, is_data_file
+from model_release.contract.manifest import data_file_name, is_data_file
+from model_release.model.onnx_files.data_files import atomic_model
+from model_release.model.onnx_files.wire import fields, tag, varint
 
 MAX_FILE_BYTES = 2**31 - 1
 """Largest protobuf message that parsers accept; also below GitHub's limit for a release asset."""
@@ -36,8 +37,6 @@ _OUTSIDE_BYTES = 65_536
 _MODEL_GRAPH = 7
 _GRAPH_INITIALIZER = 5
 _TENSOR_RAW_DATA = 9
-# Wire types.
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def read_model(path: Path) -> ir.Model:
@@ -119,7 +118,7 @@ def write_model(model: ir.Model, path: Path, *, error: type[ReleaseError]) -> No
                 file.truncate(place.offset)  # Zeros up to the page.
                 _write_values(large[name], file)
         with temporary.open("wb") as file:
-            file.write(head + _tag(_MODEL_GRAPH) + _varint(graph_bytes) + graph)
+            file.write(head + tag(_MODEL_GRAPH) + varint(graph_bytes) + graph)
             for entry in entries:
                 entry.write(file)
 
@@ -186,10 +185,10 @@ class _Entry:
             proto.ClearField("external_data")
             proto.ClearField("data_location")
             data_bytes = data.nbytes
-        fields = proto.SerializeToString(deterministic=True)
+        values = proto.SerializeToString(deterministic=True)
         if data is not None:
-            fields += _tag(_TENSOR_RAW_DATA) + _varint(data_bytes)
-        header = _tag(_GRAPH_INITIALIZER) + _varint(len(fields) + data_bytes) + fields
+            values += tag(_TENSOR_RAW_DATA) + varint(data_bytes)
+        header = tag(_GRAPH_INITIALIZER) + varint(len(values) + data_bytes) + values
         return cls(header=header, data=data, size_bytes=len(header) + data_bytes)
 
     def write(self, file: BinaryIO) -> None:
@@ -299,72 +298,24 @@ def _outline(content: mmap.mmap) -> tuple[bytes, dict[str, tuple[int, int]]]:
     """
     places: dict[str, tuple[int, int]] = {}
     model, graph = bytearray(), bytearray()
-    for number, start, body, end in _fields(content, 0, len(content)):
+    for number, start, body, end in fields(content, 0, len(content)):
         if number != _MODEL_GRAPH:
             model += content[start:end]
             continue
-        for inner, inner_start, inner_body, inner_end in _fields(content, body, end):
+        for inner, inner_start, inner_body, inner_end in fields(content, body, end):
             if inner != _GRAPH_INITIALIZER or inner_end - inner_body <= _LARGE_BYTES:
                 graph += content[inner_start:inner_end]
                 continue
             tensor, place = bytearray(), None
-            for field, field_start, field_body, field_end in _fields(content, inner_body, inner_end):
+            for field, field_start, field_body, field_end in fields(content, inner_body, inner_end):
                 if field == _TENSOR_RAW_DATA:
                     place = (field_body, field_end - field_body)
                 else:
                     tensor += content[field_start:field_end]
             if place is not None:
                 places[onnx.TensorProto.FromString(bytes(tensor)).name] = place
-            graph += _tag(_GRAPH_INITIALIZER) + _varint(len(tensor)) + tensor
-    return bytes(model + _tag(_MODEL_GRAPH) + _varint(len(graph)) + graph), places
-
-
-def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """The fields of a message: (number, start, start of the value, end), as offsets."""
-    position = start
-    while position < end:
-        field_start = position
-        key, position = _read_varint(content, position, end)
-        number, wire = key >> 3, key & 7
-        body = position
-        if wire == _VARINT:
-            _, position = _read_varint(content, position, end)
-        elif wire == _BYTES:
-            length, body = _read_varint(content, position, end)
-            position = body + length
-        elif wire in (_FIXED32, _FIXED64):
-            position += 8 if wire == _FIXED64 else 4
-        else:
-            raise ValueError(f"wire type {wire} at byte {field_start}")
-        if number == 0 or position > end:
-            raise ValueError(f"broken or truncated field at byte {field_start}")
-        yield number, field_start, body, position
-
-
-def _read_varint(content: mmap.mmap, position: int, end: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= end:
-            raise ValueError(f"truncated at byte {position}")
-        byte = content[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError(f"number too long at byte {position}")
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _tag(number: int) -> bytes:
-    return _varint(number << 3 | _BYTES)
+            graph += tag(_GRAPH_INITIALIZER) + varint(len(tensor)) + tensor
+    return bytes(model + tag(_MODEL_GRAPH) + varint(len(graph)) + graph), places
 
 
 def _reason(failure: BaseException) -> str:

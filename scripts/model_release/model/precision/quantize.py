@@ -17,8 +17,8 @@ import onnx_ir as ir
 from model_release.base.errors import ContractError, QuantizeError
 from model_release.contract.activations import FULL_PRECISION
 from model_release.contract.metadata import ModelMetadata, metadata_of
-from model_release.model.onnx_files.facts import name_nodes, set_metadata
 from model_release.model.onnx_files.file import read_model, write_model
+from model_release.model.onnx_files.naming import name_nodes, set_metadata
 from model_release.model.precision.block_codes import store_compensated, store_in_blocks
 from model_release.model.precision.calibration import Calibration
 from model_release.model.precision.fp16 import store_fp16, store_fp16_compute

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from model_release.base.background import in_background
 from model_release.base.errors import WeightsError
-from model_release.base.files import in_background, sha256_of
+from model_release.base.files import sha256_of
 from model_release.contract.shape import (
     EMBEDDING,
     HEAD,

@@ -15,7 +15,7 @@ from huggingface_hub import constants, hf_hub_download, model_info
 from model_release.base.errors import ManifestError, WeightsError
 from model_release.base.files import git_blob_id, sha256_of
 from model_release.base.hub_client import HubCalls, bounded
-from model_release.base.retry import Patience
+from model_release.base.retry import RetryPolicy
 from model_release.contract.pinned_models import REGISTRY, load_registry, locate
 from model_release.model.weights import folder
 
@@ -60,7 +60,7 @@ def fetch_model(
     *,
     revision: str | None = None,
     progress: Callable[[str], None] | None = None,
-    patience: Patience | None = None,
+    retry_policy: RetryPolicy | None = None,
     registry: Path = REGISTRY,
 ) -> FetchedModel:
     """Fetches a model's config, weights and tokenizer, and verifies every file.
@@ -73,7 +73,7 @@ def fetch_model(
         model: A key of the registry, or a hub id (`org/name` or `name`).
         revision: A branch, tag or commit; if not given, the registry's commit or `main`.
         progress: Told one sentence at a time.
-        patience: Bounds on waiting.
+        retry_policy: Bounds on waiting.
         registry: The file of pinned models.
 
     Raises:
@@ -83,14 +83,14 @@ def fetch_model(
     """
     pinned = load_registry(registry)
     repository, commit = locate(model, revision, pinned)
-    progress, patience = progress or (lambda _: None), patience or Patience()
-    with bounded(patience) as deadline:
+    progress, retry_policy = progress or (lambda _: None), retry_policy or RetryPolicy()
+    with bounded(retry_policy) as deadline:
         calls = HubCalls(
             error=WeightsError,
             advice=_ADVICE,
             closed=_CLOSED,
             progress=progress,
-            patience=patience,
+            retry_policy=retry_policy,
             deadline=deadline,
         )
         hub = _Hub(repository, calls)
@@ -150,13 +150,13 @@ class _Hub:
             }
             return str(info.sha), stated
 
-        return self.calls.patiently(f"{self.repository} at {revision}", ask)
+        return self.calls.with_retries(f"{self.repository} at {revision}", ask)
 
     def fetch(self, commit: str, name: str, promise: Promise) -> Path:
         """A file from the cache or the network, verified."""
         what = f"{name} of {self.repository}"
         self.calls.progress(f"Fetching {what}")
-        path = self.calls.patiently(what, lambda: Path(hf_hub_download(self.repository, name, revision=commit)))
+        path = self.calls.with_retries(what, lambda: Path(hf_hub_download(self.repository, name, revision=commit)))
         if not (difference := _difference(path, promise)):
             return path
 
@@ -170,7 +170,7 @@ class _Hub:
             return Path(hf_hub_download(self.repository, name, revision=commit, force_download=True))
 
         self.calls.progress(f"{what} must have {difference}; fetching it afresh")
-        path = self.calls.patiently(what, afresh)
+        path = self.calls.with_retries(what, afresh)
         if difference := _difference(path, promise):
             path.unlink()
             raise ManifestError(f"{what} at {commit} must have {difference}. Do not use it; the cache has dropped it.")

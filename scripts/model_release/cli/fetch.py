@@ -1,4 +1,4 @@
-"""The commands of the web app's side: fetch a release, probe a URL, run a release in a browser."""
+"""`fetch.py`: a release's files -> the app."""
 
 import os
 from pathlib import Path
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from model_release.base.errors import UsageError
-from model_release.cli.actions import add_summary
-from model_release.cli.options import FOLDER, print_progress, tree_options
+from model_release.cli.options import print_progress, tree_options
 
 if TYPE_CHECKING:
     from model_release.app.fetch import Place
@@ -89,52 +88,3 @@ def _place(text: str, repository: str | None, base_url: str | None) -> "Place":
         api_url=os.environ.get("GITHUB_API_URL") or "https://api.github.com",
         token=os.environ.get("GITHUB_TOKEN", ""),
     )
-
-
-@click.command()
-@click.argument("url")
-@click.option(
-    "--origin", default="https://app.example", show_default=True, metavar="URL", help="Where the web app is served."
-)
-@click.option("--sha256", metavar="HEX", help="What the file must hash to.")
-@click.option("--size", type=click.IntRange(min=0), metavar="BYTES", help="What the file must measure.")
-def probe(*, url: str, origin: str, sha256: str | None, size: int | None) -> None:
-    """Ask for URL as a browser does for a page of another origin, and judge every redirect on the way."""
-    from model_release.base.http import Web
-    from model_release.hosts import cors_probe
-
-    result = cors_probe.probe(url, Web(), origin=origin.rstrip("/"), sha256=sha256, size_bytes=size)
-    click.echo(cors_probe.render(result))
-    result.require()
-
-
-@click.command()
-@click.argument("folder", type=FOLDER, metavar="DIR")
-@click.option("--json", "document", type=FOLDER, metavar="FILE", help="Write the table's figures here too, as JSON.")
-@click.option(
-    "--record",
-    "recorded",
-    is_flag=True,
-    help="Write the verdicts into the manifest, and figures for the notes beside it.",
-)
-def browse(*, folder: Path, document: Path | None, recorded: bool) -> None:
-    """Run every model of the release in DIR in headless Chromium, on every backend, and judge all it returns.
-
-    The limits are those of each precision in the contract. Needs Chromium (or CHROMIUM_PATH), Playwright and Node.js.
-    """
-    from model_release.base.files import write_bytes
-    from model_release.browser.gate import browse as run
-    from model_release.browser.record import record
-    from model_release.browser.report import browsing_document, render_browsing
-    from model_release.browser.timings import FIGURES_NAME
-
-    result = run(folder, progress=print_progress)
-    text = render_browsing(result)
-    click.echo(text)
-    add_summary(f"## In a browser\n\n```text\n{text}\n```")
-    if document is not None:
-        write_bytes(document, browsing_document(result), error=UsageError)
-    result.require()
-    if recorded:
-        record(folder, result)
-        click.echo(f"{folder}: backends recorded in the manifest, their figures in {FIGURES_NAME}")
