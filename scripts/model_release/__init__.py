@@ -9,5 +9,5 @@
     release   One release from start to end: build, publish, point the app at it.
     cli       Commands, options, exit codes.
 
-Imports go upwards only in this list; `tests/test_architecture.py` holds which package may import which.
+Imports go upwards only in this list; `tests/whole/test_architecture.py` holds which package may import which.
 """

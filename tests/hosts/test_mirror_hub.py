@@ -17,8 +17,8 @@ from model_release.contract.manifest import CHECKSUMS_NAME
 from model_release.contract.tag import parse_tag
 from model_release.hosts.mirror import AppMirror
 from model_release.hosts.mirror_hub import HubMirror
+from small_release import MODEL, TAG, sha256
 from standins.hub import Fault, Request, StandInHub
-from test_fetch import MODEL, TAG, sha256
 
 pytestmark = pytest.mark.network
 REPOSITORY = "octocat/models"

@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ACTIONS = Path(__file__).resolve().parent / "standins" / "actions"
 OWN = f"someone/see-through@{'1' * 40}"
 """How other repositories of these tests call the workflows' own."""
-EXAMPLE = Path(__file__).resolve().parent / "example_repository"
+EXAMPLE = Path(__file__).resolve().parents[1] / "example_repository"
 BIN = Path(sys.executable).parent
 
 _USES = re.compile(r"([^@/\s]+/[^@/\s]+)((?:/[^@\s]+)?)@([0-9a-f]{40})")

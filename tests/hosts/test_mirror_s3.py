@@ -20,7 +20,7 @@ from model_release.contract.tag import parse_tag
 from model_release.hosts.mirror import AppMirror
 from model_release.hosts.mirror_s3 import FOREVER, S3Mirror
 from serving import Asked, Reply, Server
-from test_fetch import MODEL, QUICK, TAG, sha256
+from small_release import MODEL, QUICK, TAG, sha256
 
 pytestmark = pytest.mark.network
 BUCKET = "models"

@@ -166,12 +166,12 @@ def test_shards_and_pickles_are_fetched_where_there_is_nothing_better(
 
 @network
 def test_the_environment_variables_of_the_client_are_honoured(server: StandInHub, tmp_path: Path) -> None:
-    code = f"from model_release.hub import fetch_model; print(fetch_model({TINY!r}).folder)"
+    code = f"from model_release.model.weights.hub import fetch_model; print(fetch_model({TINY!r}).folder)"
     result = subprocess.run(
         [sys.executable, "-c", code],
         env={
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(Path(hub_room.__file__).parents[1]),
+            "PYTHONPATH": str(Path(hub_room.__file__).parents[3]),
             "HF_ENDPOINT": server.url,
             "HF_HOME": str(tmp_path / "home"),
             "HF_TOKEN": "a-token",

@@ -32,8 +32,8 @@ pytestmark = pytest.mark.network
 
 MODEL = {"model.onnx": b"onnx " * 400}
 FULL = bool(os.environ.get("MODEL_RELEASE_FULL_MATRIX"))
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-TESTS = Path(__file__).parent
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+TESTS = Path(__file__).parents[1] / "support"
 
 
 class Killed(BaseException):

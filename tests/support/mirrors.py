@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from model_release.contract.manifest import CHECKSUMS_NAME
-from test_fetch import CONTENTS, document, sha256
+from small_release import CONTENTS, document, sha256
 
 APP = "https://app.example"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).with_name("benchmarks")))
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 from measure import BenchmarkError, Usage
 from page import render, summarize

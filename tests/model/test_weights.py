@@ -216,7 +216,7 @@ def test_safetensors_need_no_torch(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from model_release.weights import load_folder;"
         f"load_folder(Path({str(folder)!r})).tensor({EMBEDDING!r}); print('torch' in sys.modules)"
     )
-    scripts = Path(__file__).parents[1] / "scripts"
+    scripts = Path(__file__).parents[2] / "scripts"
     result = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(scripts)}, capture_output=True, check=True
     )

@@ -21,7 +21,7 @@ from model_release.model.onnx_files.session import Session
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-APP = Path(__file__).parent / "typed_app"
+APP = Path(__file__).parents[1] / "typed_app"
 WASM = "ort-wasm-simd-threaded.wasm"
 IDS = [3, 14, 15, 9, 2, 6]
 USE = """async ({ url, ids }) => {

@@ -23,7 +23,7 @@ import onnx_ir as ir
 import cli
 from model_release.model.export import trace
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 _trace: Callable[..., ir.Model] = trace.trace
 _traced: dict[str, ir.Model] = {}

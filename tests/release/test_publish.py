@@ -36,7 +36,7 @@ from model_release.release.publish import publish
 from standins.github import Fault, Repository, StandInGitHub, fault
 
 READER = "read-token"
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 EVERYTHING = {*FILES, manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME}
 network = pytest.mark.network
 
