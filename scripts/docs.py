@@ -1,6 +1,6 @@
 """Bring the generated parts of the documents up to date. See `python scripts/docs.py --help`."""
 
-from model_release.entry import main
+from model_release.cli.entry import main
 
 if __name__ == "__main__":
     main("docs")

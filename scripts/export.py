@@ -1,6 +1,6 @@
 """Export a model to ONNX with its activations. See `python scripts/export.py --help`."""
 
-from model_release.entry import main
+from model_release.cli.entry import main
 
 if __name__ == "__main__":
     main("export")

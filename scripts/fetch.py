@@ -1,6 +1,6 @@
 """Bring the web app its model from a release. See `python scripts/fetch.py --help`."""
 
-from model_release.entry import main
+from model_release.cli.entry import main
 
 if __name__ == "__main__":
     main("fetch")

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
+import cli
 from builders import gpt2_folder
 from commands import call, traced_once
-from model_release import cli
-from model_release.chromium import chromium
-from model_release.contract import parse_activations
-from model_release.errors import MissingToolError
-from model_release.steps import SelectionRequest, SourceRequest, export_model
+from model_release.base.errors import MissingToolError
+from model_release.browser.chromium import chromium
+from model_release.contract.activations import parse_activations
+from model_release.contract.request import SelectionRequest
+from model_release.model.pipeline import export_model
+from model_release.model.weights.source import SourceRequest
 from pages import HEADS, LAYERS, write_tokenizer
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from workshop import MATMUL_NBITS, OURS, PRECISIONS, SCRIPTS, Workshop, make_wei
 
 sys.path.insert(0, str(SCRIPTS))
 
-from model_release import npm
-from model_release.chromium import Ask, chromium, opened
-from model_release.page.live import PACKAGES
-from model_release.serving import serve
+from model_release.browser import npm
+from model_release.browser.chromium import Ask, chromium, opened
+from model_release.browser.pages.live import PACKAGES
+from model_release.browser.server import serve
 
 PAIRS = (*((name, OURS) for name in (*PRECISIONS, MATMUL_NBITS)), ("int4", MATMUL_NBITS))
 TIMES = {16: 7, 128: 5}

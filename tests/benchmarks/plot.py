@@ -12,7 +12,12 @@ from workshop import OURS, PRECISIONS, SCRIPTS
 
 sys.path.insert(0, str(SCRIPTS))
 
-from model_release.page.plot import HEIGHT, WIDTH, Plot, log_plot
+from model_release.browser.pages.plot import (
+    HEIGHT,
+    WIDTH,
+    Plot,
+    log_plot,
+)
 
 _COLUMNS = 2
 _COLOURS = ("#3987e5", "#d95926", "#199e70", "#c98500", "#9085e9", "#d55181")

@@ -13,13 +13,14 @@ import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
+SUPPORT = TESTS / "support"
 SCRIPTS = TESTS.parent / "scripts"
 MAKE_DIST = Path(__file__).with_name("children") / "make_dist.py"
-sys.path[:0] = [str(TESTS), str(SCRIPTS)]
+sys.path[:0] = [str(TESTS), str(SUPPORT), str(SCRIPTS)]
 
 from benchmarks.measure import Job, run_in_turn  # noqa: E402
 from dists import REPOSITORY, TOKEN  # noqa: E402
-from model_release.report import table  # noqa: E402
+from model_release.base.text import table  # noqa: E402
 
 SIZES_MB = (6, 60, 600)
 
@@ -29,7 +30,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="upload-benchmark-") as place:
         server = subprocess.Popen(
             [sys.executable, "-m", "standins.github", "--repository", REPOSITORY, "--write-token", TOKEN],
-            cwd=TESTS,
+            cwd=SUPPORT,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -41,7 +42,7 @@ def main() -> None:
                 tag = f"model-v1.0.{size_mb}"
                 dist = Path(place) / tag
                 # Not here: the memory a process has had counts for those it starts.
-                subprocess.run([sys.executable, MAKE_DIST, TESTS, SCRIPTS, dist, tag, str(size_mb)], check=True)
+                subprocess.run([sys.executable, MAKE_DIST, SUPPORT, SCRIPTS, dist, tag, str(size_mb)], check=True)
                 command = [sys.executable, SCRIPTS / "publish.py", "--dist", dist, "--tag", tag]
                 jobs.append(Job(name=f"{size_mb} MB", command=command))
             runs = run_in_turn(jobs, 1, lambda line: print(line, file=sys.stderr), patient=False)

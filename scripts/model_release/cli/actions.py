@@ -1,4 +1,7 @@
-"""What commands tell GitHub Actions; elsewhere they tell it nothing."""
+"""What commands tell GitHub Actions: step outputs, job summaries, annotations. Elsewhere they tell it nothing.
+
+https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands
+"""
 
 import os
 from collections.abc import Mapping
@@ -6,22 +9,66 @@ from pathlib import Path
 
 import click
 
-from model_release import github_actions
+_MAX_SUMMARY_BYTES = 1 << 20
+"""The longest summary of a step that is shown."""
 
 
 def annotate(kind: str, title: str, message: str) -> None:
     """A line on the run's page."""
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        click.echo(github_actions.annotation(kind, title, message))
+        click.echo(annotation(kind, title, message))
 
 
 def add_outputs(values: Mapping[str, str]) -> None:
     """Outputs of the step."""
     if path := os.environ.get("GITHUB_OUTPUT"):
-        github_actions.append(Path(path), github_actions.outputs(values))
+        append(Path(path), outputs(values))
 
 
 def add_summary(markdown: str) -> None:
     """A part of the job's summary."""
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
-        github_actions.append(Path(path), github_actions.summary(markdown))
+        append(Path(path), summary(markdown))
+
+
+def annotation(kind: str, title: str, message: str) -> str:
+    r"""A line that shows on the run's page; nothing in it can end the line or begin another command.
+
+    >>> annotation("error", "release: a, b", "100% wrong\n::set-env::")
+    '::error title=release%3A a%2C b::100%25 wrong%0A::set-env::'
+    """
+    return f"::{kind} title={_escaped(title).replace(':', '%3A').replace(',', '%2C')}::{_escaped(message)}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def outputs(values: Mapping[str, str]) -> str:
+    r"""Step outputs, for the file that GITHUB_OUTPUT names.
+
+    >>> outputs({"tag": "model-v1.0.0"})
+    'tag=model-v1.0.0\n'
+
+    Raises:
+        ValueError: A value has more than one line: it could set another output.
+    """
+    for name, value in values.items():
+        if "\n" in value or "\r" in value:
+            raise ValueError(f"the output {name} must be one line")
+    return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def append(path: Path, text: str) -> None:
+    """Adds to a file that the runner reads after the step."""
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+
+
+def summary(markdown: str) -> str:
+    r"""A job summary, cut to what is shown.
+
+    >>> summary("# Done")
+    '# Done\n\n'
+    """
+    return markdown.encode()[: _MAX_SUMMARY_BYTES - 2].decode(errors="ignore") + "\n\n"

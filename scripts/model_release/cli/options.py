@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from model_release.errors import UsageError
-from model_release.version import VERSION
+from model_release.base.errors import UsageError
+from model_release.base.version import VERSION
 
 if TYPE_CHECKING:
-    from model_release.building import BuildRequest, Delivery
-    from model_release.steps import SelectionRequest, SourceRequest
-    from model_release.tags import ReleaseTag
+    from model_release.contract.request import SelectionRequest
+    from model_release.contract.tag import ReleaseTag
+    from model_release.model.weights.source import SourceRequest
+    from model_release.release.request import BuildRequest, Delivery
 
 DEFAULT_OUTPUT = Path("apps/web/static/models/gpt2/model.onnx")
 DEFAULT_ENV_FILE = Path("apps/web/.env.production")
@@ -33,7 +34,7 @@ class PathType(click.ParamType[Path]):
         return Path(value)
 
 
-FOLDER = PathType()
+PATH = PathType()
 
 
 def print_progress(message: str) -> None:
@@ -69,7 +70,7 @@ source_options = options(
     click.option("--model", metavar="ID", help="A key of contract/models.json, or a Hugging Face id. [default: gpt2]"),
     click.option(
         "--model-path",
-        type=FOLDER,
+        type=PATH,
         metavar="DIR",
         help="A folder with config.json and model.safetensors or pytorch_model.bin.",
     ),
@@ -131,12 +132,10 @@ build_options = options(
 
 
 tree_options = options(
-    click.option(
-        "--env-file", type=FOLDER, default=DEFAULT_ENV_FILE, show_default=True, help="The web app's env file."
-    ),
+    click.option("--env-file", type=PATH, default=DEFAULT_ENV_FILE, show_default=True, help="The web app's env file."),
     click.option(
         "--static-dir",
-        type=FOLDER,
+        type=PATH,
         metavar="DIR",
         help="What the app serves at its base. [default: static beside the env file]",
     ),
@@ -175,7 +174,7 @@ mirror_options = options(
 
 def source_request(model: str | None, model_path: Path | None, demo: bool, revision: str | None) -> "SourceRequest":
     """The weights that the source options name."""
-    from model_release.steps import SourceRequest
+    from model_release.model.weights.source import SourceRequest
 
     return SourceRequest(model=model, folder=model_path, demo=demo, revision=revision)
 
@@ -192,8 +191,8 @@ def build_request(
     companion: bool = False,
 ) -> "BuildRequest":
     """What the build options ask for."""
-    from model_release.building import BuildRequest
-    from model_release.contract import parse_precisions
+    from model_release.contract.activations import parse_precisions
+    from model_release.release.request import BuildRequest
 
     if not 0 <= size_threshold <= 1e9:
         raise UsageError(f"--size-threshold must be a size in MB, got {size_threshold:g}. The default is 50.")

@@ -8,14 +8,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model_release.base.errors import UsageError
 from model_release.cli.options import print_progress
-from model_release.errors import UsageError
 
 if TYPE_CHECKING:
-    from model_release.hosts import Host
+    from model_release.app.point import AppPointer, WebApp
+    from model_release.hosts.host import Host, Mirror
     from model_release.hosts.local import LocalHost
-    from model_release.mirroring import AppMirror, Mirror
-    from model_release.pointing import AppPointer, WebApp
+    from model_release.hosts.mirror import AppMirror
 
 
 def _local_host(text: str, base_url: str) -> tuple["LocalHost", Path]:
@@ -55,10 +55,11 @@ def publish_host(text: str, repository: str | None) -> "Host":
             f"--host must be github with --repo or GITHUB_REPOSITORY, or local:DIR without, got {text[:80]!a}. "
             "Use e.g. --host github --repo octocat/app."
         )
-    from model_release.hosts import github, github_api
+    from model_release.base import github_client
+    from model_release.hosts import github
 
-    api_url = os.environ.get("GITHUB_API_URL") or github_api.DEFAULT_API
-    client = github_api.connect(os.environ.get("GITHUB_TOKEN", ""), api_url)
+    api_url = os.environ.get("GITHUB_API_URL") or github_client.DEFAULT_API
+    client = github_client.connect(os.environ.get("GITHUB_TOKEN", ""), api_url)
     return github.GitHubHost(client, repository, progress=print_progress)
 
 
@@ -71,7 +72,7 @@ def named_web_app(
     create_env_file: bool,
 ) -> "WebApp":
     """The web app's repository on GitHub; this one if no other is named."""
-    from model_release.pointing import WebApp
+    from model_release.app.point import WebApp
 
     repository = repository or os.environ.get("GITHUB_REPOSITORY", "")
     if not repository:
@@ -88,14 +89,15 @@ def named_web_app(
 
 def app_pointer(app: "WebApp", host: str, repository: str | None, base_url: str, tag: str) -> "AppPointer":
     """Points the web app at a release, once that is public and answers."""
-    from model_release.hosts import github_api
-    from model_release.pointing import AppPointer
-    from model_release.sources import GitHubRelease, Source, WebFolder
-    from model_release.web import Web
+    from model_release.app.point import AppPointer
+    from model_release.base import github_client
+    from model_release.base.http import Web
+    from model_release.hosts.host import Source
+    from model_release.hosts.source import GitHubRelease, WebFolder
 
-    api_url = os.environ.get("GITHUB_API_URL") or github_api.DEFAULT_API
+    api_url = os.environ.get("GITHUB_API_URL") or github_client.DEFAULT_API
     token = os.environ.get("GITHUB_TOKEN", "")
-    client = github_api.connect(token, api_url)
+    client = github_client.connect(token, api_url)
     source: Source | None = None
     if host == "github":
         source = GitHubRelease(
@@ -117,18 +119,18 @@ def app_mirror(target: str | None, endpoint_url: str | None, public_url: str | N
         if endpoint_url is not None or public_url is not None:
             raise UsageError("--mirror-endpoint and --mirror-public-url are for --mirror s3://BUCKET/PREFIX. Give it.")
         return None
-    from model_release.mirroring import AppMirror
-    from model_release.web import Web
+    from model_release.base.http import Web
+    from model_release.hosts.mirror import AppMirror
 
     place: Mirror
     if target.startswith("hub:"):
         if endpoint_url is not None or public_url is not None:
             raise UsageError("--mirror-endpoint and --mirror-public-url are not for hub:ORG/REPO. Leave them out.")
-        from model_release.hosts.hub import HubMirror
+        from model_release.hosts.mirror_hub import HubMirror
 
         place = HubMirror(target, progress=print_progress)
     else:
-        from model_release.hosts.s3 import S3Mirror
+        from model_release.hosts.mirror_s3 import S3Mirror
 
         place = S3Mirror(target, endpoint_url=endpoint_url, public_url=public_url)
     return AppMirror(mirror=place, web=Web(), origin=origin.rstrip("/"), progress=print_progress)

@@ -1,6 +1,6 @@
 """GitHub Releases as a host: draft -> complete and checked -> public, by reconciliation.
 
-Each pass reads what is there, and writes only what is missing; `github_api.patiently` repeats passes,
+Each pass reads what is there, and writes only what is missing; `github_api.with_retries` repeats passes,
 never requests. Draft releases of a tag can be several (a lost answer, a second publisher): the oldest
 one counts, the others are removed.
 """
@@ -19,11 +19,23 @@ from github.GitRelease import GitRelease
 from github.GitReleaseAsset import GitReleaseAsset
 from github.Repository import Repository
 
-from model_release.errors import HostError, ManifestError, UsageError
-from model_release.hosts import ReleaseDetails, T
-from model_release.hosts.github_api import PATIENCE, PassingError, Patience, download, patiently, transfer_s
-from model_release.manifest import FileEntry, describe_files
-from model_release.plan import Action, ReleaseState, RemoteFile, plan_release
+from model_release.base.errors import HostError, ManifestError, UsageError
+from model_release.base.github_client import (
+    RETRY_POLICY,
+    RetryPolicy,
+    TransientError,
+    download,
+    transfer_s,
+    with_retries,
+)
+from model_release.contract.manifest import FileEntry, describe_files
+from model_release.hosts.host import ReleaseDetails, T
+from model_release.hosts.reconcile import (
+    Action,
+    ReleaseState,
+    RemoteFile,
+    plan_release,
+)
 
 MAX_ASSETS = 1000
 """https://docs.github.com/repositories/releasing-projects-on-github/about-releases"""
@@ -44,7 +56,7 @@ class GitHubHost:
     Args:
         client: From `github_api.connect`.
         repository: `owner/name`.
-        patience: How often a pass is run, and how long.
+        retry_policy: How often a pass is run, and how long.
         progress: Told one sentence at a time.
     """
 
@@ -53,12 +65,12 @@ class GitHubHost:
         client: github.Github,
         repository: str,
         *,
-        patience: Patience = PATIENCE,
+        retry_policy: RetryPolicy = RETRY_POLICY,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         if not _REPOSITORY.fullmatch(repository):
             raise UsageError(f"--repo must be OWNER/NAME, got {repository[:80]!a}. Use e.g. octocat/app.")
-        self._client, self._name, self._patience, self._progress = client, repository, patience, progress
+        self._client, self._name, self._retry_policy, self._progress = client, repository, retry_policy, progress
         self._opened: Repository | None = None
         self._listed: list[GitRelease] | None = None
         self._made: dict[str, int] = {}  # tag -> the draft we made; a list can lag behind
@@ -66,9 +78,9 @@ class GitHubHost:
         self._attempted: set[str] = set()  # uploads of ours, so that what they left is not taken for another's
         self._sighted: set[int] = set()
 
-    def patiently(self, attempt: Callable[[], T]) -> T:
+    def with_retries(self, attempt: Callable[[], T]) -> T:
         """See `Host`."""
-        return patiently(attempt, self._patience, self._progress, what=self._name)
+        return with_retries(attempt, self._retry_policy, self._progress, what=self._name)
 
     # Reading
 
@@ -106,14 +118,14 @@ class GitHubHost:
             content = b"".join(download(self._client, asset.url))
         known = asset.digest
         if known and known != f"sha256:{hashlib.sha256(content).hexdigest()}":
-            raise PassingError(f"{name} of {tag} arrived with other bytes")
+            raise TransientError(f"{name} of {tag} arrived with other bytes")
         return content
 
     def asset_url(self, tag: str, name: str) -> str:
         """See `Host`. A draft's addresses are temporary, so this asks for the published release."""
         asset = self._published(tag, name)
         if asset is None:  # Reads can lag behind writes.
-            raise PassingError(f"{name} is not in the published release {tag}")
+            raise TransientError(f"{name} is not in the published release {tag}")
         return asset.browser_download_url
 
     # Writing
@@ -123,7 +135,7 @@ class GitHubHost:
 
         Raises:
             HostError: GitHub would rename a file, or refuses for good.
-            PassingError: Something else is there than when the plan was made.
+            TransientError: Something else is there than when the plan was made.
         """
         actions, details = tuple(actions), details or ReleaseDetails()
         names = [action.name for action in actions if action.kind != "delete"]
@@ -150,7 +162,7 @@ class GitHubHost:
         assets = self._files(release)
         # A plan is carried out only on what it was made for.
         if plan_release(files, self._state(release, assets), replace=True) != actions:
-            raise PassingError(_ELSEWHERE)
+            raise TransientError(_ELSEWHERE)
         entries = {entry.name: entry for entry in files}
         changes = sorted((action for action in actions if action.kind != "keep"), key=_order)
         if changes and not release.draft and details.notes not in ("", release.body):
@@ -167,7 +179,7 @@ class GitHubHost:
             left = plan_release(files, self._state(release, self._files(release)), replace=True)
             wrong = [action for action in left if action.kind != "keep"]
             if wrong:
-                raise PassingError(f"{wrong[0].name} must be as wanted before anyone sees it: {wrong[0].reason}")
+                raise TransientError(f"{wrong[0].name} must be as wanted before anyone sees it: {wrong[0].reason}")
         if release.draft:
             self._publish(release, details)
 
@@ -189,10 +201,10 @@ class GitHubHost:
         """Removes a file. One that is not complete may be on its way from another publisher: looked at twice."""
         if asset.state != "uploaded" and asset.name not in self._attempted and asset.id not in self._sighted:
             self._sighted.add(asset.id)
-            raise PassingError(f"{asset.name} is unfinished, perhaps on its way from elsewhere", _SECOND_LOOK_S)
+            raise TransientError(f"{asset.name} is unfinished, perhaps on its way from elsewhere", _SECOND_LOOK_S)
         now = self._repository.get_release(release.id)
         if now.draft != release.draft or now.immutable:
-            raise PassingError(_ELSEWHERE)
+            raise TransientError(_ELSEWHERE)
         self._progress(f"Removing {asset.name}")
         asset.delete_asset()
 
@@ -305,7 +317,7 @@ def _settled() -> Iterator[None]:
     try:
         yield
     except github.UnknownObjectException as failure:
-        raise PassingError(_ELSEWHERE) from failure
+        raise TransientError(_ELSEWHERE) from failure
 
 
 def _order(action: Action) -> tuple[bool, str]:
@@ -356,7 +368,7 @@ class _Body(io.RawIOBase):
         """The next bytes, never more than were promised."""
         now = time.monotonic()
         if now > self._deadline:
-            raise PassingError(f"the upload of {self._entry.name} did not end in time")
+            raise TransientError(f"the upload of {self._entry.name} did not end in time")
         left = self._entry.size_bytes - self._sent_bytes
         piece = self._file.read(min(size, left) if size >= 0 else left)
         if left and size and not piece:

@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from model_release.errors import HostError
-from model_release.files import make_parents, remove_made, sha256_of
-from model_release.hosts import ReleaseDetails, T
-from model_release.plan import Action, ReleaseState, RemoteFile
+from model_release.base.errors import HostError
+from model_release.base.files import make_parents, remove_made, sha256_of
+from model_release.hosts.host import ReleaseDetails, T
+from model_release.hosts.reconcile import Action, ReleaseState, RemoteFile
 
 _LONGEST_NAME_BYTES = 255  # of common file systems
 
@@ -27,7 +27,7 @@ class LocalHost:
         self._root = root
         self._base_url = base_url.rstrip("/")
 
-    def patiently(self, attempt: Callable[[], T]) -> T:
+    def with_retries(self, attempt: Callable[[], T]) -> T:
         """See `Host`. A folder that fails once fails again."""
         return attempt()
 

@@ -14,11 +14,12 @@ from onnx_sessions import logits_name, open_session
 scripts, weights_folder, windows, *models = sys.argv[1:]
 sys.path.insert(0, scripts)
 
-from model_release.contract import Selection, load_contract  # noqa: E402
-from model_release.measures import agreement, mean_agreement  # noqa: E402
-from model_release.reference import Reference  # noqa: E402
-from model_release.text import VALIDATION_TEXT, encode_file, load_tokenizer  # noqa: E402
-from model_release.weights import load_folder  # noqa: E402
+from model_release.contract.activations import load_contract  # noqa: E402
+from model_release.contract.measures import agreement, mean_agreement  # noqa: E402
+from model_release.contract.selection import Selection  # noqa: E402
+from model_release.model.verify.reference import Reference  # noqa: E402
+from model_release.model.weights.folder import load_folder  # noqa: E402
+from model_release.model.weights.tokenizer import VALIDATION_TEXT, encode_file, load_tokenizer  # noqa: E402
 
 TOKENS = 128
 

@@ -13,8 +13,10 @@ from onnx_sessions import feed_of, open_session, paired_ratios, read_plan
 scripts, weights, folder, threads, *plan = sys.argv[1:]
 sys.path.insert(0, scripts)
 
-from model_release.contract import load_contract  # noqa: E402
-from model_release.steps import SelectionRequest, SourceRequest, export_model  # noqa: E402
+from model_release.contract.activations import load_contract  # noqa: E402
+from model_release.contract.request import SelectionRequest  # noqa: E402
+from model_release.model.pipeline import export_model  # noqa: E402
+from model_release.model.weights.source import SourceRequest  # noqa: E402
 
 vocab = json.loads((Path(weights) / "config.json").read_text(encoding="utf-8"))["vocab_size"]
 base_path, path = Path(folder) / "logits.onnx", Path(folder) / "model.onnx"

@@ -1,0 +1,1 @@
+"""Knows nothing of models: errors, files, text, retries, other people's servers."""

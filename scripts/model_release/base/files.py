@@ -1,0 +1,143 @@
+"""Files: writes that happen whole or not at all, and hashes."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from model_release.base.errors import ReleaseError
+
+_LONGEST_NAME_BYTES = 255 - len(".12345678.partial")  # of common file systems, with room for the temporary file's
+
+
+@contextmanager
+def atomic_path(target: Path, *, error: type[ReleaseError], durable: bool = True) -> Iterator[Path]:
+    """Gives a temporary path beside `target` that becomes `target` when the block ends well.
+
+    The temporary file is removed on any failure, Ctrl-C included; `target` then is what it was
+    before. Parent folders are made, and those made here are removed again on failure.
+
+    Args:
+        target: The file to write. A symbolic link is followed, so the link stays a link.
+        error: The class to raise for a path that cannot be written; it decides the exit code.
+        durable: Whether it must outlive a power failure, for which the disk is waited for.
+
+    Yields:
+        A path in the same folder, so that the final rename stays within one file system.
+
+    Raises:
+        ReleaseError: `error`, when the operating system refuses (permissions, a full disk, a
+            folder in the file's place).
+    """
+    target = Path(os.path.realpath(target))
+    _check_replaceable(target, error)
+    made: list[Path] = []
+    temporary: Path | None = None
+    try:
+        made = make_parents(target.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        if durable:
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+        temporary.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+        temporary.replace(target)
+    except BaseException as failure:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        remove_made(made)
+        if isinstance(failure, OSError):
+            raise error(
+                f"{target} must be writable, got: {failure.strerror or failure}. "
+                "Choose another path, or free the space and the permissions it needs."
+            ) from failure
+        raise
+
+
+def write_bytes(target: Path, content: bytes, *, error: type[ReleaseError]) -> None:
+    """Writes `content` to `target` whole or not at all; see `atomic_path`."""
+    with atomic_path(target, error=error) as temporary:
+        temporary.write_bytes(content)
+
+
+def copy_file(source: Path, target: Path, *, error: type[ReleaseError]) -> None:
+    """Copies a file whole or not at all; see `atomic_path`."""
+    with atomic_path(target, error=error) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def sha256_of(path: Path, *, error: type[ReleaseError]) -> str:
+    """The sha256 of a file, in hex; it is read in chunks.
+
+    Raises:
+        ReleaseError: `error`, when the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as failure:
+        raise error(f"{path} must be readable, got: {failure.strerror or failure}. Make it readable.") from failure
+
+
+def git_blob_digest(size_bytes: int) -> "hashlib._Hash":
+    """What hashes a blob: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects, "Object Storage"."""
+    return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
+
+
+def git_blob_id(path: Path, *, error: type[ReleaseError]) -> str:
+    """Git's id of a file's content, in hex; it is read in chunks.
+
+    Raises:
+        ReleaseError: `error`, when the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: git_blob_digest(path.stat().st_size)).hexdigest()
+    except OSError as failure:
+        raise error(f"{path} must be readable, got: {failure.strerror or failure}. Make it readable.") from failure
+
+
+def _check_replaceable(target: Path, error: type[ReleaseError]) -> None:
+    """Only a file may be replaced: not a folder, not a device or a pipe, and not what cannot have a name.
+
+    Raises:
+        ReleaseError: `error`.
+    """
+    if os.path.lexists(target) and not target.is_file():
+        what = "a directory" if target.is_dir() else "no file"
+        raise error(f"{target} must be a file to write, it is {what}. Choose another path.")
+    if max(len(os.fsencode(part)) for part in target.parts) > _LONGEST_NAME_BYTES:
+        raise error(f"{target.name[:40]}... is too long for a file's name. Choose another path.")
+
+
+def remove_made(folders: list[Path]) -> None:
+    """Removes folders that `make_parents` made, as far as they are empty."""
+    for folder in reversed(folders):
+        try:
+            folder.rmdir()
+        except OSError:
+            break  # Something else was put there meanwhile; it is not ours to remove.
+
+
+def make_parents(folder: Path) -> list[Path]:
+    """Makes `folder` and what is missing above it; returns the made ones, topmost first."""
+    missing: list[Path] = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    missing.reverse()
+    for path in missing:
+        path.mkdir(exist_ok=True)
+    return missing
+
+
+def _umask() -> int:
+    """The process's umask; reading it means setting it, so it is put back at once."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

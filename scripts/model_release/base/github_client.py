@@ -1,0 +1,319 @@
+"""GitHub's API through PyGithub: bounded requests, and patience with what passes.
+
+PyGithub's own retries repeat a POST blindly, its uploads have no timeout, and its downloads are held
+in memory. Here no request is ever repeated: `with_retries` runs a whole *reconciling pass* again, which
+reads before it writes. Requests go out through `_Transport`, which bounds their time.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import github
+import requests
+from github.GithubException import BadAttributeException
+from github.Requester import (
+    HTTPRequestsConnectionClass,
+    HTTPSRequestsConnectionClass,
+    Requester,
+    RequestsResponse,
+)
+
+from model_release.base.errors import HostError, UsageError
+from model_release.base.retry import (
+    RetriesExhaustedError,
+    RetryPolicy,
+    TransientError,
+    retry,
+)
+
+__all__ = [
+    "DEFAULT_API",
+    "RETRY_POLICY",
+    "RetryPolicy",
+    "TransientError",
+    "connect",
+    "download",
+    "transfer_s",
+    "with_retries",
+]
+
+DEFAULT_API = "https://api.github.com"
+RETRY_POLICY = RetryPolicy(attempts=8, longest_wait_s=900.0, total_timeout_s=4 * 3600.0)
+"""Waits out a secondary limit, but not an hourly one that was just used up."""
+
+_T = TypeVar("_T")
+_SILENCE_S = 60
+_ANSWER_S = 120.0  # for a whole answer, whatever its size
+_SLOWEST_BYTES_PER_S = 100_000.0
+_SECONDARY_WAIT_S = 60.0  # https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api
+_CHUNK_BYTES = 1 << 20
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_LOCAL = re.compile(r"localhost|.*\.localhost|127\.[0-9.]+|::1")
+# Another process did the same at the same time, or our own lost request was carried out after all.
+_OVERTAKEN = ("already_exists", "already exists", "not a fast forward")
+
+
+def connect(
+    token: str, api_url: str = DEFAULT_API, *, timeout_s: int = _SILENCE_S, seconds_between_writes: float = 1.0
+) -> github.Github:
+    """A client that repeats nothing by itself, and whose requests all end.
+
+    Args:
+        token: What GITHUB_TOKEN holds. It is in no message.
+        api_url: `https://api.github.com`, or `https://HOST/api/v3` of a GitHub Enterprise Server.
+        timeout_s: Longest silence within a request.
+        seconds_between_writes: GitHub asks for one second
+            (https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api).
+
+    Raises:
+        UsageError: There is no token, or the address is none to send a token to.
+    """
+    token = token.strip()
+    if not re.fullmatch(r"[!-~]+", token):
+        problem = "text without spaces" if token else "set"
+        raise UsageError(f"GITHUB_TOKEN must be {problem}. Use a token that may write the repository's contents.")
+    Requester.injectConnectionClasses(_PlainTransport, _Transport)
+    return github.Github(
+        base_url=_checked(api_url),
+        auth=github.Auth.Token(token),
+        timeout=timeout_s,
+        retry=None,
+        per_page=100,
+        seconds_between_requests=0,
+        seconds_between_writes=seconds_between_writes,
+    )
+
+
+def with_retries(
+    attempt: Callable[[], _T],
+    retry_policy: RetryPolicy = RETRY_POLICY,
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    what: str = "the repository",
+) -> _T:
+    """Runs a reconciling pass until it works: read -> plan -> write, from the start each time.
+
+    Args:
+        attempt: The pass. It may raise `TransientError` itself, to be run again.
+        retry_policy: How often, and how long.
+        progress: Told before each wait.
+        what: What a 404 is about.
+
+    Raises:
+        HostError: GitHub refuses for good, or patience ended.
+    """
+
+    def one_pass() -> _T:
+        try:
+            return attempt()
+        except github.GithubException as failure:
+            raise _judged(failure, what) from failure
+        except requests.RequestException as failure:
+            raise _broken(failure) from failure
+        except json.JSONDecodeError as failure:
+            raise TransientError("an answer that is no JSON") from failure
+        except BadAttributeException as failure:
+            raise HostError(
+                f"GitHub must answer as its API is described, got {failure.actual_value!r:.80}. Check GITHUB_API_URL."
+            ) from failure
+        except AssertionError as failure:  # PyGithub's only check of addresses it is given.
+            raise HostError(
+                f"GitHub's answers must lead to its own addresses, got one that does not ({failure!s:.80}). "
+                "Check GITHUB_API_URL."
+            ) from failure
+
+    try:
+        return retry(one_pass, retry_policy, lambda text: progress(f"GitHub: {text}"))
+    except RetriesExhaustedError as failure:
+        raise HostError(
+            f"GitHub must answer, got: {failure.reason[:300]} (attempts: {failure.attempts}). "
+            "Run the same command again: it goes on where this one stopped."
+        ) from failure
+
+
+def download(client: github.Github, url: str) -> Iterator[bytes]:
+    """The bytes of a release asset, in pieces; to be used within `with_retries`.
+
+    PyGithub follows redirects with the token where the host's name stays the same, and refuses other
+    hosts. Here the token goes to the API alone.
+
+    Args:
+        client: From `connect`.
+        url: The asset's address in the API.
+
+    Raises:
+        TransientError: The bytes stopped coming.
+        github.GithubException: GitHub refuses.
+    """
+    auth = client.requester.auth
+    headers = {"Accept": "application/octet-stream", "User-Agent": "PyGithub/Python"}
+    if urlsplit(url)[:2] != urlsplit(client.requester.base_url)[:2] or auth is None:
+        raise HostError("an asset's address must be the API's own. Check GITHUB_API_URL.")
+    with requests.Session() as session:
+        session.auth = Requester.noopAuth  # or a .netrc would be read
+        authorized = headers | {"Authorization": f"{auth.token_type} {auth.token}"}
+        answer = session.get(url, headers=authorized, stream=True, timeout=_SILENCE_S, allow_redirects=False)
+        if answer.status_code in _REDIRECTS:
+            answer.close()
+            answer = session.get(answer.headers.get("Location", ""), headers=headers, stream=True, timeout=_SILENCE_S)
+        if answer.status_code != 200:
+            message = answer.text[:200] if answer.status_code < 400 else f"download: {answer.reason}"
+            raise Requester.createException(answer.status_code, dict(answer.headers), {"message": message})
+        length = answer.headers.get("Content-Length", "")
+        yield from _pieces(answer, time.monotonic() + transfer_s(int(length) if length.isdecimal() else 0))
+
+
+def transfer_s(size_bytes: int) -> float:
+    """How long so many bytes may take on a slow line, in seconds."""
+    return _ANSWER_S + size_bytes / _SLOWEST_BYTES_PER_S
+
+
+def _checked(api_url: str) -> str:
+    """The API's address, if a token may be sent there."""
+    try:
+        parts = urlsplit(api_url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host = urlsplit(""), ""
+    if parts.scheme not in ("http", "https") or not host or parts.username is not None or parts.query:
+        raise UsageError(f"GITHUB_API_URL must be an address such as {DEFAULT_API}. Correct it.")
+    if parts.scheme == "http" and not _LOCAL.fullmatch(host):
+        raise UsageError(f"GITHUB_API_URL must begin with https://, got http:// for {host[:80]}. Correct it.")
+    return api_url.rstrip("/")
+
+
+# Transport
+
+
+class _Answer(RequestsResponse):
+    """An answer whose body must arrive in time, and be JSON unless it is streamed."""
+
+    def __init__(self, answer: requests.Response, deadline: float) -> None:
+        super().__init__(answer)
+        self._deadline = deadline
+
+    def read(self) -> str:
+        if self.status in _REDIRECTS:
+            raise HostError(
+                f"GitHub must answer itself, got a redirect ({self.status}). The repository may have another "
+                "name now: correct --repo, or GITHUB_API_URL."
+            )
+        body = b"".join(_pieces(self.response, self._deadline)).decode(errors="replace")
+        kind = self.headers.get("Content-Type", "")
+        if self.status < 400 and body and "json" not in kind:
+            raise TransientError(f"an answer that is no JSON but {kind[:40] or 'nothing known'}; see GITHUB_API_URL")
+        return body
+
+
+class _Transport(HTTPSRequestsConnectionClass):
+    """PyGithub's connection, with a bound on the whole of every request, also to the uploads host."""
+
+    def __init__(self, host: str, port: int | None = None, **options: Any) -> None:  # noqa: ANN401 - PyGithub's
+        super().__init__(host, port, **{**options, "timeout": options.get("timeout") or _SILENCE_S})
+
+    def getresponse(self) -> RequestsResponse:
+        """Sends what `request` was given."""
+        return _send(self)
+
+
+class _PlainTransport(HTTPRequestsConnectionClass):
+    """The same for `http://`, which `connect` allows on this machine only."""
+
+    def __init__(self, host: str, port: int | None = None, **options: Any) -> None:  # noqa: ANN401 - PyGithub's
+        super().__init__(host, port, **{**options, "timeout": options.get("timeout") or _SILENCE_S})
+
+    def getresponse(self) -> RequestsResponse:
+        """Sends what `request` was given."""
+        return _send(self)
+
+
+def _send(connection: _Transport | _PlainTransport) -> RequestsResponse:
+    """One request; the deadline counts from here, a large body has longer."""
+    size_bytes = int(connection.headers.get("Content-Length", "0"))
+    deadline = time.monotonic() + transfer_s(size_bytes)
+    answer = connection.session.request(
+        connection.verb,
+        f"{connection.protocol}://{connection.host}:{connection.port}{connection.url}",
+        headers=connection.headers,
+        data=connection.input,
+        timeout=connection.timeout,
+        verify=connection.verify,
+        allow_redirects=False,
+        stream=True,
+    )
+    return _Answer(answer, deadline)
+
+
+def _pieces(answer: requests.Response, deadline: float) -> Iterator[bytes]:
+    """A body, piece by piece, until the deadline."""
+    with answer:
+        for piece in answer.iter_content(_CHUNK_BYTES):
+            if time.monotonic() > deadline:
+                raise TransientError("an answer that did not end in time")
+            yield piece
+
+
+# Judgement
+
+
+def _judged(failure: github.GithubException, what: str) -> TransientError | HostError:
+    """Whether a refusal may pass, and the sentence for it if not."""
+    status, headers = failure.status, {key.lower(): value for key, value in (failure.headers or {}).items()}
+    words, after = _words(failure), headers.get("retry-after", "")
+    reason = f"{status} {words}"
+    limited = isinstance(failure, github.RateLimitExceededException)
+    if limited or status == 429 or (status == 403 and after):
+        if after.isdecimal():
+            return TransientError(reason, float(after))
+        if headers.get("x-ratelimit-remaining") == "0" and headers.get("x-ratelimit-reset", "").isdecimal():
+            return TransientError(reason, max(1.0, int(headers["x-ratelimit-reset"]) - time.time() + 1.0))
+        return TransientError(reason, least_s=_SECONDARY_WAIT_S)
+    if status >= 500 or status in (408, 409):
+        return TransientError(reason, float(after) if after.isdecimal() else None)
+    if status == 422 and any(text in words.lower() for text in _OVERTAKEN):
+        return TransientError(reason)
+    return HostError(_refusal(status, words, headers.get("x-accepted-github-permissions", ""), what))
+
+
+def _refusal(status: int, words: str, permissions: str, what: str) -> str:
+    """The one sentence for a refusal that no repetition changes."""
+    if status == 401:
+        return f"GITHUB_TOKEN must be a token that GitHub accepts, got 401 {words}. Use a valid one."
+    if status == 403 and "not accessible by" in words:
+        missing = re.sub(r"[^\w=,; -]", "", permissions)[:80].replace("=", ": ") or "contents: write"
+        return (
+            f"GITHUB_TOKEN must have the permission {missing}, got 403 {words}. "
+            "Grant it under permissions: in the workflow's job, or use another token."
+        )
+    if status == 404:
+        return f"{what} must exist and be open to GITHUB_TOKEN, got 404 {words}. Correct --repo, or use another token."
+    return f"GitHub must accept this for {what}, got {status} {words}. Change what it names, and run it again."
+
+
+def _words(failure: github.GithubException) -> str:
+    """What GitHub says, its list of errors included."""
+    data = failure.data if isinstance(failure.data, dict) else {}
+    errors = data.get("errors") if isinstance(data.get("errors"), list) else []
+    said = [str(data.get("message") or "")]
+    for error in errors or []:
+        if isinstance(error, dict):
+            error = error.get("message") or " ".join(str(error.get(key, "")) for key in ("field", "code")).strip()
+        said.append(str(error))
+    return ", ".join(text for text in said if text)[:300] or "without a word"
+
+
+def _broken(failure: requests.RequestException) -> TransientError | HostError:
+    """A request that got no whole answer; never its own text, which may repeat headers."""
+    text = str(failure)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return HostError("GitHub's certificate must be trusted here. Set REQUESTS_CA_BUNDLE to your authority's file.")
+    if isinstance(failure, requests.Timeout):
+        return TransientError("no answer in time")
+    if isinstance(failure, (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema)):
+        return HostError("GitHub must answer with usable addresses, got one that is none. Check GITHUB_API_URL.")
+    match = re.search(r"\[Errno -?\d+\] ([\w ,/-]+)|(Remote end closed|IncompleteRead|BadStatusLine)", text)
+    return TransientError(f"the connection broke off ({(match[1] or match[2]) if match else type(failure).__name__})")

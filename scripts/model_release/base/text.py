@@ -1,0 +1,63 @@
+"""Text for people: one line, tables that align, sizes."""
+
+from collections.abc import Sequence
+
+
+def one_line(text: str) -> str:
+    """Text that cannot start a line of its own.
+
+    Configs, servers, options and file names may hold newlines or control characters; the promise is
+    one line, and a workflow command such as `::error::` must not begin one.
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Columns that align; those in `right` to the right.
+
+    >>> print(table(["file", "MB"], [["a.onnx", "7.1"], ["b.onnx", "12.0"]], right=[1]))
+    file      MB
+    a.onnx   7.1
+    b.onnx  12.0
+    """
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = []
+    for row in (header, *rows):
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """The same as a Markdown table.
+
+    >>> print(markdown_table(["file", "MB"], [["a.onnx", "7.1"]], right=[1]))
+    | file | MB |
+    |---|---:|
+    | a.onnx | 7.1 |
+    """
+    rule = "|".join("---:" if column in right else "---" for column in range(len(header)))
+    lines = [f"| {' | '.join(header)} |", f"|{rule}|"]
+    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def megabytes(size_bytes: float) -> str:
+    """Bytes as MB (10^6), with one decimal below 100 MB.
+
+    >>> megabytes(3_700_000), megabytes(497_853_923)
+    ('3.7', '498')
+    """
+    return f"{size_bytes / 1e6:.1f}" if size_bytes < 100e6 else f"{size_bytes / 1e6:.0f}"
+
+
+def figure(value: float | None, form: str) -> str:
+    """A number in a form, or a dash for one that could not be had.
+
+    >>> figure(1.23456, ".2f"), figure(None, ".2f")
+    ('1.23', '–')
+    """
+    return "–" if value is None else format(value, form)

@@ -1,0 +1,1 @@
+"""Chromium judges a release; pages people look at."""

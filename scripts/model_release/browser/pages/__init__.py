@@ -1,0 +1,1 @@
+"""A release -> report.html and its live page."""

@@ -1,0 +1,101 @@
+"""Serves folders on 127.0.0.1 as a web app's host should: right MIME types, cross-origin isolation, no caching."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from model_release.base.errors import UsageError
+
+_HEADERS = {
+    # Both isolate the page, and only isolated pages get threads and exact clocks
+    # (https://developer.mozilla.org/docs/Web/API/Window/crossOriginIsolated).
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cache-Control": "no-store",  # A model that is made again must not come from a cache.
+    "X-Content-Type-Options": "nosniff",
+}
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".json": "application/json",
+    ".md": "text/markdown; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".wasm": "application/wasm",
+}
+
+
+@contextmanager
+def serve(root: Path, *, mounts: Mapping[str, Path] = MappingProxyType({}), port: int = 0) -> Iterator[str]:
+    """Serves until the block ends.
+
+    Args:
+        root: The folder behind `/`.
+        mounts: First part of a URL's path -> another folder, served below that name.
+        port: Where to listen; 0 lets the system choose.
+
+    Yields:
+        The origin, such as `http://127.0.0.1:8000`.
+
+    Raises:
+        UsageError: The port is taken or not allowed.
+    """
+    try:
+        server = _Server(("127.0.0.1", port), partial(_Handler, root.resolve(), dict(mounts)))
+    except (OSError, OverflowError) as failure:
+        raise UsageError(f"port {port} of 127.0.0.1 must be free, got: {failure}. Choose another one.") from failure
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base class
+        """A browser hangs up as it likes, which is no error of ours."""
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """GET and HEAD of files; a folder answers with its index.html or not at all."""
+
+    protocol_version = "HTTP/1.1"
+    extensions_map = {".onnx": "application/octet-stream", "": "application/octet-stream", **_TYPES}  # noqa: RUF012
+
+    def __init__(self, root: Path, mounts: Mapping[str, Path], *arguments: Any) -> None:  # noqa: ANN401 - the server's
+        self._root, self._mounts = root, mounts
+        super().__init__(*arguments, directory=str(root))
+
+    def translate_path(self, path: str) -> str:
+        """URL -> file; the base class has taken out `..` and escapes."""
+        parts = Path(super().translate_path(path)).relative_to(self._root).parts
+        if parts and parts[0] in self._mounts:
+            return str(self._mounts[parts[0]].joinpath(*parts[1:]))
+        return str(self._root.joinpath(*parts))
+
+    def list_directory(self, path: Any) -> None:  # noqa: ANN401, ARG002 - as the base class
+        """Folders are not listed."""
+        self.send_error(404)
+
+    def end_headers(self) -> None:
+        """Adds what every answer has."""
+        for name, text in _HEADERS.items():
+            self.send_header(name, text)
+        super().end_headers()
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: ANN401 - as the base class
+        """Nothing on stderr."""

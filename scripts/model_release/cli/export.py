@@ -1,0 +1,66 @@
+"""`export.py`: weights -> model.onnx."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from model_release.cli.options import (
+    DEFAULT_OUTPUT,
+    PATH,
+    print_progress,
+    selection_options,
+    source_options,
+    source_request,
+)
+from model_release.model.onnx_files.data_files import model_bytes
+
+if TYPE_CHECKING:
+    from model_release.contract.selection import Logits
+
+
+@click.command()
+@source_options
+@selection_options
+@click.option(
+    "--precision",
+    metavar="NAME",
+    default="fp32",
+    show_default=True,
+    help="How weights are stored: fp32 or one that quantize.py makes, here without an fp32 file in between.",
+)
+@click.option("--output", type=PATH, default=DEFAULT_OUTPUT, show_default=True, help="The file to write.")
+@click.option("--verify", is_flag=True, help="Keep the file only if it fulfils the contract and equals PyTorch.")
+def export(
+    *,
+    layers: str | None,
+    all_layers: bool,
+    activations: str | None,
+    logits: "Logits",
+    opset: int,
+    precision: str,
+    output: Path,
+    verify: bool,
+    **source: Any,  # noqa: ANN401 - passed on to `source_request`
+) -> None:
+    """Export GPT-2 from PyTorch to ONNX, with its intermediate activations as outputs."""
+    from model_release.contract.activations import load_contract
+    from model_release.contract.request import SelectionRequest
+    from model_release.model.pipeline import export_model
+
+    selection = SelectionRequest(
+        layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset
+    )
+    result = export_model(
+        source_request(**source),
+        selection,
+        output,
+        precision=load_contract().precision(precision).name,
+        verify=verify,
+        progress=print_progress,
+    )
+    if result is not None:
+        from model_release.model.verify.report import render_verification
+
+        click.echo(render_verification(result, "text"))
+    click.echo(f"{output}: {model_bytes(output) / 1e6:.1f} MB")

@@ -1,0 +1,73 @@
+"""The command line: options, help texts, exit codes. It translates; the packages below act.
+
+Nothing heavy is imported here, so that `--help` answers at once.
+"""
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from model_release.base.errors import ReleaseError
+from model_release.base.text import one_line
+from model_release.cli.actions import annotate
+from model_release.cli.browse import browse
+from model_release.cli.build import build
+from model_release.cli.docs import docs
+from model_release.cli.export import export
+from model_release.cli.fetch import fetch
+from model_release.cli.options import with_version
+from model_release.cli.plan import plan
+from model_release.cli.probe import probe
+from model_release.cli.publish import publish
+from model_release.cli.quantize import quantize
+from model_release.cli.release import release
+from model_release.cli.verify import verify
+from model_release.cli.weights import weights
+
+_INTERRUPTED = 130
+_SIGNALLED = 128  # and the signal's number: 143 for SIGTERM
+
+
+def run(command: click.Command) -> None:
+    """Runs a command as a program: one sentence and the right exit code for every explained failure."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
+    try:
+        status = command.main(
+            obj=COMMANDS,
+            standalone_mode=False,
+            prog_name=f"python scripts/{command.name}.py",
+            auto_envvar_prefix="MODEL_RELEASE",  # How workflows pass their inputs; an empty one is not given.
+        )
+    except ReleaseError as failure:
+        _fail(str(failure), failure.exit_code)
+    except click.UsageError as failure:
+        _fail(f"{failure.format_message()} See python scripts/{command.name}.py --help.", 2)
+    except click.ClickException as failure:
+        _fail(failure.format_message(), failure.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted. Nothing half-written is left behind; run it again.", _INTERRUPTED)
+    except OSError as failure:
+        # Modules explain the files they write; this is what none foresaw, such as a full temporary folder.
+        _fail(f"the system refused: {failure}. Free space or permissions and run it again.", 1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    click.echo(f"error: {one_line(message)}", err=True)
+    annotate("error", Path(sys.argv[0]).name, one_line(message))
+    sys.exit(status)
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    """A signal to end unwinds the stack, so that temporary files are removed."""
+    sys.exit(_SIGNALLED + number)
+
+
+COMMANDS = tuple(
+    map(with_version, (export, quantize, verify, browse, release, publish, fetch, probe, plan, weights, build, docs))
+)
+"""Every command; scripts/README.md shows their help in this order."""

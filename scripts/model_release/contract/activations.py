@@ -1,0 +1,320 @@
+"""What a released model promises: `contract/activations.json` as typed values.
+
+The JSON is the one source of names, shapes, clauses and tolerances. Tensor names come from
+`tensor_name` alone, and `parse_tensor_name` is its inverse.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from model_release.base.errors import ContractError, UsageError
+from model_release.contract.selection import Selection
+from model_release.contract.shape import ModelShape, is_table
+from model_release.contract.storage import Storage
+
+CONTRACT_FOLDER = Path(__file__).resolve().parents[3] / "contract"
+
+FULL_PRECISION = "fp32"
+"""The precision of `model.onnx`, from which the others are made."""
+
+_LAYERED = re.compile(r"layer_(0|[1-9][0-9]*)_([a-z][a-z0-9_]*)")
+
+
+def tensor_name(kind: str, layer: int | None = None) -> str:
+    """The name of an output.
+
+    >>> tensor_name("logits"), tensor_name("attn_probs", 11)
+    ('logits', 'layer_11_attn_probs')
+    """
+    return kind if layer is None else f"layer_{layer}_{kind}"
+
+
+def parse_tensor_name(name: str) -> tuple[str, int | None]:
+    """The kind and layer of an output: the inverse of `tensor_name`.
+
+    >>> parse_tensor_name("layer_11_attn_probs"), parse_tensor_name("embedding_sum")
+    (('attn_probs', 11), ('embedding_sum', None))
+    """
+    match = _LAYERED.fullmatch(name)
+    return (match[2], int(match[1])) if match else (name, None)
+
+
+def model_file_name(precision: str) -> str:
+    """The file name of a precision.
+
+    >>> model_file_name("fp32"), model_file_name("int8-dynamic")
+    ('model.onnx', 'model_int8_dynamic.onnx')
+    """
+    return "model.onnx" if precision == FULL_PRECISION else f"model_{precision.replace('-', '_')}.onnx"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputKind:
+    """One row of the contract's table of outputs.
+
+    Attributes:
+        kind: Short name, as in `--activations`.
+        layered: Whether there is one a layer.
+        dims: Symbolic shape, such as `("batch", "seq", "hidden")`.
+        default: Whether it is exported when nothing is asked for.
+        transformer_lens: The hook point of TransformerLens with the same content.
+        meaning: One sentence for readers.
+    """
+
+    kind: str
+    layered: bool
+    dims: tuple[str, ...]
+    default: bool
+    transformer_lens: str
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """One output of one model: its name, and its shape with only `batch` and `seq` left open."""
+
+    name: str
+    kind: str
+    layer: int | None
+    dims: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """|got - expected| <= atol + rtol x the largest |expected| of the row; see `checks._check_close`."""
+
+    atol: float
+    rtol: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """What a precision stores, and how far its numbers may be from PyTorch's.
+
+    Attributes:
+        table: How the token and position tables and an untied head are stored; channels are rows.
+        matrix: How the matrices of the blocks are stored; channels are columns.
+        vector_bits: Bits an element of a bias or norm vector.
+        max_mean_kl: Largest mean KL divergence of the next-token distribution, in nats.
+        min_top1_agreement: Smallest share of positions with PyTorch's most likely next token.
+        max_perplexity_ratio: Largest perplexity on text, in PyTorch's.
+        max_relative_error: Largest root mean square error of any output, in PyTorch's root mean square.
+    """
+
+    name: str
+    stored: str
+    computed: str
+    table: Storage
+    matrix: Storage
+    vector_bits: int
+    tolerances: Mapping[str, Tolerance]
+    max_mean_kl: float
+    min_top1_agreement: float
+    max_perplexity_ratio: float
+    max_relative_error: float
+
+    def storage(self, name: str) -> Storage:
+        """How a parameter of two dimensions is stored."""
+        return self.table if is_table(name) else self.matrix
+
+    def tolerance(self, kind: str) -> Tolerance:
+        """The tolerance for one kind of output."""
+        return self.tolerances.get(kind, self.tolerances["default"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clause:
+    """A rule with an ID; the same ID stands in the Markdown, the output and the tests."""
+
+    id: str
+    stage: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum:
+    """An output that is the sum of others; names hold `{L}` and `{L+1}` for layers."""
+
+    total: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """The whole contract; see `load_contract`."""
+
+    version: str
+    input_name: str
+    outputs: tuple[OutputKind, ...]
+    dimensions: Mapping[str, str]
+    sums: tuple[Sum, ...]
+    clauses: Mapping[str, Clause]
+    precisions: Mapping[str, Precision]
+    min_opset: int
+    max_opset: int
+
+    @property
+    def default_activations(self) -> tuple[str, ...]:
+        """Kinds exported when nothing is asked for; `logits` always is."""
+        return tuple(output.kind for output in self.outputs if output.default and output.kind != "logits")
+
+    @property
+    def all_activations(self) -> tuple[str, ...]:
+        """Every kind besides `logits`."""
+        return tuple(output.kind for output in self.outputs if output.kind != "logits")
+
+    def precision(self, name: str) -> Precision:
+        """A precision by name.
+
+        Raises:
+            UsageError: There is none of this name.
+        """
+        if name not in self.precisions:
+            raise UsageError(
+                f"precision must be one of {', '.join(self.precisions)}; got {name[:60]!r}. Correct the name."
+            )
+        return self.precisions[name]
+
+    def expected_outputs(self, shape: ModelShape, selection: Selection) -> tuple[Output, ...]:
+        """The outputs a model must have: the contract's order, layer after layer."""
+        chosen = [output for output in self.outputs if output.kind == "logits" or output.kind in selection.activations]
+        # A row of the table before the first layered one comes before all layers, the others after.
+        first = next((i for i, output in enumerate(self.outputs) if output.layered), len(self.outputs))
+        before = [output for output in chosen if not output.layered and self.outputs.index(output) < first]
+        after = [output for output in chosen if not output.layered and self.outputs.index(output) > first]
+        rows: list[tuple[OutputKind, int | None]] = [(output, None) for output in before]
+        rows += [(output, layer) for layer in selection.layers for output in chosen if output.layered]
+        rows += [(output, None) for output in after]
+        return tuple(
+            Output(
+                name=tensor_name(output.kind, layer),
+                kind=output.kind,
+                layer=layer,
+                dims=_resolve(output, shape, selection),
+            )
+            for output, layer in rows
+        )
+
+    def every_output(self, shape: ModelShape) -> tuple[str, ...]:
+        """The names of all outputs a model can have, in the contract's order."""
+        selection = Selection(layers=tuple(range(shape.layers)), activations=self.all_activations)
+        return tuple(output.name for output in self.expected_outputs(shape, selection))
+
+
+def _resolve(output: OutputKind, shape: ModelShape, selection: Selection) -> tuple[int | str, ...]:
+    """Symbolic dimensions as numbers, where the model fixes them."""
+    sizes = {
+        "vocab": shape.vocab,
+        "hidden": shape.hidden,
+        "heads": shape.heads,
+        "head_dim": shape.head_dim,
+        "intermediate": shape.intermediate,
+        "1": 1,
+    }
+    dims: tuple[int | str, ...] = tuple(sizes.get(dim, dim) for dim in output.dims)
+    return (dims[0], 1, dims[2]) if output.kind == "logits" and selection.logits == "last" else dims
+
+
+@cache
+def load_contract() -> Contract:
+    """The contract of this checkout.
+
+    Raises:
+        ContractError: The file is missing or not what its schema says.
+    """
+    path = CONTRACT_FOLDER / "activations.json"
+    try:
+        return _parse(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as failure:
+        raise ContractError(
+            f"contract/activations.json must be readable and fit its schema, got {failure!r}. Restore the file."
+        ) from failure
+
+
+def _parse(document: Mapping[str, Any]) -> Contract:
+    """The JSON document as values."""
+    return Contract(
+        version=document["contract_version"],
+        input_name=document["input"]["name"],
+        outputs=tuple(
+            OutputKind(
+                kind=row["kind"],
+                layered="{L}" in row["name"],
+                dims=tuple(row["shape"]),
+                default=row["default"],
+                transformer_lens=row["transformer_lens"],
+                meaning=row["meaning"],
+            )
+            for row in document["outputs"]
+        ),
+        dimensions=document["dimensions"],
+        sums=tuple(Sum(total=row["total"], parts=tuple(row["parts"])) for row in document["sums"]),
+        clauses={row["id"]: Clause(**row) for row in document["clauses"]},
+        precisions={
+            name: Precision(
+                name=name,
+                **{
+                    **row,
+                    "table": Storage(**row["table"]),
+                    "matrix": Storage(**row["matrix"]),
+                    "tolerances": {kind: Tolerance(**limits) for kind, limits in row["tolerances"].items()},
+                },
+            )
+            for name, row in document["precisions"].items()
+        },
+        min_opset=document["opsets"]["min"],
+        max_opset=document["opsets"]["max"],
+    )
+
+
+def parse_activations(text: str | None) -> tuple[str, ...]:
+    """Reads `--activations`: `all`, or names of the contract, where `default` stands for the default ones.
+
+    >>> parse_activations("default,q")
+    ('embedding_sum', 'q', 'attn_probs', 'mlp_output')
+
+    Raises:
+        UsageError: A name is not in the contract.
+    """
+    contract = load_contract()
+    if text is None:
+        return contract.default_activations
+    wanted: set[str] = set()
+    for part in (part.strip() for part in text.split(",")):
+        if part in ("all", "default"):
+            wanted.update(contract.all_activations if part == "all" else contract.default_activations)
+        elif part in contract.all_activations or part == "logits":
+            wanted.add(part)
+        else:
+            raise UsageError(
+                f"activations must be all, default, or names among {', '.join(contract.all_activations)}; "
+                f"got {part[:60]!r}. Correct the name."
+            )
+    return tuple(kind for kind in contract.all_activations if kind in wanted)
+
+
+def parse_precisions(text: str) -> tuple[str, ...]:
+    """Reads `--precision`: names of the contract besides fp32, without repeats, in the order given.
+
+    Raises:
+        UsageError: A name is not in the contract, or none is given.
+    """
+    contract = load_contract()
+    made = tuple(name for name in contract.precisions if name != FULL_PRECISION)
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in made:
+            raise UsageError(
+                f"precision must be one or more of {', '.join(made)}; got {name[:60]!r}. Correct the name."
+            )
+    return tuple(dict.fromkeys(names))
+
+
+def layers_of(outputs: Sequence[Output]) -> tuple[int, ...]:
+    """The layers that occur among outputs, ascending."""
+    return tuple(sorted({output.layer for output in outputs if output.layer is not None}))

@@ -1,0 +1,157 @@
+"""A folder with a release's files x its manifests and checksums: is it what they say, every byte of it?"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from model_release.base.errors import ManifestError
+from model_release.contract import manifest
+from model_release.contract.manifest import ASSET_NAME, CHECKSUMS_NAME, MANIFEST_NAME, TIMINGS_NAME, FileEntry
+from model_release.contract.tag import ReleaseTag
+
+_AGAIN = "Make the release again."
+_ADVICE = "Do not use this release; make it again."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dist:
+    """A folder that is what its manifests say.
+
+    Attributes:
+        document: The manifest of the release's first model, whose files have plain names.
+        companions: The manifests of the other models, by name.
+        entries: Every file of the release, by name.
+        beside: Files that tell what the models needed in a browser, if one was asked; no part of the release.
+    """
+
+    document: dict[str, Any]
+    companions: tuple[dict[str, Any], ...]
+    entries: tuple[FileEntry, ...]
+    beside: tuple[Path, ...]
+
+
+def check_dist(dist: Path, tag: ReleaseTag) -> Dist:
+    """Checks a folder against its own manifests and checksums, every byte of it.
+
+    A release holds one model or several. Each has a manifest and checksums of its own; those of the
+    first are `manifest.json` and `SHA256SUMS`, and the names of another model's files all begin with its
+    name and a hyphen. A model's `browser.json` may lie beside them.
+
+    Raises:
+        ManifestError: Something is missing, too much or different.
+    """
+    try:
+        present = {path.name: path.is_file() for path in dist.iterdir()}
+        prefixes = sorted({"", *(name.removesuffix(MANIFEST_NAME) for name in present if name.endswith(MANIFEST_NAME))})
+        parts = {prefix: _read_part(dist, prefix, tag) for prefix in prefixes}
+        beside = {prefix + TIMINGS_NAME for prefix in prefixes} & present.keys()
+    except OSError as failure:
+        raise ManifestError(
+            f"--dist must be a folder with {MANIFEST_NAME} and {CHECKSUMS_NAME}, got: {failure.strerror} "
+            f"({dist}). Give the folder of a release."
+        ) from failure
+    listed = [name for prefix, (document, _) in parts.items() for name in _names(prefix, document)]
+    names = set(listed)
+    if len(names) != len(listed):
+        raise ManifestError(f"{MANIFEST_NAME} must list each file once, and not itself. {_AGAIN}")
+    wrong = [f"{name!a} is not listed" for name in sorted(present.keys() - names - beside)]
+    wrong += [f"{name!a} is missing" for name in sorted(names - {name for name, is_file in present.items() if is_file})]
+    entries: tuple[FileEntry, ...] = ()
+    if not wrong:
+        entries = manifest.describe_files(dist, names)
+        found = {entry.name: entry for entry in entries}
+        for prefix, (document, sums) in parts.items():
+            wrong += _differences(prefix, document, sums, found)
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ManifestError(f"{dist} must hold what its {MANIFEST_NAME} lists: {', '.join(wrong[:5])}{more}. {_AGAIN}")
+    documents = [document for document, _ in parts.values()]
+    return Dist(
+        document=documents[0],
+        companions=tuple(documents[1:]),
+        entries=entries,
+        beside=tuple(dist / name for name in sorted(beside)),
+    )
+
+
+def _read_part(dist: Path, prefix: str, tag: ReleaseTag) -> tuple[dict[str, Any], bytes]:
+    """A model's manifest and the bytes of its checksums.
+
+    Raises:
+        ManifestError: The manifest is of another release, or contradicts itself.
+        OSError: One of them cannot be read.
+    """
+    manifest_name, checksums_name = manifest.part_names(prefix)
+    document = manifest.parse((dist / manifest_name).read_bytes())
+    sums = (dist / checksums_name).read_bytes()
+    if (document["tag"], document["version"]) != (tag.text, tag.version):
+        raise ManifestError(
+            f"{manifest_name} must be of {tag.text}, got {document['tag'][:80]!a} "
+            f"with version {document['version'][:80]!a}. Give the tag it was made for, or make it again."
+        )
+    listed = [entry["name"] for entry in document["files"]]
+    if document.get("asset_prefix", "") != prefix or not all(name.startswith(prefix) for name in listed):
+        raise ManifestError(f"{manifest_name!a} must list files whose names begin as its own. {_AGAIN}")
+    if document["delivery"]["file"] not in listed or any(v["file"] not in listed for v in document["variants"]):
+        raise ManifestError(f"{manifest_name} must list every model it describes. {_AGAIN}")
+    return document, sums
+
+
+def _names(prefix: str, document: dict[str, Any]) -> list[str]:
+    """Every file name of a model's part of the release."""
+    return [*(entry["name"] for entry in document["files"]), *manifest.part_names(prefix)]
+
+
+def _differences(prefix: str, document: dict[str, Any], sums: bytes, found: dict[str, FileEntry]) -> list[str]:
+    """What of a model's part is not as its manifest and its checksums say."""
+    wrong = [
+        f"{entry['name']!a} has other bytes" for entry in document["files"] if asdict(found[entry["name"]]) != entry
+    ]
+    checksums_name = manifest.part_names(prefix)[1]
+    summed = (found[name] for name in _names(prefix, document) if name != checksums_name)
+    return [*wrong, *([] if sums == manifest.checksums(summed) else [f"{checksums_name} has other sums"])]
+
+
+def parse_checksums(content: bytes) -> dict[str, str]:
+    """`SHA256SUMS` -> sha256 by file name.
+
+    Raises:
+        ManifestError: It is not as `sha256sum` writes it.
+    """
+    sums: dict[str, str] = {}
+    for line in content.decode("utf-8", errors="replace").splitlines():
+        match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
+        if not match or not ASSET_NAME.fullmatch(match[2]) or match[2] in sums:
+            raise ManifestError(
+                f"{CHECKSUMS_NAME} must hold a sha256 and a name a line, each name once, got {line[:80]!a}. {_ADVICE}"
+            )
+        sums[match[2]] = match[1]
+    return sums
+
+
+def check_manifest(content: bytes, checksums: Mapping[str, str], sha256: str) -> dict[str, Any]:
+    """Reads a manifest that the checksums vouch for.
+
+    Args:
+        content: `manifest.json`.
+        checksums: sha256 by name, of `SHA256SUMS`.
+        sha256: Of `content`.
+
+    Raises:
+        ManifestError: It is none, or says other than the checksums.
+    """
+    if checksums.get(MANIFEST_NAME) != sha256:
+        raise ManifestError(
+            f"{MANIFEST_NAME} must have the sha256 that {CHECKSUMS_NAME} gives, "
+            f"{checksums.get(MANIFEST_NAME, 'which is none')}, got {sha256}. {_ADVICE}"
+        )
+    document = manifest.parse(content)
+    for entry in document["files"]:
+        if checksums.get(entry["name"]) != entry["sha256"]:
+            raise ManifestError(
+                f"{entry['name'][:80]!a} must have one sha256, got {entry['sha256']} in {MANIFEST_NAME} and "
+                f"{checksums.get(entry['name'], 'none')} in {CHECKSUMS_NAME}. {_ADVICE}"
+            )
+    return document

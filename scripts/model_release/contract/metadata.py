@@ -1,0 +1,139 @@
+"""What a model file says of itself, so that `verify.py --model FILE` needs nothing else."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from model_release.base.errors import ContractError, UsageError
+from model_release.contract.activations import load_contract, parse_activations
+from model_release.contract.selection import Selection, parse_layers
+from model_release.contract.shape import ModelShape, has_sane_sizes
+
+_PREFIX = "model_release."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelMetadata:
+    """The `metadata_props` of a released model.
+
+    Attributes:
+        contract_version: The contract the file was made for.
+        source: Repository on the Hub, `demo`, or `local`.
+        revision: Commit of the repository, or empty.
+        weights_sha256: Of the weights file; see `weights.py` for shards.
+        shape: Sizes of the model.
+        selection: Exported layers, activations and logits.
+        precision: A name of the contract.
+    """
+
+    contract_version: str
+    source: str
+    revision: str
+    weights_sha256: str
+    shape: ModelShape
+    selection: Selection
+    precision: str
+
+    def to_props(self) -> dict[str, str]:
+        """The metadata as ONNX `metadata_props`, in a fixed order."""
+        return {
+            f"{_PREFIX}contract_version": self.contract_version,
+            f"{_PREFIX}source": self.source,
+            f"{_PREFIX}revision": self.revision,
+            f"{_PREFIX}weights_sha256": self.weights_sha256,
+            f"{_PREFIX}shape": json.dumps(asdict(self.shape)),
+            f"{_PREFIX}layers": ",".join(map(str, self.selection.layers)),
+            f"{_PREFIX}activations": ",".join(self.selection.activations),
+            f"{_PREFIX}logits": self.selection.logits,
+            f"{_PREFIX}precision": self.precision,
+        }
+
+
+def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
+    """Reads the metadata of a model file; its text is not trusted.
+
+    Raises:
+        ContractError: A key is missing, or its value is not one we write.
+    """
+    missing = [key for key in _keys() if key not in props]
+    if missing:
+        raise ContractError(
+            f"META01: the model file must carry this project's metadata, {missing[0]!r} is missing. "
+            "Export it with scripts/export.py."
+        )
+    values = {key: props[key] for key in _keys()}
+    if not all(isinstance(value, str) for value in values.values()):  # protobuf gives bytes for what is no UTF-8
+        raise ContractError("META01: the model file's metadata must be text. Export the model again.")
+    shape = _shape(values[f"{_PREFIX}shape"])
+    activations = values[f"{_PREFIX}activations"]
+    try:
+        return ModelMetadata(
+            contract_version=_match(values, "contract_version", r"[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}"),
+            source=_match(values, "source", r"[A-Za-z0-9][\w./-]{0,200}"),
+            revision=_match(values, "revision", r"[0-9a-f]{0,64}"),
+            weights_sha256=_match(values, "weights_sha256", r"[0-9a-f]{64}"),
+            shape=shape,
+            selection=Selection(
+                layers=parse_layers(values[f"{_PREFIX}layers"], shape.layers),
+                activations=parse_activations(activations) if activations else (),
+                logits="last" if _match(values, "logits", "all|last") == "last" else "all",
+            ),
+            precision=load_contract().precision(values[f"{_PREFIX}precision"]).name,
+        )
+    except UsageError as failure:
+        raise ContractError(
+            f"META01: the model file's metadata must be what this project writes: {failure}"
+        ) from failure
+
+
+def metadata_of(file: str, props: Mapping[str, str]) -> ModelMetadata:
+    """As `metadata_from_props`, with the file's name in the sentence.
+
+    Raises:
+        ContractError: See `metadata_from_props`.
+    """
+    try:
+        return metadata_from_props(props)
+    except ContractError as failure:
+        raise ContractError(f"{file}: {failure}") from failure
+
+
+def _keys() -> tuple[str, ...]:
+    names = (
+        "contract_version",
+        "source",
+        "revision",
+        "weights_sha256",
+        "shape",
+        "layers",
+        "activations",
+        "logits",
+        "precision",
+    )
+    return tuple(f"{_PREFIX}{name}" for name in names)
+
+
+def _match(values: Mapping[str, str], name: str, pattern: str) -> str:
+    value = values[f"{_PREFIX}{name}"]
+    if not re.fullmatch(pattern, value, re.ASCII):
+        raise ContractError(
+            f"META01: metadata {name} must match {pattern}, got {value[:60]!r}. Export the model again."
+        )
+    return value
+
+
+def _shape(text: str) -> ModelShape:
+    try:
+        fields: Any = json.loads(text)
+        shape = ModelShape(**fields)
+    except (ValueError, TypeError, RecursionError) as failure:
+        raise ContractError(
+            f"META01: metadata shape must be the model's sizes, got {text[:60]!r}. Export the model again."
+        ) from failure
+    if not has_sane_sizes(shape):
+        raise ContractError(
+            f"META01: metadata shape must hold sizes of a model, got {text[:60]!r}. Export the model again."
+        )
+    return shape

@@ -1,0 +1,53 @@
+"""contract/models.json: the models that are pinned by commit and sha256; and what may name a model at all."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model_release.base.errors import UsageError, WeightsError
+from model_release.contract.activations import CONTRACT_FOLDER
+
+REGISTRY = CONTRACT_FOLDER / "models.json"
+
+_ID = re.compile(r"(?!.*(\.\.|--))(\w[\w.-]{0,95}/)?\w[\w.-]{0,95}", re.ASCII)
+_REVISION = re.compile(r"(?!.*\.\.)[\w.-][\w./-]{0,199}", re.ASCII)
+
+
+def load_registry(path: Path = REGISTRY) -> dict[str, Any]:
+    """The pinned models by name.
+
+    Raises:
+        WeightsError: The file is missing or broken.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["models"])
+    except (OSError, ValueError, KeyError, TypeError) as failure:
+        raise WeightsError(f"{path} must list the pinned models, got {failure!r}. Restore the file.") from failure
+
+
+def locate(model: str, revision: str | None, pinned: Mapping[str, Any]) -> tuple[str, str]:
+    """The repository of the Hub that a name means, and the revision there.
+
+    Args:
+        model: A key of the registry, or a Hub id (`org/name` or `name`).
+        revision: A branch, tag or commit; if not given, the registry's commit or `main`.
+        pinned: From `load_registry`.
+
+    Raises:
+        UsageError: `model` or `revision` is no id.
+    """
+    if not _ID.fullmatch(model):
+        raise UsageError(
+            f"The model must be a registry name or a hub id such as org/name, got {model[:80]}. Correct it."
+        )
+    if revision is not None and not _REVISION.fullmatch(revision):
+        raise UsageError(f"The revision must be a branch, tag or commit, got {revision[:80]}. Correct it.")
+    entry = pinned.get(model, {"repository": model, "revision": "main"})
+    return entry["repository"], revision or entry["revision"]
+
+
+def is_pinned(repository: str, commit: str, pinned: Mapping[str, Any]) -> bool:
+    """Whether the registry knows every file of this commit, under whatever name it was asked for."""
+    return any((entry["repository"], entry["revision"]) == (repository, commit) for entry in pinned.values())

@@ -1,0 +1,85 @@
+"""A release's files -> a mirror that browsers can read from, proven by asking as a browser does."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model_release.base.errors import HostError
+from model_release.base.http import HttpClient
+from model_release.base.retry import (
+    RetriesExhaustedError,
+    RetryPolicy,
+    TransientError,
+    retry,
+)
+from model_release.contract.manifest import FileEntry, version_query
+from model_release.hosts.cors_probe import Probe, check_origin, probe
+from model_release.hosts.host import Mirror
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppMirror:
+    """A mirror that the web app is to load its model from.
+
+    Attributes:
+        mirror: Where the files go.
+        web: The network.
+        origin: Where the web app is served, e.g. `https://app.example`.
+        progress: Told what happens.
+        retry_policy: How long the mirror may take to answer.
+    """
+
+    mirror: Mirror
+    web: HttpClient
+    origin: str
+    progress: Callable[[str], None] = lambda _: None
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
+
+    def __post_init__(self) -> None:
+        check_origin(self.origin)
+
+    def __call__(self, document: Mapping[str, Any], dist: Path, entries: Iterable[FileEntry]) -> str:
+        """Mirrors a release, and fetches its model as a page of the app would.
+
+        Args:
+            document: The release's manifest.
+            dist: The folder that has its files.
+            entries: All of them, the manifest and the checksums too.
+
+        Returns:
+            What `VITE_MODEL_URL` may say.
+
+        Raises:
+            ManifestError: The mirror serves other bytes.
+            HostError: The mirror refuses, or would not let a page of `origin` read the model.
+        """
+        entries = tuple(entries)
+        folder, uploaded = self.mirror.upload(document["tag"], dist, entries)
+        model = next(entry for entry in entries if entry.name == document["delivery"]["file"])
+        url = f"{folder}/{model.name}?v={version_query(document['version'], model.sha256)}"
+        result = self._probe(url, model)
+        if any(finding.error is HostError for finding in result.findings):
+            raise HostError(
+                f"{result.findings[0].message} The mirror itself must let {self.origin} read: allow GET from it in the "
+                "bucket's CORS rules, and reading without a login."
+            )
+        result.require()
+        self.progress(f"mirror: {len(uploaded)} files uploaded; a page of {self.origin} can read the model")
+        return url
+
+    def _probe(self, url: str, model: FileEntry) -> Probe:
+        """Fetches the model; what may pass is tried again."""
+        result: Probe
+
+        def attempt() -> None:
+            nonlocal result
+            result = probe(url, self.web, origin=self.origin, sha256=model.sha256, size_bytes=model.size_bytes)
+            if result.may_pass:
+                raise TransientError(f"mirror: {result.findings[0].message}")
+
+        try:
+            retry(attempt, self.retry_policy, self.progress)
+        except RetriesExhaustedError as failure:
+            raise HostError(f"{result.findings[0].message} The release is not public yet. Run it again.") from failure
+        return result

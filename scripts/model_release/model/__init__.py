@@ -1,0 +1,1 @@
+"""PyTorch weights -> ONNX files that equal them."""

@@ -1,0 +1,1 @@
+"""PyTorch -> a graph with activations as outputs."""

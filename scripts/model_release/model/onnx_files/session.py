@@ -1,0 +1,81 @@
+"""Runs model files with onnxruntime."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+# onnxruntime's Linux wheels report usage to their makers by default, and leave an id in the temporary folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
+
+from model_release.base.errors import ContractError, ReleaseError
+from model_release.contract.output_checks import Array
+
+
+class RunError(ReleaseError):
+    """A loaded model that cannot run an input; the contract calls it RUN01."""
+
+    exit_code = 3
+
+
+class Session:
+    """A model file loaded on the CPU.
+
+    Args:
+        path: An ONNX file.
+        name: What to call it in messages, if not by its own name.
+        threads: Threads within an operator; 0 lets onnxruntime choose.
+
+    Raises:
+        ContractError: onnxruntime cannot load the file.
+    """
+
+    def __init__(self, path: Path, *, name: str = "", threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4  # Failures raise; its warnings are for its developers.
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except _FAILURES as failure:
+            called = name or path.name
+            reason = _reason(failure).replace(str(path), called)
+            raise ContractError(
+                f"RUN01: onnxruntime must load {called}, it says: {reason}. Export it again."
+            ) from failure
+        self._input = self._session.get_inputs()[0].name if self._session.get_inputs() else ""
+        self.output_names: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
+
+    def run(self, input_ids: Array, names: Sequence[str] | None = None) -> dict[str, Array]:
+        """Runs `[batch, seq]` int64 ids; returns the named outputs (by default all).
+
+        Raises:
+            RunError: onnxruntime cannot run the model on this input.
+        """
+        wanted = list(self.output_names if names is None else names)
+        try:
+            arrays = self._session.run(wanted, {self._input: np.asarray(input_ids, dtype=np.int64)})
+        except _FAILURES as failure:
+            raise RunError(
+                f"onnxruntime must run it at batch and seq {list(input_ids.shape)}, it says: {_reason(failure)}"
+            ) from failure
+        return dict(zip(wanted, (np.asarray(array) for array in arrays), strict=True))
+
+
+_state = onnxruntime.capi.onnxruntime_pybind11_state
+_FAILURES = (
+    _state.Fail,
+    _state.InvalidArgument,
+    _state.InvalidGraph,
+    _state.InvalidProtobuf,
+    _state.NoSuchFile,
+    _state.NotImplemented,
+    _state.RuntimeException,
+    ValueError,  # Raised by the Python layer for an input of a wrong name.
+)
+
+
+def _reason(failure: Exception) -> str:
+    text = str(failure).strip().splitlines()
+    return text[0][:300] if text else type(failure).__name__

@@ -1,0 +1,257 @@
+"""One function a command: request -> result. Commands translate, steps act, rules judge.
+
+Heavy rooms are imported where they are needed: quantizing needs no PyTorch, `--help` needs nothing.
+"""
+
+import gc
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model_release.base.errors import ExportError, QuantizeError, UsageError
+from model_release.base.progress import Progress, silent
+from model_release.contract.activations import (
+    FULL_PRECISION,
+    load_contract,
+    model_file_name,
+)
+from model_release.contract.request import SelectionRequest
+from model_release.contract.selection import (
+    Selection,
+)
+from model_release.model.onnx_files.data_files import atomic_model
+from model_release.model.weights.source import SourceRequest, load_weights
+
+if TYPE_CHECKING:
+    from model_release.model.verify.probes import PyTorchModel
+    from model_release.model.verify.verification import Verification
+    from model_release.model.weights.folder import Weights
+
+
+def export_model(
+    source: SourceRequest,
+    request: SelectionRequest,
+    output: Path,
+    *,
+    precision: str = FULL_PRECISION,
+    verify: bool = False,
+    progress: Progress = silent,
+) -> "Verification | None":
+    """Exports a model to an ONNX file; with `verify`, only if it equals PyTorch.
+
+    Returns:
+        The verification, if one was asked for. When it fails nothing is written.
+
+    Raises:
+        ReleaseError: See `load_weights`; ExportError when the export or the file fails, ContractError
+            or NumericMismatchError when the verification does.
+    """
+    progress(f"weights: {source.describe()}")
+    with _collection_paused():
+        weights = load_weights(source, progress)
+    selection = request.resolve(weights.shape.layers)
+    if os.path.realpath(output) in {os.path.realpath(path) for path in weights.folder.iterdir()}:
+        raise ExportError(f"--output must not be a file of the model's own folder, got {output}. Choose another path.")
+    with atomic_model(output, error=ExportError) as temporary:
+        export_weights(weights, selection, request.opset, temporary, progress, precision=precision)
+        if not verify:
+            return None
+        result = verify_weights(temporary, output.name, pytorch_reference(weights), text_ids(weights), progress)
+        result.require()
+    return result
+
+
+def export_weights(
+    weights: "Weights",
+    selection: Selection,
+    opset: int,
+    output: Path,
+    progress: Progress,
+    *,
+    precision: str = FULL_PRECISION,
+) -> None:
+    """Traces the graph, attaches the weights, writes the file.
+
+    Weights go from their file into the new one, a parameter at a time, encoded on the way. Only a precision
+    that looks at the running model needs an fp32 file first, which is made beside `output` and removed.
+    """
+    with _collection_paused():
+        from model_release.model.precision.quantize import CALIBRATED, quantize_file, quantize_graph
+
+    if precision in CALIBRATED:
+        with tempfile.TemporaryDirectory(prefix=".fp32-", dir=output.parent) as folder:
+            full = Path(folder) / model_file_name(FULL_PRECISION)
+            export_weights(weights, selection, opset, full, progress)
+            progress(f"quantize: {precision}")
+            quantize_file(full, output, precision, calibration_ids(weights))
+        return
+    progress(
+        f"export: layers {','.join(map(str, selection.layers))}, "
+        f"{len(selection.activations)} kinds of activations, opset {opset}"
+    )
+    with _collection_paused():
+        from model_release.model.export.trace import trace
+
+        model = trace(weights.config, weights.shape, selection, opset=opset)
+    from model_release.contract.metadata import ModelMetadata
+    from model_release.model.export.passes import attach_parameters
+    from model_release.model.onnx_files.file import write_model
+    from model_release.model.onnx_files.naming import set_metadata
+
+    attach_parameters(model, weights.shape.parameters(), weights.tensor)
+    metadata = ModelMetadata(
+        contract_version=load_contract().version,
+        source=weights.source,
+        revision=weights.revision,
+        weights_sha256=weights.sha256,
+        shape=weights.shape,
+        selection=selection,
+        precision=precision,
+    )
+    if precision == FULL_PRECISION:
+        set_metadata(model, metadata)
+        write_model(model, output, error=ExportError)
+    else:
+        quantize_graph(model, metadata, output)
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Pauses the cyclic garbage collector, and keeps it from what was made meanwhile.
+
+    Imports and tracing make millions of objects and drop few. Looking for garbage among them took a
+    fifth of the export's time, and once more a tenth when the program ended.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
+
+
+def quantize_model(
+    model: Path,
+    precisions: Sequence[str],
+    output_dir: Path,
+    *,
+    calibration: Callable[[], Sequence[int]] = tuple,
+    progress: Progress = silent,
+) -> tuple[Path, ...]:
+    """Makes precisions of an exported model, each file whole or not at all.
+
+    Args:
+        model: The exported file.
+        precisions: Names of the contract.
+        output_dir: Where the files go.
+        calibration: Gives token ids of a text; called only for precisions that look at one, see `quantize_file`.
+        progress: Told what is made.
+
+    Raises:
+        QuantizeError: The model is not one of ours, or a precision cannot be made or written.
+    """
+    from model_release.model.precision.quantize import CALIBRATED, quantize_file
+
+    ids = () if CALIBRATED.keys().isdisjoint(precisions) else calibration()
+    targets = []
+    for precision in precisions:
+        progress(f"quantize: {precision}")
+        target = output_dir / model_file_name(precision)
+        if target.resolve() == model.resolve():
+            raise QuantizeError(f"{target} is the model to read. Choose another --output-dir.")
+        quantize_file(model, target, precision, ids)
+        targets.append(target)
+    return tuple(targets)
+
+
+def verify_model(model: Path, reference: SourceRequest | None, *, progress: Progress = silent) -> "Verification":
+    """Verifies a model file against the contract, and against PyTorch where a reference is given.
+
+    Raises:
+        ContractError: The file is no model of ours. Findings do not raise; see `Verification.require`.
+        WeightsError: The reference cannot be had, or has another shape than the model.
+    """
+    from model_release.contract.metadata import metadata_of
+    from model_release.model.onnx_files.facts import read_facts
+
+    metadata = metadata_of(model.name, read_facts(model).props)
+    if reference is None:
+        return verify_weights(model, model.name, None, [], progress)
+    progress(f"reference: {reference.describe()}")
+    weights = load_weights(reference, progress)
+    if weights.shape != metadata.shape:
+        raise UsageError(
+            f"the reference must have the model's shape {asdict(metadata.shape)}, got {asdict(weights.shape)}. "
+            f"Give the weights it was made from."
+        )
+    return verify_weights(model, model.name, pytorch_reference(weights), text_ids(weights), progress)
+
+
+def verify_weights(
+    path: Path, name: str, reference: "PyTorchModel | None", text: Sequence[int], progress: Progress
+) -> "Verification":
+    """Verifies a file under the name people will see it by; see `verification.verify_file`."""
+    from model_release.model.verify.verification import verify_file
+
+    return verify_file(
+        path, name=name, reference=reference, text_ids=text, progress=lambda step: progress(f"verify {name}: {step}")
+    )
+
+
+def pytorch_reference(weights: "Weights") -> "PyTorchModel":
+    """PyTorch's model of the weights; it remembers its answers for the next precision."""
+    from model_release.model.verify.reference import Reference
+    from model_release.model.verify.verification import CachedReference
+
+    return CachedReference(Reference(weights))
+
+
+def text_ids(weights: "Weights") -> list[int]:
+    """The validation text in the model's tokens, if it has a tokenizer."""
+    from model_release.model.weights.tokenizer import VALIDATION_TEXT, encode_file, load_tokenizer
+
+    return encode_file(load_tokenizer(weights), VALIDATION_TEXT)
+
+
+def calibration_ids(weights: "Weights") -> list[int]:
+    """The calibration text in the model's tokens, if it has a tokenizer."""
+    from model_release.model.weights.tokenizer import CALIBRATION_TEXT, encode_file, load_tokenizer
+
+    return encode_file(load_tokenizer(weights), CALIBRATION_TEXT)
+
+
+def calibration_ids_for(model: Path, tokenizer: Path | None, calibration: Path | None) -> list[int]:
+    """A calibration text in the tokens of an exported model; nothing without a tokenizer.
+
+    Args:
+        model: The exported file.
+        tokenizer: Its `tokenizer.json`; if not given, the one beside the model, if there is one.
+        calibration: A text file; if not given, the embedded model's.
+
+    Raises:
+        ContractError: The model is none of ours.
+        WeightsError: The text or the tokenizer cannot be read, or belongs to another model.
+        UsageError: A text was given, and there is no tokenizer.
+    """
+    from model_release.contract.metadata import metadata_of
+    from model_release.model.onnx_files.facts import read_facts
+    from model_release.model.weights.tokenizer import (
+        CALIBRATION_TEXT,
+        TOKENIZER,
+        encode_file,
+        read_tokenizer,
+    )
+
+    beside = model.with_name(TOKENIZER)
+    if tokenizer is None and not beside.is_file():
+        if calibration is not None:
+            raise UsageError(f"--calibration needs a tokenizer, got none beside {model}. Give --tokenizer.")
+        return []
+    vocab = metadata_of(model.name, read_facts(model).props).shape.vocab
+    return encode_file(read_tokenizer(tokenizer or beside, vocab), calibration or CALIBRATION_TEXT)

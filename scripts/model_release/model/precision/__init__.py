@@ -1,0 +1,1 @@
+"""A graph's weights in fewer bits."""

@@ -1,0 +1,137 @@
+"""What a model's matrices are multiplied with on text: the model is run, and its products are watched."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from model_release.base.errors import ContractError, QuantizeError
+from model_release.contract.output_checks import Array
+from model_release.contract.shape import ModelShape
+from model_release.model.onnx_files.file import read_model, write_model
+from model_release.model.onnx_files.session import RunError, Session
+
+_WINDOW_TOKENS = 256
+_WINDOWS = 32
+_ROOM_BYTES = 2**30  # For the grams of several matrices: one run of the text serves them all.
+
+
+class Calibration:
+    """Statistics of the inputs of each matrix. A matrix goes by its parameter's name; so does a head.
+
+    Args:
+        source: An fp32 model file of ours.
+        shape: Its shape.
+        text_ids: Token ids of a text like those the model will see; without any, random ids are taken.
+    """
+
+    def __init__(self, source: Path, shape: ModelShape, text_ids: Sequence[int]) -> None:
+        self._source, self._shape, self._text_ids = source, shape, text_ids
+        self._grams: dict[str, Array] = {}
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """Matrix -> the value of the graph that it is multiplied with, in the model's order."""
+        model = read_model(self._source)
+        found = {}
+        for name in self._shape.parameters():
+            readers = [node for node, _ in model.graph.initializers[name].uses()]
+            turned = [
+                node for reader in readers if reader.op_type == "Transpose" for node, _ in reader.outputs[0].uses()
+            ]
+            for node in (*readers, *turned):
+                if node.op_type == "MatMul" and node.inputs[0] is not None:
+                    found[name] = str(node.inputs[0].name)
+        return found
+
+    def gram(self, name: str) -> Array:
+        """Mean products of a matrix's inputs with each other, [in, in], float32.
+
+        Asked for in the model's order, most come from the run that was made for an earlier one.
+
+        Raises:
+            QuantizeError: The model does not run, or gives numbers that are not finite.
+        """
+        if name not in self._grams:
+            self._grams = self._collect_grams(self._next(name))
+        gram = self._grams.pop(name)
+        if not np.isfinite(gram).all():
+            raise QuantizeError(
+                f"the inputs of {name} must be finite to calibrate on, some are not. Correct the weights."
+            )
+        return gram
+
+    def range(self, name: str) -> tuple[float, float]:
+        """The smallest and largest value among a matrix's inputs, 0 included.
+
+        Raises:
+            QuantizeError: See `gram`.
+        """
+        return self._ranges[name]
+
+    @cached_property
+    def _ranges(self) -> dict[str, tuple[float, float]]:
+        ranges = dict.fromkeys(self.inputs, (0.0, 0.0))
+        for values in self._runs(list(self.inputs)):
+            for name, (low, high) in ranges.items():
+                ranges[name] = (min(low, float(values[name].min())), max(high, float(values[name].max())))
+        return ranges
+
+    def _next(self, first: str) -> list[str]:
+        """`first` and the matrices after it, as far as there is room for their grams."""
+        names, room_bytes = [first], _ROOM_BYTES
+        following = list(self.inputs)
+        for name in following[following.index(first) + 1 :]:
+            room_bytes -= self._width(name) ** 2 * 4
+            if room_bytes < 0:
+                break
+            names.append(name)
+        return names
+
+    def _width(self, name: str) -> int:
+        return self._shape.intermediate if name.endswith(".mlp.c_proj.weight") else self._shape.hidden
+
+    def _collect_grams(self, names: Sequence[str]) -> dict[str, Array]:
+        grams = {name: np.zeros((self._width(name), self._width(name)), dtype=np.float32) for name in names}
+        for values in self._runs(names):
+            for name, gram in grams.items():
+                rows = values[name].reshape(-1, self._width(name))  # [tokens, in]
+                gram += rows.T @ rows / np.float32(len(rows))
+        return grams
+
+    def _runs(self, names: Sequence[str]) -> Iterator[dict[str, Array]]:
+        """Runs the text, window by window; yields the inputs of the matrices, [batch, seq, in]."""
+        watched = {name: self.inputs[name] for name in names}
+        with tempfile.TemporaryDirectory(prefix="model-release-") as folder:
+            path = Path(folder) / "watched.onnx"
+            write_model(self._watching(set(watched.values())), path, error=QuantizeError)
+            try:
+                session = Session(path)
+                for ids in self._windows():
+                    values = session.run(ids, sorted(set(watched.values())))
+                    yield {name: values[value] for name, value in watched.items()}
+            except (ContractError, RunError) as failure:
+                raise QuantizeError(f"{self._source.name} must run to be calibrated: {failure}") from failure
+
+    def _watching(self, values: set[str]) -> ir.Model:
+        """The model with `values` as outputs too."""
+        model = read_model(self._source)
+        known = {output.name for output in model.graph.outputs}
+        for node in model.graph:
+            model.graph.outputs.extend(
+                output for output in node.outputs if output.name in values and output.name not in known
+            )
+        return model
+
+    def _windows(self) -> Iterator[Array]:
+        """Inputs of [1, tokens]: windows of the text, evenly spread."""
+        tokens = min(_WINDOW_TOKENS, self._shape.positions)
+        ids = np.array(self._text_ids, dtype=np.int64)
+        if len(ids) < tokens:
+            ids = np.random.default_rng(0).integers(0, self._shape.vocab, size=_WINDOWS * tokens, dtype=np.int64)
+        starts = np.linspace(0, len(ids) - tokens, min(_WINDOWS, len(ids) // tokens)).astype(np.int64)
+        for start in starts:
+            yield ids[None, start : start + tokens]

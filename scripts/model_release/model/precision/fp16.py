@@ -1,0 +1,79 @@
+"""Weights stored as fp16, computed in fp32 or in fp16."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from model_release.base.errors import QuantizeError
+from model_release.contract.metadata import ModelMetadata
+from model_release.contract.output_checks import Array
+from model_release.model.precision.graph_edits import Builder, store
+
+_FP16_MAX = 65504.0
+
+
+def store_fp16(model: ir.Model, metadata: ModelMetadata) -> None:
+    """Parameters stored as fp16, computed in fp32.
+
+    Before: `w fp32`. After: `w.fp16 -> Cast -> w`, folded when a session is created.
+    """
+    build = Builder(model, model.graph[0])
+    for name, dims in metadata.shape.parameters().items():
+        store_halved(model, build, name, dims)
+
+
+def store_fp16_compute(model: ir.Model, metadata: ModelMetadata) -> None:
+    """Parameters stored as fp16; products with matrices taken in fp16, everything around them in fp32.
+
+    The residual stream, norms and softmax need fp32's range and their cost is small; products have neither trait.
+    A runtime without fp16 products computes them in fp32.
+
+    Before: `x @ w`. After: `Cast(Cast(x) @ w.fp16)`.
+    Before: `Gather(table, ids)`. After: `Cast(Gather(table.fp16, ids))`.
+    """
+    build = Builder(model, model.graph[0])
+    for name, dims in metadata.shape.parameters().items():
+        if len(dims) == 1:
+            store_halved(model, build, name, dims)
+            continue
+        weight = model.graph.initializers[name]
+        (stored,) = store(model, weight, {"fp16": (ir.DataType.FLOAT16, dims)}, _to_fp16)
+        for node, _ in list(weight.uses()):
+            if node.op_type == "Transpose":
+                turned = Builder(model, node)("Transpose", stored, perm=[1, 0])
+                for product, _ in list(node.outputs[0].uses()):
+                    _multiply_halves(model, product, turned)
+                model.graph.remove(node, safe=True)
+            elif node.op_type == "MatMul":
+                _multiply_halves(model, node, stored)
+            else:
+                around = Builder(model, node)
+                rows = around("Gather", stored, node.inputs[1], axis=0)
+                around.replace(around("Cast", rows, to=ir.DataType.FLOAT))
+
+
+def store_halved(model: ir.Model, build: Builder, name: str, dims: tuple[int, ...]) -> None:
+    """Stores one parameter as fp16, and casts it back.
+
+    Raises:
+        QuantizeError: A value is not finite, or larger than fp16 can hold.
+    """
+    weight = model.graph.initializers[name]
+    (stored,) = store(model, weight, {"fp16": (ir.DataType.FLOAT16, dims)}, _to_fp16)
+    build("Cast", stored, to=ir.DataType.FLOAT, output=weight)
+
+
+def _multiply_halves(model: ir.Model, product: ir.Node, stored: ir.Value) -> None:
+    build = Builder(model, product)
+    halves = build("MatMul", build("Cast", product.inputs[0], to=ir.DataType.FLOAT16), stored)
+    build.replace(build("Cast", halves, to=ir.DataType.FLOAT))
+
+
+def _to_fp16(values: Array, name: str) -> Mapping[str, Array]:
+    largest = float(np.abs(values).max(initial=0.0))
+    if not largest <= _FP16_MAX:
+        raise QuantizeError(
+            f"{name} must lie within ±{_FP16_MAX:.0f} to be stored as fp16, got {largest:g}. Choose another precision."
+        )
+    return {"fp16": values.astype(np.float16)}

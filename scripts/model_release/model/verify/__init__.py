@@ -1,0 +1,1 @@
+"""A model file is run, and its numbers are held against PyTorch's."""

@@ -1,0 +1,207 @@
+"""The runs of one verification: what is run, and in which order. `output_checks` judges what comes back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from model_release.contract import output_checks
+from model_release.contract.activations import Output, load_contract
+from model_release.contract.clauses import Finding
+from model_release.contract.measures import (
+    Agreement,
+    Comparison,
+    Deviation,
+    agreement,
+    compare,
+    deviation,
+    mean_agreement,
+)
+from model_release.contract.metadata import ModelMetadata
+from model_release.contract.output_checks import Array
+from model_release.model.onnx_files.session import RunError, Session
+
+SEQUENCE_LENGTHS = (1, 2, 7)
+"""Tokens of the probes, besides the model's longest sequence."""
+
+
+BATCH = 3
+
+
+_QUALITY_WINDOWS = 16
+
+
+_QUALITY_TOKENS = 128
+
+
+class PyTorchModel(Protocol):
+    """What verification needs of a reference; `reference.Reference` is one."""
+
+    def run(self, input_ids: Array, outputs: Sequence[Output], *, last_logits: bool) -> dict[str, Array]:
+        """Runs `[batch, seq]` ids and returns the outputs by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputRow:
+    """An output as the dummy run returned it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Probes:
+    """The runs of one verification, and what they showed."""
+
+    def __init__(
+        self,
+        session: Session,
+        metadata: ModelMetadata,
+        reference: PyTorchModel | None,
+        text_ids: Sequence[int],
+        progress: Callable[[str], None],
+    ) -> None:
+        contract = load_contract()
+        self._session, self._reference, self._text_ids, self._progress = session, reference, text_ids, progress
+        self._shape, self._selection = metadata.shape, metadata.selection
+        self._precision = contract.precision(metadata.precision)
+        self._expected = contract.expected_outputs(metadata.shape, metadata.selection)
+        self._names = [output.name for output in self._expected if output.name in session.output_names]
+        self._random = np.random.default_rng(0)
+        self.findings: list[Finding] = []
+        self.rows: tuple[OutputRow, ...] = ()
+        self.deviations: tuple[Deviation, ...] = ()
+        self.by_output: dict[str, Deviation] = {}
+        self._comparisons: dict[Output, Comparison] = {}
+        self.agreement: Agreement | None = None
+        self.judged: list[str] = [
+            "RUN01",
+            "FIN01",
+            "CONST01",
+            "PROB01",
+            "PROB02",
+            "EMB01",
+            "SUM01",
+            "ATTN01",
+            "CAUS01",
+            "BATCH01",
+        ]
+        if reference is not None:
+            self.judged += ["NUM01", "REL01", "KL01", "TOP01"]
+
+    def run_all(self) -> None:
+        """Runs every probe; a run that fails is a finding, and the others go on."""
+        longest = self._shape.positions
+        lengths = sorted({*(length for length in SEQUENCE_LENGTHS if length <= longest), longest})
+        steps: list[tuple[str, Callable[[], None]]] = [
+            (f"batch 1, seq {length}", partial(self._probe_length, length)) for length in lengths
+        ]
+        short = min(7, longest)
+        steps.append((f"batch {BATCH}, seq {short}", lambda: self._probe_batch(short)))
+        if self._shape.vocab > 1:
+            steps.append(("later tokens changed", lambda: self._probe_causality(min(16, longest))))
+            steps.append(("repeated tokens", lambda: self._probe_embedding(short)))
+        if self._reference is not None:
+            steps.append(("next-token agreement with PyTorch", self._measure_agreement))
+        for name, step in steps:
+            self._progress(name)
+            try:
+                step()
+            except RunError as failure:
+                self.findings.append(Finding(clause="RUN01", tensor="", message=str(failure)))
+        self._sum_up()
+
+    def _ids(self, batch: int, seq: int) -> Array:
+        return self._random.integers(0, self._shape.vocab, size=(batch, seq), dtype=np.int64)
+
+    def _probe_length(self, length: int) -> None:
+        ids = self._ids(1, length)
+        got = self._judge(ids)
+        if length == min(7, self._shape.positions):
+            self.rows = tuple(
+                OutputRow(name=name, shape=array.shape, dtype=str(array.dtype)) for name, array in got.items()
+            )
+        if length == self._shape.positions and length > 1:
+            self.findings += output_checks.check_not_constant(got)
+
+    def _probe_batch(self, length: int) -> None:
+        ids = self._ids(BATCH, length)
+        together = self._judge(ids)
+        for row in range(BATCH):
+            alone = self._session.run(ids[row : row + 1], self._names)
+            self.findings += output_checks.check_batch_rows(together, alone, row, self._expected, self._precision)
+
+    def _probe_causality(self, length: int) -> None:
+        if length < 2:
+            return
+        same = length // 2
+        ids = self._ids(1, length)
+        changed = ids.copy()
+        changed[:, same:] = (changed[:, same:] + 1) % self._shape.vocab
+        before, after = self._session.run(ids, self._names), self._session.run(changed, self._names)
+        self.findings += output_checks.check_causality(before, after, same, self._expected, self._precision)
+
+    def _probe_embedding(self, length: int) -> None:
+        if "embedding_sum" not in self._names:
+            return
+        ids = np.stack([np.zeros(length, np.int64), np.full(length, self._shape.vocab - 1, np.int64)])
+        got = self._session.run(ids, ["embedding_sum"])
+        self.findings += output_checks.check_embedding_parts(got["embedding_sum"], self._precision)
+
+    def _judge(self, ids: Array) -> dict[str, Array]:
+        """Runs ids and judges the outputs, against PyTorch's too where there is a reference."""
+        batch, seq = ids.shape
+        got = self._session.run(ids, self._names)
+        self.findings += output_checks.check_outputs(got, self._expected, batch, seq)
+        if self._reference is not None:
+            expected = self._reference.run(ids, self._expected, last_logits=self._selection.logits == "last")
+            self.findings += output_checks.check_reference(got, expected, self._expected, self._precision)
+            for output in self._expected:
+                if output.name in got and got[output.name].shape == expected[output.name].shape:
+                    comparison = compare(got[output.name], expected[output.name])
+                    known = self._comparisons.get(output)
+                    self._comparisons[output] = comparison if known is None else known + comparison
+        return got
+
+    def _sum_up(self) -> None:
+        """REL01, kind by kind, once every probe has run."""
+        kinds = dict.fromkeys(output.kind for output in self._comparisons)
+        self.deviations = tuple(
+            deviation(kind, (item for output, item in self._comparisons.items() if output.kind == kind))
+            for kind in kinds
+        )
+        self.by_output = {output.name: deviation(output.kind, [item]) for output, item in self._comparisons.items()}
+        for measured in self.deviations:
+            self.findings += output_checks.check_deviation(measured, self._precision)
+
+    def _measure_agreement(self) -> None:
+        logits = [output for output in self._expected if output.kind == "logits" and output.name in self._names]
+        if self._reference is None or not logits:
+            return
+        parts = []
+        windows, on_text = self._windows()
+        for window in windows:
+            ids, following = window[:, :-1], window[:, 1:]
+            got = self._session.run(ids, ["logits"])["logits"]
+            expected = self._reference.run(ids, logits, last_logits=self._selection.logits == "last")["logits"]
+            if got.shape != expected.shape:
+                return  # RUN01 has said so.
+            parts.append(agreement(got, expected, following[:, -got.shape[1] :]))
+        self.agreement = mean_agreement(parts)
+        if on_text:
+            self.judged.append("PPL01")
+        self.findings += output_checks.check_agreement(self.agreement, self._precision, on_text=on_text)
+
+    def _windows(self) -> tuple[list[Array], bool]:
+        """Inputs of [1, tokens] and the token that follows: windows of the text, evenly spread, or random ids."""
+        tokens = min(_QUALITY_TOKENS, self._shape.positions)
+        starts = range(0, len(self._text_ids) - tokens, tokens)
+        if not starts:
+            return [self._ids(1, tokens + 1) for _ in range(_QUALITY_WINDOWS)], False
+        step = max(1, len(starts) // _QUALITY_WINDOWS)
+        return [
+            np.array([self._text_ids[start : start + tokens + 1]], dtype=np.int64)
+            for start in starts[::step][:_QUALITY_WINDOWS]
+        ], True

@@ -1,0 +1,142 @@
+"""Verifies a model file: its structure, its behaviour on fixed inputs, and its numbers against PyTorch's.
+
+This room decides what to run; `checks.py` judges the results.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_release.base.errors import ContractError, NumericMismatchError, ReleaseError
+from model_release.contract import file_checks
+from model_release.contract.activations import Output, load_contract
+from model_release.contract.clauses import Finding
+from model_release.contract.measures import (
+    Agreement,
+    Deviation,
+)
+from model_release.contract.metadata import ModelMetadata, metadata_of
+from model_release.contract.output_checks import Array
+from model_release.model.onnx_files.facts import read_facts
+from model_release.model.onnx_files.session import Session
+from model_release.model.verify.probes import OutputRow, Probes, PyTorchModel
+
+_CACHE_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """The result of verifying one file.
+
+    Attributes:
+        outputs: What the dummy run (batch 1, seq 7) returned.
+        findings: Broken clauses; none means the file is good.
+        clauses: IDs of the clauses that were judged.
+        deviations: The deviation of each output kind, over all probes; none without a reference.
+        by_output: The same of each output, by name.
+        agreement: Next-token agreement; None without a reference.
+    """
+
+    file: str
+    file_bytes: int
+    metadata: ModelMetadata
+    outputs: tuple[OutputRow, ...]
+    findings: tuple[Finding, ...]
+    clauses: tuple[str, ...]
+    deviations: tuple[Deviation, ...]
+    by_output: Mapping[str, Deviation]
+    agreement: Agreement | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether no clause is broken."""
+        return not self.findings
+
+    def require(self) -> None:
+        """Fails once, with everything that was found.
+
+        Raises:
+            ContractError: A clause of structure or behaviour is broken.
+            NumericMismatchError: Only clauses against PyTorch are.
+        """
+        if self.passed:
+            return
+        stages = load_contract().clauses
+        error: type[ReleaseError] = NumericMismatchError
+        if any(stages[finding.clause].stage != "reference" for finding in self.findings):
+            error = ContractError
+        broken = ", ".join(dict.fromkeys(finding.clause for finding in self.findings))
+        raise error(
+            f"{self.file} must fulfil the contract, {len(self.findings)} finding(s) break {broken}; "
+            f"the first: {self.findings[0]}. See contract/ACTIVATIONS_CONTRACT.md."
+        )
+
+
+def verify_file(
+    path: Path,
+    *,
+    name: str = "",
+    reference: PyTorchModel | None = None,
+    text_ids: Sequence[int] = (),
+    progress: Callable[[str], None] = lambda _: None,
+) -> Verification:
+    """Verifies a model file.
+
+    Args:
+        path: The file.
+        name: What to call it in the result, if not by its own name.
+        reference: PyTorch's model of the same weights; without it the NUM, KL and TOP clauses are
+            not judged.
+        text_ids: Token ids of real text on which next-token agreement is measured; random ids
+            otherwise.
+        progress: Told of each step.
+
+    Raises:
+        ContractError: The file is no ONNX model, lacks our metadata, or cannot be loaded. Broken
+            clauses do not raise here; see `Verification.require`.
+    """
+    progress("reading the graph")
+    facts = read_facts(path)
+    metadata = metadata_of(name or path.name, facts.props)
+    findings = file_checks.check_structure(facts, metadata)
+    if file_checks.stored_bytes(metadata.shape, load_contract().precision(metadata.precision)) > 2 * facts.file_bytes:
+        # The file cannot be what it says; running it would cost the memory of the model it claims to be.
+        raise ContractError(
+            f"{name or path.name} must hold the model its metadata describes: {findings[0]}. Export it again."
+        )
+    judged = ["META01", "IO01", "IO02", "IO03", "IO04", "GRAPH01", "TIED01", "SIZE01"]
+    session = Session(path, name=name)
+    probes = Probes(session, metadata, reference, text_ids, progress)
+    probes.run_all()
+    return Verification(
+        file=name or path.name,
+        file_bytes=facts.file_bytes,
+        metadata=metadata,
+        outputs=probes.rows,
+        findings=tuple(dict.fromkeys([*findings, *probes.findings])),
+        clauses=(*judged, *probes.judged),
+        deviations=probes.deviations,
+        by_output=probes.by_output,
+        agreement=probes.agreement,
+    )
+
+
+class CachedReference:
+    """Remembers a reference's answers, as several precisions are verified on the same inputs."""
+
+    def __init__(self, reference: PyTorchModel) -> None:
+        self._reference = reference
+        self._known: dict[tuple[bytes, tuple[int, ...], tuple[str, ...], bool], dict[str, Array]] = {}
+        self._room_bytes = _CACHE_BYTES
+
+    def run(self, input_ids: Array, outputs: Sequence[Output], *, last_logits: bool) -> dict[str, Array]:
+        """As `PyTorchModel.run`."""
+        key = (input_ids.tobytes(), input_ids.shape, tuple(output.name for output in outputs), last_logits)
+        if key in self._known:
+            return self._known[key]
+        answer = self._reference.run(input_ids, outputs, last_logits=last_logits)
+        size_bytes = sum(array.nbytes for array in answer.values())
+        if size_bytes <= self._room_bytes:
+            self._room_bytes -= size_bytes
+            self._known[key] = answer
+        return answer

@@ -1,0 +1,334 @@
+"""A folder of model files -> config, shape and lazily read tensors.
+
+Nothing here reaches for the network (see `hub.py`) and nothing here runs code from a file: JSON is
+parsed, safetensors are mapped into memory, a pickle goes through the guarded reader in `pickled.py`.
+"""
+
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from model_release.base.background import in_background
+from model_release.base.errors import WeightsError
+from model_release.base.files import sha256_of
+from model_release.contract.shape import (
+    EMBEDDING,
+    HEAD,
+    ModelShape,
+    shape_from_config,
+)
+from model_release.model.weights.pickle_file import PickledFile
+
+FloatArray = npt.NDArray[np.float32]
+
+CONFIG = "config.json"
+SAFETENSORS = "model.safetensors"
+SAFETENSORS_INDEX = "model.safetensors.index.json"
+PICKLE = "pytorch_model.bin"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+
+# transformers drops these causal-mask buffers too (`_keys_to_ignore_on_load_unexpected` of older GPT-2s).
+_BUFFER = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
+_SHARD_NAME = re.compile(r"[A-Za-z0-9][\w.-]*\.safetensors", re.ASCII)
+_CONFIG_LIMIT_BYTES = 1 << 20
+_INDEX_LIMIT_BYTES = 16 << 20
+_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
+
+
+class SafetensorsFile:
+    """A safetensors file, mapped into memory tensor by tensor."""
+
+    def __init__(self, path: Path) -> None:
+        """Checks the file with the format's own library and reads its header.
+
+        Raises:
+            WeightsError: The file is truncated, corrupt or unreadable.
+        """
+        self._path = path
+        try:
+            with safe_open(path, framework="np"):  # Checks bounds, overlaps, and sizes against shapes.
+                pass
+            with path.open("rb") as file:
+                (length,) = struct.unpack("<Q", file.read(8))
+                header: dict[str, Any] = json.loads(file.read(length))
+        except (SafetensorError, OSError, ValueError) as failure:
+            raise WeightsError(
+                f"{path} must be a whole safetensors file, got: {failure}. Fetch the file again."
+            ) from failure
+        header.pop("__metadata__", None)
+        self.tensors = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
+        self._offsets = {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items()}
+
+    def read(self, name: str) -> FloatArray:
+        """One tensor as float32; a float32 tensor is a read-only view of the file."""
+        dtype, shape = self.tensors[name]
+        try:
+            stored = np.memmap(self._path, _DTYPES[dtype], mode="r", offset=self._offsets[name], shape=shape)
+        except (OSError, ValueError) as failure:
+            raise WeightsError(
+                f"{self._path} must stay as it is while it is read, got: {failure}. Run again."
+            ) from failure
+        if dtype == "BF16":  # The upper half of a float32.
+            return (stored.astype(np.uint32) << 16).view(np.float32).view(np.ndarray)
+        with np.errstate(over="ignore"):  # A float64 beyond float32 becomes infinite, as in PyTorch.
+            return np.require(stored.view(np.ndarray), np.float32, ["C", "ALIGNED"])
+
+
+TensorFile = SafetensorsFile | PickledFile
+Stored = tuple[TensorFile, str]
+"""A tensor's place: the file, and its name there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """One weights file: its plain name, size and sha256."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A model's weights, checked in names and shapes and ready to be read.
+
+    Attributes:
+        source: The hub's repository id, `demo`, or `local`; never a path, so exports are byte-stable.
+        revision: The hub's commit, or empty for a folder.
+        config: The parsed config.json.
+        shape: The model's sizes; `tied` is resolved from the config and the weights.
+        folder: Where the files are.
+        tokenizer_files: The names of `TOKENIZER_FILES` that are present.
+    """
+
+    source: str
+    revision: str
+    config: Mapping[str, Any]
+    shape: ModelShape
+    folder: Path
+    tokenizer_files: tuple[str, ...]
+    _stored: Mapping[str, Stored] = field(repr=False)
+    _hashed: Callable[[], tuple[SourceFile, ...]] = field(repr=False)
+
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        """The weights files, by name. They are hashed while other work is done; this waits for it.
+
+        Raises:
+            WeightsError: A file cannot be read.
+        """
+        return self._hashed()
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights file; of shards, the sha256 over the lines `<sha256>  <name>` by name.
+
+        Raises:
+            WeightsError: See `files`.
+        """
+        if len(self.files) == 1:
+            return self.files[0].sha256
+        return hashlib.sha256("".join(f"{file.sha256}  {file.name}\n" for file in self.files).encode()).hexdigest()
+
+    def tensor(self, name: str) -> FloatArray:
+        """Reads one parameter from disk; nothing is kept.
+
+        Args:
+            name: A name of `shape.parameters()`.
+
+        Returns:
+            float32, C-contiguous, of that shape. It may be a read-only view of the file.
+
+        Raises:
+            WeightsError: The file changed or vanished since it was checked.
+        """
+        file, stored_name = self._stored[name]
+        return file.read(stored_name)
+
+
+def load_folder(
+    folder: Path, *, source: str = "local", revision: str = "", files: Collection[str] | None = None
+) -> Weights:
+    """Reads a model folder: config, shape, and where each tensor lies. Tensors are read later.
+
+    Args:
+        folder: Holds config.json and model.safetensors, or model.safetensors.index.json with its
+            shards, or pytorch_model.bin; the first of these that is there counts.
+        source: See `Weights.source`.
+        revision: See `Weights.revision`.
+        files: The only names to look at, when other files in the folder are not to be trusted (a
+            download cache holds what other programs put there). None trusts the folder.
+
+    Raises:
+        WeightsError: Something is missing, broken, or of another architecture.
+    """
+    if not _is_folder(folder):
+        raise WeightsError(f"The model's folder must exist, got {folder}. Give a folder with {CONFIG} and weights.")
+
+    def present(name: str) -> bool:
+        return (files is None or name in files) and (folder / name).is_file()
+
+    if not present(CONFIG):
+        raise WeightsError(f"{folder} must hold {CONFIG}, got none. Copy it from where the weights come from.")
+    config = read_json(folder / CONFIG, _CONFIG_LIMIT_BYTES)
+    asked = shape_from_config(config)
+    paths = [folder / name for name in _weights_names(folder, present)]
+    tensor_files = [PickledFile(path) if path.name == PICKLE else SafetensorsFile(path) for path in paths]
+    tied, stored = _resolve_head(asked, _canonical(tensor_files))
+    shape = replace(asked, tied=tied)
+    _check(shape, stored)
+
+    def hashed() -> tuple[SourceFile, ...]:
+        return tuple(
+            SourceFile(name=path.name, size_bytes=path.stat().st_size, sha256=sha256_of(path, error=WeightsError))
+            for path in paths
+        )
+
+    return Weights(
+        source=source,
+        revision=revision,
+        config=config,
+        shape=shape,
+        folder=folder,
+        tokenizer_files=tuple(name for name in TOKENIZER_FILES if present(name)),
+        _stored=stored,
+        _hashed=in_background(hashed),
+    )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # A name too long, or a link that leads nowhere.
+        return False
+
+
+def read_json(path: Path, limit_bytes: int) -> dict[str, Any]:
+    """Parses a JSON object from a file that nobody vouches for.
+
+    Raises:
+        WeightsError: Unreadable, larger than `limit_bytes`, not UTF-8, not JSON, or not an object.
+    """
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes > limit_bytes:
+            raise WeightsError(
+                f"{path} must be at most {limit_bytes} bytes, got {size_bytes}. Use the model's own file."
+            )
+        parsed = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as failure:
+        reason = "nesting too deep" if isinstance(failure, RecursionError) else failure
+        raise WeightsError(f"{path} must be a JSON object, got: {reason}. Fetch the file again.") from failure
+    if not isinstance(parsed, dict):
+        raise WeightsError(f"{path} must be a JSON object, got a {type(parsed).__name__}. Fetch the file again.")
+    return parsed
+
+
+def shard_names(index: Path) -> list[str]:
+    """The shards an index file names, sorted; each is a plain file name, never a path.
+
+    Raises:
+        WeightsError: The index is broken or names something else than a safetensors file beside it.
+    """
+    weight_map = read_json(index, _INDEX_LIMIT_BYTES).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise WeightsError(f"{index} must map tensors to shards in weight_map, got none. Fetch the file again.")
+    for name in weight_map.values():
+        if not isinstance(name, str) or not _SHARD_NAME.fullmatch(name):
+            raise WeightsError(
+                f"{index} must name shards as plain .safetensors file names, got {repr(name)[:80]}. "
+                "Do not use this model: a path here would read files outside its folder."
+            )
+    return sorted(set(weight_map.values()))
+
+
+def _weights_names(folder: Path, present: Callable[[str], bool]) -> list[str]:
+    """The weights files to read, in transformers' order of preference."""
+    if present(SAFETENSORS):
+        return [SAFETENSORS]
+    if present(SAFETENSORS_INDEX):
+        names = shard_names(folder / SAFETENSORS_INDEX)
+        for name in names:
+            if not present(name):
+                raise WeightsError(f"{folder} must hold every shard of its index, got no {name}. Fetch the shard.")
+        return names
+    if present(PICKLE):
+        return [PICKLE]
+    raise WeightsError(
+        f"{folder} must hold {SAFETENSORS}, {SAFETENSORS_INDEX} with its shards, or {PICKLE}, got none. "
+        "Copy the weights there."
+    )
+
+
+def _canonical(tensor_files: Iterable[TensorFile]) -> dict[str, Stored]:
+    """Names as `GPT2LMHeadModel` has them -> where they are stored; mask buffers are left out.
+
+    Files written from the bare `GPT2Model` (openai-community/gpt2 itself) lack the prefix.
+    """
+    stored: dict[str, Stored] = {}
+    for file in tensor_files:
+        for name in sorted(file.tensors):
+            full = name if name == HEAD or name.startswith("transformer.") else f"transformer.{name}"
+            if _BUFFER.fullmatch(full):
+                continue
+            if full in stored:
+                raise WeightsError(f"The weights must hold {full} once, got it twice. Remove one copy.")
+            stored[full] = (file, name)
+    return stored
+
+
+def _resolve_head(asked: ModelShape, stored: Mapping[str, Stored]) -> tuple[bool, dict[str, Stored]]:
+    """Whether the head is the embedding table, and the weights without a second copy of it.
+
+    This is transformers 5's rule: the config asks, and two tables that differ overrule it.
+    """
+    tables = dict(stored)
+    if not asked.tied or HEAD not in tables:
+        return asked.tied, tables
+    if EMBEDDING in tables:
+        both = {EMBEDDING: tables[EMBEDDING], HEAD: tables[HEAD]}
+        _check(replace(asked, tied=False), both, complete=False)
+        embedding, head = (hashlib.sha256(file.read(name).data).digest() for file, name in both.values())
+        if embedding != head:
+            return False, tables
+    else:
+        tables[EMBEDDING] = tables[HEAD]
+    del tables[HEAD]
+    return True, tables
+
+
+def _check(shape: ModelShape, stored: Mapping[str, Stored], *, complete: bool = True) -> None:
+    """Every parameter is there, of the right shape and a known dtype, and nothing else is."""
+    expected = shape.parameters()
+    missing = [name for name in expected if name not in stored]
+    if missing and complete:
+        hint = "Set tie_word_embeddings to true if the head is the embedding table." if missing == [HEAD] else ""
+        raise WeightsError(
+            f"The weights must hold every parameter of {CONFIG}, got none named {missing[0]} "
+            f"({len(missing)} missing). {hint or 'Fetch the weights that belong to this config.'}"
+        )
+    for name, (file, stored_name) in stored.items():
+        dtype, got = file.tensors[stored_name]
+        if name not in expected:
+            raise WeightsError(
+                f"The weights must hold parameters of GPT-2 only, got {stored_name[:120]}. "
+                "Choose a plain language model: with further parameters its numbers would differ."
+            )
+        if got != expected[name]:
+            raise WeightsError(
+                f"{name} must have the shape {list(expected[name])}, got {list(got)}. "
+                "Fetch the config that belongs to these weights."
+            )
+        if dtype not in _DTYPES:
+            raise WeightsError(
+                f"{name} must be stored as {', '.join(_DTYPES)}, got {dtype}. Choose weights that are not quantized."
+            )

@@ -1,0 +1,160 @@
+"""Weights -> a finished `dist` folder: export, quantize, verify, size gate, package. It publishes nothing."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_release.base.errors import ExportError, UsageError
+from model_release.base.files import (
+    make_parents,
+    remove_made,
+)
+from model_release.base.progress import Progress, Step, silent
+from model_release.contract import manifest
+from model_release.contract.activations import (
+    FULL_PRECISION,
+    load_contract,
+    model_file_name,
+)
+from model_release.model.onnx_files.data_files import data_files
+from model_release.model.pipeline import (
+    calibration_ids,
+    export_weights,
+    pytorch_reference,
+    quantize_model,
+    text_ids,
+    verify_weights,
+)
+from model_release.model.weights.source import load_weights
+from model_release.release.package import (
+    CONFIG_NAME,
+    CONTRACT_FILES,
+    REPORT_NAME,
+    decide_delivery,
+    describe_delivery,
+    package,
+)
+from model_release.release.request import BuildRequest, require_fit
+
+if TYPE_CHECKING:
+    from model_release.model.verify.verification import Verification
+    from model_release.model.weights.folder import Weights
+
+STEPS = 6
+"""How many steps `build_dist` tells of."""
+
+
+def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress) -> dict[str, Any]:
+    """Makes and verifies every file of a release.
+
+    Args:
+        request: What to make.
+        dist: An empty folder; after a failure it holds whatever was made until then.
+        step: Told the name and the detail of each of the `STEPS` steps as it begins.
+        progress: Told what happens within them.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ReleaseError: Of the step that failed.
+    """
+    from model_release.contract.file_checks import stored_bytes  # It needs numpy; planning a run does not.
+
+    step("weights", request.source.describe())
+    weights = load_weights(request.source, progress)
+    selection = request.selection.resolve(weights.shape.layers)
+    text = text_ids(weights)
+    require_fit(request, stored_bytes(weights.shape, load_contract().precision(request.app_precision)))
+    model = dist / model_file_name(FULL_PRECISION)
+    step("export", f"layers {','.join(map(str, selection.layers))}, opset {request.selection.opset}")
+    export_weights(weights, selection, request.selection.opset, model, progress=silent)  # The step's line says it.
+    if request.companion and data_files(model):  # Their names stand in the model file; a prefix would break them.
+        raise UsageError(
+            f"--companion is for a model of one file, {request.source.name} has data files. Release it on its own."
+        )
+    step("quantize", ", ".join(request.precisions))
+    quantize_model(model, request.precisions, dist, calibration=lambda: calibration_ids(weights))
+    step("verify", f"{1 + len(request.precisions)} files against PyTorch and the contract")
+    verifications = _verify_all(weights, text, (FULL_PRECISION, *request.precisions), dist, progress)
+    delivery = decide_delivery(request, dist)
+    step("size gate", describe_delivery(delivery))
+    step("package", "tokenizer, config, contract, report, manifest, checksums")
+    measured_on = "validation text" if text else "random tokens"
+    return package(request, weights, selection, verifications, measured_on, delivery, dist)
+
+
+def make_dist(request: BuildRequest, output: Path, step: Step, progress: Progress) -> dict[str, Any]:
+    """`build_dist` into a folder that appears complete or not at all.
+
+    Raises:
+        ExportError: There is something already, or it cannot be written.
+        ReleaseError: See `build_dist`.
+    """
+    if os.path.lexists(output):
+        raise ExportError(f"--output must be a new folder, {output} is there. Remove it, or choose another.")
+    made: list[Path] = []
+    try:
+        made = make_parents(output.absolute().parent)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as folder:
+            whole = Path(folder) / "dist"
+            whole.mkdir()
+            document = build_dist(request, whole, step, progress)
+            whole.rename(output)
+    except BaseException as failure:
+        remove_made(made)
+        if isinstance(failure, OSError):
+            raise ExportError(
+                f"{output} must be writable, got: {failure.strerror or failure}. Choose another --output."
+            ) from failure
+        raise
+    return document
+
+
+def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
+    """What `build_dist` would make, without making it: rows of file, MB and what is known of it.
+
+    Weights are located and checked (a Hub's are downloaded into its cache); nothing else is written.
+    """
+    from model_release.contract.file_checks import stored_bytes
+
+    weights = load_weights(request.source, progress)
+    selection = request.selection.resolve(weights.shape.layers)
+    outputs = load_contract().expected_outputs(weights.shape, selection)
+    rows = []
+    for name in (FULL_PRECISION, *request.precisions):
+        size_bytes = stored_bytes(weights.shape, load_contract().precision(name))
+        verdict = "at or under" if size_bytes <= request.threshold_bytes else "over"
+        rows.append(
+            [
+                model_file_name(name),
+                f"about {size_bytes / 1e6:.1f}",
+                f"{len(outputs)} outputs, {verdict} the {request.threshold_bytes / 1e6:g} MB threshold",
+            ]
+        )
+    rows += [[name, "", "copied"] for name in (*weights.tokenizer_files, CONFIG_NAME, *CONTRACT_FILES)]
+    return rows + [[name, "", "written"] for name in (REPORT_NAME, manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME)]
+
+
+def _verify_all(
+    weights: "Weights", text: Sequence[int], precisions: Sequence[str], dist: Path, progress: Progress
+) -> dict[str, "Verification"]:
+    """Verifies every file against one PyTorch model; fails once, after all were looked at."""
+    reference = pytorch_reference(weights)
+    results = {}
+    for precision in precisions:
+        name = model_file_name(precision)
+        results[precision] = result = verify_weights(dist / name, name, reference, text, progress=silent)
+        measured = result.agreement
+        figures = f", mean KL {measured.mean_kl:.1e} nats, top-1 {measured.top1:.1%}" if measured else ""
+        progress(
+            f"      {name}: "
+            f"{f'{len(result.clauses)} clauses hold' if result.passed else f'{len(result.findings)} findings'}{figures}"
+        )
+        for finding in result.findings:
+            progress(f"      {finding}")
+    for result in results.values():
+        result.require()
+    return results

@@ -1,0 +1,58 @@
+"""What a release is made of, as it is asked for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from model_release.base.errors import UsageError
+from model_release.contract.activations import FULL_PRECISION, model_file_name
+from model_release.contract.request import SelectionRequest
+from model_release.contract.tag import ReleaseTag
+from model_release.model.weights.source import SourceRequest
+
+Delivery = Literal["auto", "git", "release"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """What a release is made of.
+
+    Attributes:
+        precisions: What is made besides `model.onnx`.
+        app_precision: The precision the app gets.
+        threshold_bytes: Largest model that may live in the app's tree.
+        companion: Whether its files are to stand beside another model's in one release: their names begin
+            with the model's, and the app, which gets the other model, is none of its business.
+    """
+
+    tag: ReleaseTag
+    source: SourceRequest
+    selection: SelectionRequest
+    precisions: tuple[str, ...]
+    app_precision: str
+    delivery: Delivery
+    threshold_bytes: int
+    companion: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """What file names begin with."""
+        return f"{self.source.name}-" if self.companion else ""
+
+    def __post_init__(self) -> None:
+        if self.app_precision not in (FULL_PRECISION, *self.precisions):
+            raise UsageError(
+                f"--app-precision must be fp32 or one of --precision, "
+                f"got {self.app_precision[:60]!r} with {', '.join(self.precisions)}. Add it to --precision."
+            )
+        if self.threshold_bytes < 0:
+            raise UsageError("--size-threshold must not be negative. The default is 50 (MB).")
+
+
+def require_fit(request: BuildRequest, size_bytes: int) -> None:
+    """Refuses `--delivery git` for a model over the threshold; asked first of its weights alone, before any work."""
+    if request.delivery == "git" and not request.companion and size_bytes > request.threshold_bytes:
+        raise UsageError(
+            f"--delivery git needs a model of at most {request.threshold_bytes / 1e6:g} MB, "
+            f"{model_file_name(request.app_precision)} has {size_bytes / 1e6:.1f} MB. "
+            "Choose a smaller precision, --delivery release, or another --size-threshold."
+        )

@@ -1,0 +1,134 @@
+"""What a run of the release workflow is asked for -> its tag and its build jobs. No network, and nothing heavy."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model_release.base.errors import UsageError
+from model_release.contract.pinned_models import is_pinned, load_registry, locate
+from model_release.contract.tag import ReleaseTag, parse_tag
+from model_release.model.weights.source import DEFAULT_MODEL, SourceRequest
+from model_release.release.request import BuildRequest
+
+DEMO = "demo"
+_MAX_MODELS = 16  # each is a job
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsJob:
+    """One model of a run.
+
+    Attributes:
+        name: The model's own, without its organisation; unique in a run.
+        model: What `--model` takes; empty for the embedded one.
+        revision: The commit, branch or tag; empty for the embedded model.
+        cache_key: Of its weights in the runner's cache; empty for weights that nothing pins: only a sha256
+            that is known beforehand makes a cache as good as a download.
+        companion: Whether its files stand beside another model's, under names that begin with its own.
+    """
+
+    name: str
+    model: str = ""
+    revision: str = ""
+    cache_key: str = ""
+    companion: bool = False
+
+    @property
+    def source(self) -> SourceRequest:
+        """The same, for the steps."""
+        if not self.model:
+            return SourceRequest(demo=True)
+        return SourceRequest(model=self.model, revision=self.revision)
+
+    def describe(self) -> str:
+        """The job in words."""
+        weights = f"{self.model} at {self.revision}" if self.model else "the embedded model"
+        pinned = ", pinned" if self.cache_key else ""
+        return f"{weights}{pinned}{f', files named {self.name}-…' if self.companion else ''}"
+
+    def row(self) -> dict[str, Any]:
+        """The job as an entry of a workflow's matrix."""
+        return {
+            "name": self.name,
+            "model": self.model,
+            "demo": not self.model,
+            "revision": self.revision,
+            "cache-key": self.cache_key,
+            "companion": self.companion,
+        }
+
+
+def resolve_tag(tag: str | None, version: str | None, pushed: str | None) -> ReleaseTag:
+    """The tag of a run: as asked for, or as pushed.
+
+    Args:
+        tag: A whole tag.
+        version: Its version alone.
+        pushed: The tag the run is about, if it is about one.
+
+    Raises:
+        UsageError: There is none, two that differ, or one that names no release.
+    """
+    asked = {parse_tag(text) for text in (tag, f"model-v{version}" if version is not None else None) if text}
+    if len(asked) > 1:
+        raise UsageError(f"--tag and --version must agree, got {tag!a} and {version!a}. Give one of them.")
+    if not asked and not pushed:
+        raise UsageError("the run must have a tag, got none. Push a tag model-v1.0.0, or give --tag or --version.")
+    return asked.pop() if asked else parse_tag(pushed or "")
+
+
+def plan_models(models: str | None, revision: str | None) -> tuple[WeightsJob, ...]:
+    """The build jobs for a list of models; the first one's files keep their plain names.
+
+    Args:
+        models: Registry names, Hub ids or `demo`, separated by commas.
+        revision: Of the only model.
+
+    Raises:
+        UsageError: An entry names no model, or two would have files of the same names.
+    """
+    names = [name.strip() for name in (DEFAULT_MODEL if models is None else models).split(",")]
+    if len(names) > _MAX_MODELS:
+        raise UsageError(f"--model must be at most {_MAX_MODELS} models, got {len(names)}. Make several releases.")
+    if revision is not None and (len(names) > 1 or names == [DEMO]):
+        raise UsageError("--revision belongs to one model of the Hub. Leave it out, or give that model alone.")
+    pinned = load_registry()
+    jobs = [_job(name, revision, pinned, companion=number > 0) for number, name in enumerate(names)]
+    folded = [job.name.casefold() for job in jobs]
+    if len(set(folded)) != len(folded):
+        raise UsageError(f"--model must be models of different names, got {', '.join(folded)}. Name each once.")
+    return tuple(jobs)
+
+
+def pinned_models() -> tuple[WeightsJob, ...]:
+    """Every model of the registry."""
+    pinned = load_registry()
+    return tuple(_job(name, None, pinned, companion=False) for name in sorted(pinned))
+
+
+def matrix(jobs: Iterable[WeightsJob]) -> str:
+    """Jobs as a workflow's matrix, in JSON."""
+    return json.dumps({"include": [job.row() for job in jobs]}, separators=(",", ":"))
+
+
+def describe_run(jobs: Iterable[tuple[WeightsJob, BuildRequest]]) -> list[list[str]]:
+    """A plan as rows of model, weights, what is seen of it and what is made of it."""
+    return [
+        [
+            job.name,
+            job.describe(),
+            "all layers" if request.selection.all_layers else f"layers {request.selection.layers or 'the last'}",
+            ", ".join(("fp32", *request.precisions)),
+        ]
+        for job, request in jobs
+    ]
+
+
+def _job(model: str, revision: str | None, pinned: Mapping[str, Any], *, companion: bool) -> WeightsJob:
+    if model == DEMO:
+        return WeightsJob(name=DEMO, companion=companion)
+    repository, commit = locate(model, revision, pinned)
+    key = f"weights-{repository.replace('/', '--')}-{commit}" if is_pinned(repository, commit, pinned) else ""
+    name = SourceRequest(model=model).name
+    return WeightsJob(name=name, model=model, revision=commit, cache_key=key, companion=companion)

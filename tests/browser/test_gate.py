@@ -1,0 +1,268 @@
+"""The browser gate: what a browser returns for a release is judged, and what it cannot run is told."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import cli
+from builders import gpt2_folder
+from commands import assert_refused, call
+from dists import REPOSITORY, TAG, make_dist, publish_to
+from model_release.base.errors import ContractError, ManifestError
+from model_release.browser import gate, npm
+from model_release.browser.chromium import PageLostError, opened
+from model_release.browser.gate import BACKENDS, Backend, browse
+from model_release.browser.judge import Judge
+from model_release.browser.judge import probes as make_probes
+from model_release.browser.record import record
+from model_release.browser.report import render_browsing
+from model_release.browser.results import BackendRun, BrowserReport
+from model_release.contract import manifest
+from model_release.contract.activations import load_contract
+from model_release.contract.dist import check_dist
+from model_release.contract.measures import Array
+from model_release.contract.metadata import metadata_of
+from model_release.contract.tag import parse_tag
+from model_release.model.onnx_files.facts import read_facts
+from model_release.model.onnx_files.session import Session
+from model_release.model.weights.tokenizer import encode
+from model_release.release.notes import render_notes
+from standins.github import StandInGitHub
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+WASM = BACKENDS[:1]
+
+
+@pytest.fixture(scope="module")
+def swapped(released: Path, export: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The release with another model for its fp16 file: every hash is right, the numbers are not."""
+    folder = tmp_path_factory.mktemp("swapped") / "release"
+    shutil.copytree(released, folder)
+    other = gpt2_folder(tmp_path_factory.mktemp("other"), vocab=256, positions=40, seed=1)
+    shutil.copyfile(export(other, activations=None, all_layers=True), folder / "model_fp16.onnx")
+    document = manifest.read(folder)
+    entries = manifest.describe_files(folder, [entry["name"] for entry in document["files"]])
+    document["files"] = [{"name": e.name, "sha256": e.sha256, "size_bytes": e.size_bytes} for e in entries]
+    (folder / manifest.MANIFEST_NAME).write_bytes(manifest.render(document))
+    described = (*entries, *manifest.describe_files(folder, [manifest.MANIFEST_NAME]))
+    (folder / manifest.CHECKSUMS_NAME).write_bytes(manifest.checksums(described))
+    return folder
+
+
+@pytest.fixture
+def in_browser(browser: "Browser", tool: Callable[[Callable[[], Any]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate uses the tests' Chromium, and one backend unless told others: software WebGPU takes seconds a file."""
+    tool(npm.install)
+    monkeypatch.setattr(gate, "chromium", lambda: contextlib.nullcontext(browser))
+    monkeypatch.setattr(gate, "BACKENDS", WASM)
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("in_browser")
+def test_a_good_release_passes_and_the_table_is_json_too(released: Path, tmp_path: Path) -> None:
+    outcome = call(cli.browse, released, "--json", tmp_path / "browser.json")
+    assert outcome.code == 0, outcome.err
+    document = json.loads((tmp_path / "browser.json").read_bytes())
+    rows = {row["file"]: row for row in document["backends"]}
+    assert {(file, row["backend"], row["verdict"]) for file, row in rows.items()} == {
+        ("model.onnx", "wasm, 1 thread", "good"),
+        ("model_fp16.onnx", "wasm, 1 thread", "good"),
+    }
+    assert rows["model.onnx"]["worst_relative"] < 1e-5
+    # Weights were rounded, so it is another file's answer that was compared, and not the reference's own.
+    assert 1e-5 < rows["model_fp16.onnx"]["worst_relative"] < 2e-2
+    for row in rows.values():
+        assert min(row[figure] for figure in ("load_s", "first_run_ms", "median_run_ms", "wasm_bytes")) > 0
+        assert f"{row['worst_cosine']:.6f}" in outcome.out
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("in_browser")
+def test_a_file_of_another_model_fails_and_is_named(swapped: Path) -> None:
+    outcome = call(cli.browse, swapped)
+    assert_refused(outcome, 4, ("model_fp16.onnx on wasm, 1 thread", "1 of 2"), silent=False)
+    assert "wrong: NUM01" in outcome.out
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("in_browser")
+def test_a_backend_that_cannot_run_a_file_is_told_with_its_reason(released: Path) -> None:
+    absent = Backend(name="absent", build="onnxruntime-web/wasm", providers=("webgpu",))
+    result = browse(released, backends=[absent])
+    assert [trial.verdict for trial in result.trials] == ["cannot run"] * 2
+    assert "backend" in result.trials[0].refused
+    with pytest.raises(ContractError, match=r"must run model\.onnx, no backend can"):
+        result.require()
+    elsewhere = [replace(trial, backend="another", refused="") for trial in result.trials]
+    replace(result, trials=(*result.trials, *elsewhere)).require()
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("in_browser")
+def test_a_backend_that_hangs_is_told_and_the_next_one_is_tried(released: Path, browser: "Browser") -> None:
+    endless = "export const env = { wasm: {} }, InferenceSession = { create() { for (;;); } };"
+    hanging = Backend(name="hanging", build=f"data:text/javascript,{endless}")
+    result = browse(released, backends=[hanging, *WASM], limit_s=2)
+    verdicts = {trial.backend: (trial.verdict, trial.refused) for trial in result.trials}
+    assert verdicts == {
+        "hanging": ("cannot run", "the page must answer within 2 s, it does not. Choose another model."),
+        "wasm, 1 thread": ("good", ""),
+    }
+    assert browser.contexts == []
+
+
+@pytest.mark.parametrize("work", ["new Promise(() => {})", "(() => { for (;;); })()"], ids=["waiting", "busy"])
+def test_a_page_that_never_answers_is_given_up(browser: "Browser", work: str) -> None:
+    page = f"data:text/html,<script>window.think = () => {work}</script>"
+    with opened(browser, page, limit_s=1) as ask, pytest.raises(PageLostError, match="must answer within 1 s"):
+        ask("think")
+    assert browser.contexts == []
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("in_browser")
+def test_what_was_right_is_recorded_in_the_manifest_and_told_in_the_notes(released: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "release"
+    shutil.copytree(released, folder)
+    assert call(cli.browse, folder, "--record").code == 0
+    document = check_dist(folder, parse_tag("model-v1.0.0")).document
+    for variant in document["variants"]:
+        (entry,) = variant["backends"]
+        assert (entry["backend"], entry["runs"], entry["cosine"]) == ("wasm, 1 thread", True, 1.0)
+    assert "| `model_fp16.onnx` | 0.0 | `wasm, 1 thread` | 1.0000 |\n" in render_notes(document)
+    once = (folder / "manifest.json").read_bytes()
+    assert call(cli.browse, folder, "--record").code == 0
+    assert (folder / "manifest.json").read_bytes() == once, "times are not in it"
+    assert "In a browser" not in render_notes(manifest.read(released))
+
+
+def a_trial(**figures: Any) -> BackendRun:
+    known = {"file": "model.onnx", "precision": "fp32", "size_bytes": 2000, "worst_cosine": 1.0, "worst_relative": 0.0}
+    return BackendRun(**{**known, "backend": "webgpu", **figures})
+
+
+@pytest.mark.network
+def test_the_notes_tell_times_and_memory_which_are_no_part_of_the_release(tmp_path: Path) -> None:
+    dist = make_dist(tmp_path / "dist")
+    figures = {"load_s": 3.5, "session_s": 1.25, "first_run_ms": 130, "median_run_ms": 124, "wasm_bytes": 2.5e8}
+    record(dist, BrowserReport(browser="1", trials=(a_trial(**figures), a_trial(backend="wasm", refused="no"))))
+    with StandInGitHub() as site:
+        repository = site.add_repository(REPOSITORY)
+        notes = publish_to(site, dist).details.notes
+        assert "| `webgpu` | 1.0000 | 2.25 | 1.25 | 130.0 | 124.0 | – | 250 |" in notes
+        assert "| `wasm` | does not run | – | – | – | – | – | – |" in notes
+        release = repository.published(TAG)
+        assert release is not None
+        assert (release.body, "browser.json" in {asset.name for asset in release.assets}) == (notes, False)
+        before = len(site.writes())
+        record(dist, BrowserReport(browser="1", trials=(a_trial(load_s=9.0), a_trial(backend="wasm", refused="no"))))
+        publish_to(site, dist)
+        assert len(site.writes()) == before, "other times are no other release"
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[1]", '[{"file": "a"}]', '[{"file": "a", "backend": "b", "load_s": "<b>"}]'], ids=repr
+)
+def test_a_file_that_holds_no_figures_is_refused(tmp_path: Path, content: str) -> None:
+    dist = make_dist(tmp_path / "dist")
+    (dist / "browser.json").write_text(content)
+    with pytest.raises(ManifestError, match="must hold a browser's figures"):
+        check_dist(dist, parse_tag(TAG))
+
+
+def test_what_does_not_run_is_recorded_with_its_reason(released: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "release"
+    shutil.copytree(released, folder)
+    refusal = BackendRun(
+        file="model_fp16.onnx", precision="fp16", backend="webgpu", size_bytes=1, refused="no <b>adapter</b>"
+    )
+    record(folder, BrowserReport(browser="1", trials=(refusal,)))
+    document = check_dist(folder, parse_tag("model-v1.0.0")).document
+    variants = {variant["file"]: variant["backends"] for variant in document["variants"]}
+    assert variants == {
+        "model.onnx": [],
+        "model_fp16.onnx": [{"backend": "webgpu", "runs": False, "reason": "no <b>adapter</b>"}],
+    }
+    notes = render_notes(document)
+    assert "does not run" in notes
+    assert "- `model_fp16.onnx` on `webgpu`: `no <b>adapter</b>`" in notes
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("in_browser")
+def test_a_page_that_reads_other_tokens_fails(released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "encode", lambda reader, text: [*encode(reader, text), 0])
+    result = browse(released)
+    assert [finding.clause for finding in result.findings] == ["TOK01"] * 2
+    assert "TOK01" in render_browsing(result)
+    with pytest.raises(ContractError, match="TOK01"):
+        result.require()
+
+
+def broken(runs: list[dict[str, Array]], change: Callable[[str, Array], Array | None]) -> list[dict[str, Array]]:
+    """Runs with every output changed; None takes it away."""
+    changed = [{name: change(name, array) for name, array in run.items()} for run in runs]
+    return [{name: array for name, array in run.items() if array is not None} for run in changed]
+
+
+def without_cause(name: str, array: Array) -> Array:
+    """Every position gets a share of the last one's values."""
+    return array if "attn_probs" in name else array + 0.5 * array[..., -1:, :]
+
+
+@pytest.mark.parametrize(
+    ("change", "clause", "cosine"),
+    [
+        (lambda _, array: array * 0, "CONST01", 0.0),  # Some GPUs without shader-f16 do this, without an error.
+        (lambda _, array: array * np.float32(np.nan), "FIN01", None),
+        (lambda _, array: array.astype(np.float16).view(np.uint8).ravel(), "RUN01", None),
+        (lambda name, array: None if name == "logits" else array, "IO02", None),
+        (lambda name, array: array[..., ::-1] if "attn_probs" in name else array, "PROB02", ...),
+        (without_cause, "CAUS01", ...),
+        (lambda _, array: array * np.float32(1.001), "REL01", 1.0),
+    ],
+    ids=["zeros", "nan", "float16", "missing", "mirrored", "acausal", "scaled"],
+)
+def test_wrong_outputs_are_found(
+    released: Path, change: Callable[[str, Array], Array | None], clause: str, cosine: object
+) -> None:
+    metadata = metadata_of("", read_facts(released / "model.onnx").props)
+    probes = make_probes(Session(released / "model.onnx"), range(9), metadata.shape.vocab)
+    judge = Judge(load_contract().expected_outputs(metadata.shape, metadata.selection), probes)
+    answers = [dict(probe.expected) for probe in probes]
+    fp32 = load_contract().precision("fp32")
+    assert judge.judge(answers, fp32) == {
+        "findings": (),
+        "worst_cosine": pytest.approx(1.0),
+        "worst_relative": 0.0,
+    }
+    judged = judge.judge(broken(answers, change), fp32)
+    assert clause in {finding.clause for finding in judged["findings"]}
+    if cosine is not ...:
+        assert judged["worst_cosine"] == (cosine if cosine is None else pytest.approx(cosine))
+
+
+def test_a_folder_that_is_no_release_is_refused(tmp_path: Path) -> None:
+    assert_refused(call(cli.browse, tmp_path / "nowhere"), 7, ("nowhere must be a release",))
+
+
+def test_a_release_with_a_changed_file_is_refused(released: Path, tmp_path: Path) -> None:
+    shutil.copytree(released, tmp_path / "release")
+    (tmp_path / "release" / "model_fp16.onnx").write_bytes(b"other")
+    assert_refused(call(cli.browse, tmp_path / "release"), 7, ("model_fp16.onnx",))
+
+
+def test_a_machine_without_chromium_is_told_in_one_sentence(
+    released: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CHROMIUM_PATH", str(tmp_path / "chromium"))
+    assert_refused(call(cli.browse, released), 2, ("Chromium must be installed",))

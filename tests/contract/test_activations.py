@@ -1,0 +1,153 @@
+"""The contract: one source of names, and copies that stay equal to it."""
+
+import doctest
+import json
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cli import COMMANDS
+from model_release.base.errors import ContractError, UsageError
+from model_release.browser import report
+from model_release.browser.pages import plot, sample
+from model_release.cli.docs import documents
+from model_release.contract import activations as contract_room
+from model_release.contract.activations import (
+    CONTRACT_FOLDER,
+    load_contract,
+    parse_activations,
+    parse_precisions,
+    parse_tensor_name,
+    tensor_name,
+)
+from model_release.contract.metadata import ModelMetadata, metadata_from_props
+from model_release.contract.selection import Selection, parse_layers
+from model_release.contract.shape import ModelShape
+from model_release.model.onnx_files import data_files
+
+KINDS = [output.kind for output in load_contract().outputs if output.layered]
+SHAPE = ModelShape(layers=12, heads=12, hidden=768, intermediate=3072, vocab=50257, positions=1024, tied=True)
+
+
+@pytest.mark.parametrize("room", [contract_room, data_files, report, plot, sample], ids=lambda room: room.__name__)
+def test_examples_in_docstrings_are_true(room: object) -> None:
+    assert doctest.testmod(room).failed == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["activations", "models"])
+def test_a_file_of_the_contract_fits_its_schema(name: str) -> None:
+    schema = json.loads((CONTRACT_FOLDER / f"{name}.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(json.loads((CONTRACT_FOLDER / f"{name}.json").read_text()), schema)
+
+
+def test_documents_hold_what_their_sources_say() -> None:
+    for path, text in documents(COMMANDS).items():
+        assert path.read_text() == text, f"run python scripts/docs.py: {path.name} is not up to date"
+
+
+@settings(derandomize=True)
+@given(st.sampled_from(KINDS), st.integers(0, 10**6))
+def test_a_tensor_name_gives_back_its_kind_and_layer(kind: str, layer: int) -> None:
+    assert parse_tensor_name(tensor_name(kind, layer)) == (kind, layer)
+
+
+def test_a_name_in_the_contract_is_the_one_the_function_makes() -> None:
+    rows = json.loads((CONTRACT_FOLDER / "activations.json").read_text())["outputs"]
+    for row in rows:
+        layered = "{L}" in row["name"]
+        made = tensor_name(row["kind"], 7 if layered else None)
+        assert row["name"].replace("{L}", "7") == made
+
+
+@settings(derandomize=True)
+@given(st.lists(st.integers(-12, 11), min_size=1, max_size=20))
+def test_layers_come_out_ascending_whatever_their_order_and_repeats(layers: list[int]) -> None:
+    assert parse_layers(",".join(map(str, layers)), 12) == tuple(sorted({layer % 12 for layer in layers}))
+
+
+@settings(derandomize=True)
+@given(st.text(max_size=12))
+def test_any_text_gives_layers_in_range_or_one_clear_refusal(text: str) -> None:
+    try:
+        layers = parse_layers(text, 12)
+    except UsageError as refusal:
+        assert "Use e.g." in str(refusal)
+    else:
+        assert layers
+        assert all(0 <= layer < 12 for layer in layers)
+
+
+@pytest.mark.parametrize("text", ["", ",", "a", "12", "-13", "3-1", "1.5", "0,", "²", "1\n2", "0x1", "--1", "9" * 400])
+def test_layers_that_mean_nothing_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="layers"):
+        parse_layers(text, 12)
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "attn_probs,", "ATTN_PROBS", "layer_0_q"])
+def test_unknown_activations_are_refused_with_the_known_ones(text: str) -> None:
+    with pytest.raises(UsageError, match="attn_probs"):
+        parse_activations(text)
+
+
+@pytest.mark.parametrize("text", ["", "fp32", "int7", "fp16,"])
+def test_unknown_precisions_are_refused_with_the_known_ones(text: str) -> None:
+    with pytest.raises(UsageError, match="int8-dynamic"):
+        parse_precisions(text)
+
+
+def test_outputs_follow_the_contracts_order_layer_after_layer() -> None:
+    outputs = load_contract().expected_outputs(SHAPE, Selection(layers=(0, 11), activations=parse_activations("all")))
+    assert [output.name for output in outputs][:4] == [
+        "logits",
+        "token_embedding",
+        "position_embedding",
+        "embedding_sum",
+    ]
+    assert outputs[-1].name == "final_ln"
+    assert [output.layer for output in outputs if output.layer is not None] == [0] * 15 + [11] * 15
+
+
+def test_metadata_reads_back_as_it_was_written() -> None:
+    metadata = ModelMetadata(
+        contract_version="1.0.0",
+        source="openai-community/gpt2",
+        revision="0" * 40,
+        weights_sha256="f" * 64,
+        shape=SHAPE,
+        selection=Selection(layers=(0, 5), activations=(), logits="last"),
+        precision="fp16",
+    )
+    assert metadata_from_props(metadata.to_props()) == metadata
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("contract_version", "one"),
+        ("source", "x\n::error::"),
+        ("revision", "main"),
+        ("weights_sha256", "0"),
+        ("shape", "[1, 2"),
+        ("shape", '{"layers": 2}'),
+        ("shape", json.dumps({**vars(SHAPE), "hidden": -1})),
+        ("shape", json.dumps({**vars(SHAPE), "tied": "yes"})),
+        ("layers", "99"),
+        ("activations", "everything"),
+        ("precision", "int1"),
+    ],
+)
+def test_metadata_that_we_would_not_write_is_refused(key: str, value: str) -> None:
+    good = ModelMetadata(
+        contract_version="1.0.0",
+        source="local",
+        revision="",
+        weights_sha256="f" * 64,
+        shape=SHAPE,
+        selection=Selection(layers=(0,), activations=()),
+        precision="fp32",
+    )
+    with pytest.raises(ContractError, match="META01"):
+        metadata_from_props(good.to_props() | {f"model_release.{key}": value})

@@ -1,0 +1,176 @@
+"""The judging rules on plain arrays: each clause's boundary, without a model."""
+
+import numpy as np
+import pytest
+
+from model_release.contract import output_checks
+from model_release.contract.activations import Output, load_contract
+from model_release.contract.clauses import Finding
+from model_release.contract.measures import (
+    Agreement,
+    agreement,
+    compare,
+    deviation,
+)
+
+FP32 = load_contract().precision("fp32")
+INT8 = load_contract().precision("int8-dynamic")
+RANDOM = np.random.default_rng(0)
+
+
+def clauses(findings: list[Finding]) -> set[str]:
+    return {finding.clause for finding in findings}
+
+
+def attention_arrays(seq: int = 5) -> dict[str, np.ndarray]:
+    """Consistent scores, probabilities, values and z of one head."""
+    scores = RANDOM.normal(size=(1, 1, seq, seq)).astype(np.float32)
+    weights = np.exp(np.where(np.tri(seq, dtype=bool), scores, -np.inf))
+    probs = (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
+    values = RANDOM.normal(size=(1, 1, seq, 4)).astype(np.float32)
+    return {
+        "layer_0_attn_scores": scores,
+        "layer_0_attn_probs": probs,
+        "layer_0_v": values,
+        "layer_0_attn_z": probs @ values,
+    }
+
+
+def judged(arrays: dict[str, np.ndarray]) -> list[Finding]:
+    """`check_outputs` on arrays whose shapes are what is expected."""
+    outputs = tuple(
+        Output(name=name, kind=name.removeprefix("layer_0_"), layer=0, dims=array.shape)
+        for name, array in arrays.items()
+    )
+    return output_checks.check_outputs(arrays, outputs, 1, 5)
+
+
+def test_consistent_attention_has_no_findings() -> None:
+    assert judged(attention_arrays()) == []
+
+
+def test_probabilities_of_other_scores_break_attn01() -> None:
+    arrays = attention_arrays()
+    arrays["layer_0_attn_scores"] = arrays["layer_0_attn_scores"] * 2
+    assert clauses(judged(arrays)) == {"ATTN01"}
+
+
+def test_z_of_other_values_breaks_attn01() -> None:
+    arrays = attention_arrays()
+    arrays["layer_0_v"] = arrays["layer_0_v"] + 1
+    assert clauses(judged(arrays)) == {"ATTN01"}
+
+
+@pytest.mark.parametrize("layer", ["layer_0_resid_mid", "layer_0_attn_output", "layer_0_resid_pre"])
+def test_a_residual_stream_that_does_not_add_up_breaks_sum01(layer: str) -> None:
+    before, added = RANDOM.normal(size=(2, 1, 5, 8)).astype(np.float32)
+    arrays = {"layer_0_resid_pre": before, "layer_0_attn_output": added, "layer_0_resid_mid": before + added}
+    assert judged(arrays) == []
+    arrays[layer] = arrays[layer] + 0.01
+    assert clauses(judged(arrays)) == {"SUM01"}
+
+
+def test_streams_of_neighbouring_layers_must_meet() -> None:
+    stream = RANDOM.normal(size=(1, 5, 8)).astype(np.float32)
+    arrays = {"layer_0_resid_post": stream, "layer_1_resid_pre": stream}
+    assert judged(arrays) == []
+    assert clauses(judged(arrays | {"layer_1_resid_pre": stream[..., ::-1]})) == {"SUM01"}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_single_value_that_is_not_finite_breaks_fin01(value: float) -> None:
+    arrays = attention_arrays()
+    arrays["layer_0_v"][0, 0, 2, 1] = value
+    assert "FIN01" in clauses(judged(arrays))
+
+
+def test_a_row_that_sums_to_less_than_one_breaks_prob01() -> None:
+    arrays = attention_arrays()
+    arrays["layer_0_attn_probs"][0, 0, 3] *= 0.999
+    assert "PROB01" in clauses(judged(arrays))
+
+
+def test_a_little_mass_on_a_later_token_breaks_prob02() -> None:
+    arrays = attention_arrays()
+    arrays["layer_0_attn_probs"][0, 0, 1, 2] = 1e-5
+    assert "PROB02" in clauses(judged(arrays))
+
+
+def test_the_tolerance_is_relative_to_the_row_and_not_to_the_element() -> None:
+    output = (Output(name="embedding_sum", kind="embedding_sum", layer=None, dims=("batch", "seq", 4)),)
+    expected = np.array([[[1000.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]]], np.float32)
+    near = expected.copy()
+    near[0, 0, 2] = 0.005  # within 1e-5 of a row that reaches 1000
+    assert output_checks.check_reference({"embedding_sum": near}, {"embedding_sum": expected}, output, FP32) == []
+    near[0, 1, 2] = 0.005  # but not of a row that reaches 1
+    (finding,) = output_checks.check_reference({"embedding_sum": near}, {"embedding_sum": expected}, output, FP32)
+    assert finding.clause == "NUM01"
+    assert "(0, 1, 2)" in finding.message
+
+
+def test_equal_distributions_agree_wholly() -> None:
+    logits = RANDOM.normal(size=(1, 20, 50)).astype(np.float32)
+    measured = agreement(logits + 3, logits, np.zeros((1, 20), int))  # a constant shift changes no distribution
+    assert measured.mean_kl == pytest.approx(0, abs=1e-9)
+    assert measured.top1 == measured.top1_or_tie == 1
+    assert output_checks.check_agreement(measured, FP32, on_text=True) == []
+
+
+def test_kl_is_that_of_the_textbook() -> None:
+    p, q = np.array([0.5, 0.25, 0.25]), np.array([0.25, 0.5, 0.25])
+    measured = agreement(np.log(q)[None], np.log(p)[None], np.array([1]))
+    assert measured.mean_kl == pytest.approx(float((p * np.log(p / q)).sum()))
+    assert measured.top1 == measured.top1_or_tie == 0
+
+
+def test_a_choice_nearly_as_likely_counts_as_a_tie() -> None:
+    expected = np.log(np.array([[0.50, 0.46, 0.04]]))
+    measured = agreement(expected[:, [1, 0, 2]], expected, np.array([0]))
+    assert (measured.top1, measured.top1_or_tie) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("mean_kl", "top1", "added_loss", "broken"),
+    [
+        (0.001, 0.99, 0.01, set()),
+        (0.001, 0.99, -0.5, set()),
+        (0.5, 0.99, 0.0, {"KL01"}),
+        (0.001, 0.5, 0.0, {"TOP01"}),
+        (0.001, 0.99, 0.2, {"PPL01"}),
+        (np.nan, 0.99, np.nan, {"KL01", "PPL01"}),
+        (np.inf, 0.0, np.inf, {"KL01", "TOP01", "PPL01"}),
+    ],
+)
+def test_limits_of_agreement_are_the_precisions(
+    mean_kl: float, top1: float, added_loss: float, broken: set[str]
+) -> None:
+    measured = Agreement(positions=10, mean_kl=mean_kl, top1=top1, top1_or_tie=top1, added_loss=added_loss)
+    assert clauses(output_checks.check_agreement(measured, INT8, on_text=True)) == broken
+
+
+def test_nan_logits_agree_with_nothing() -> None:
+    expected = RANDOM.normal(size=(1, 4, 9)).astype(np.float32)
+    measured = agreement(np.full_like(expected, np.nan), expected, np.zeros((1, 4), int))
+    assert "KL01" in clauses(output_checks.check_agreement(measured, INT8, on_text=True))
+
+
+def test_deviation_names_the_worst_and_the_whole() -> None:
+    expected = np.array([3.0, 4.0], np.float32)
+    measured = deviation("logits", [compare(np.array([3.0, 4.5], np.float32), expected)])
+    assert measured.max_abs == pytest.approx(0.5)
+    assert measured.relative == pytest.approx(0.1)
+    assert 0.99 < measured.cosine < 1
+
+
+def test_a_deviation_is_the_worst_layers_and_a_layers_runs_add_up() -> None:
+    right, wrong = (compare(np.array([value], np.float32), np.ones(1, np.float32)) for value in (1.0, 2.0))
+    assert (right + wrong).relative == pytest.approx(0.5**0.5)
+    assert deviation("q", [right, wrong]).relative == 1
+    assert clauses(output_checks.check_deviation(deviation("q", [right, wrong]), INT8)) == {"REL01"}
+    assert output_checks.check_deviation(deviation("q", [right]), INT8) == []
+
+
+def test_perplexity_is_judged_on_text_alone() -> None:
+    measured = Agreement(positions=1, mean_kl=0, top1=1, top1_or_tie=1, added_loss=9)
+    assert measured.perplexity_ratio == pytest.approx(np.exp(9))
+    assert output_checks.check_agreement(measured, FP32, on_text=False) == []

@@ -1,0 +1,158 @@
+"""What a run of the release workflow is asked for, and what GitHub Actions is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import cli
+from commands import call
+from model_release.base.errors import UsageError
+from model_release.cli import actions
+from model_release.contract.pinned_models import load_registry
+from model_release.release import workflow
+
+
+def text_of(jobs: tuple[workflow.WeightsJob, ...]) -> list[tuple[str, str, bool]]:
+    return [(job.name, job.model, job.companion) for job in jobs]
+
+
+# -- the tag
+
+
+@pytest.mark.parametrize(
+    ("tag", "version", "pushed"),
+    [
+        ("model-v1.2.3", None, None),
+        (None, "1.2.3", None),
+        (None, None, "model-v1.2.3"),
+        ("model-v1.2.3", "1.2.3", None),
+        (None, "1.2.3", "model-v9.9.9"),
+    ],
+)
+def test_a_tag_is_given_or_made_from_a_version_or_was_pushed(
+    tag: str | None, version: str | None, pushed: str | None
+) -> None:
+    assert workflow.resolve_tag(tag, version, pushed).text == "model-v1.2.3"
+
+
+@pytest.mark.parametrize(
+    ("tag", "version", "pushed", "says"),
+    [
+        (None, None, None, "must have a tag"),
+        ("model-v1.0.0", "1.0.1", None, "must agree"),
+        (None, None, "v1.0.0", "tag must be model-v"),
+        (None, "1.0.0 ", None, "tag must be model-v"),
+    ],
+)
+def test_a_run_without_one_clear_tag_is_refused(
+    tag: str | None, version: str | None, pushed: str | None, says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        workflow.resolve_tag(tag, version, pushed)
+
+
+# -- the models
+
+
+def test_the_first_model_has_plain_names_and_the_others_stand_beside_it() -> None:
+    jobs = workflow.plan_models("demo, gpt2,someone/tiny", None)
+    assert text_of(jobs) == [("demo", "", False), ("gpt2", "gpt2", True), ("tiny", "someone/tiny", True)]
+
+
+def test_only_pinned_weights_have_a_key_in_the_cache() -> None:
+    pinned = load_registry()["gpt2"]
+    key = f"weights-openai-community--gpt2-{pinned['revision']}"
+    demo, known, unknown = workflow.plan_models("demo,gpt2,someone/tiny", None)
+    assert (demo.cache_key, known.cache_key, unknown.cache_key) == ("", key, "")
+    (moved,) = workflow.plan_models("gpt2", "main")
+    assert (moved.revision, moved.cache_key) == ("main", "")
+
+
+def test_the_warmed_key_is_the_one_that_a_release_asks_for() -> None:
+    warmed = {job.model: job.cache_key for job in workflow.pinned_models()}
+    assert warmed == {name: workflow.plan_models(name, None)[0].cache_key for name in load_registry()}
+
+
+@pytest.mark.parametrize(
+    ("models", "revision", "says"),
+    [
+        ("gpt2,openai-community/GPT2", None, "different names"),
+        ("demo,gpt2", "main", "belongs to one model"),
+        ("demo", "main", "belongs to one model"),
+        ("gpt2,", None, "registry name or a hub id"),
+        ("../gpt2", None, "registry name or a hub id"),
+        ("gpt2;id", None, "registry name or a hub id"),
+        ("gpt2", "$(id)", "branch, tag or commit"),
+        (",".join(f"a{number}" for number in range(17)), None, "at most 16"),
+    ],
+)
+def test_models_that_cannot_be_meant_are_refused(models: str, revision: str | None, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        workflow.plan_models(models, revision)
+
+
+# -- the commands
+
+
+def test_a_plan_fills_outputs_and_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("GITHUB_REF_TYPE", "tag")
+    monkeypatch.setenv("GITHUB_REF_NAME", "model-v2.0.0")
+    monkeypatch.setenv("MODEL_RELEASE_MODELS", "demo")
+    monkeypatch.setenv("MODEL_RELEASE_LAYERS", "")
+    assert call(cli.plan).code == 0
+    outputs = dict(line.split("=", 1) for line in (tmp_path / "GITHUB_OUTPUT").read_text().splitlines())
+    assert (outputs["tag"], outputs["browser"]) == ("model-v2.0.0", "true")
+    (row,) = json.loads(outputs["matrix"])["include"]
+    assert (row["name"], row["demo"], row["companion"]) == ("demo", True, False)
+    assert "## model-v2.0.0: the plan" in (tmp_path / "GITHUB_STEP_SUMMARY").read_text()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MODEL_RELEASE_LAYERS", "0;touch pwned"),
+        ("MODEL_RELEASE_ACTIVATIONS", "everything"),
+        ("MODEL_RELEASE_PRECISION", "fp8"),
+        ("MODEL_RELEASE_DELIVERY", "post"),
+        ("MODEL_RELEASE_MODELS", "$(id)"),
+        ("MODEL_RELEASE_NO_BROWSER", "sometimes"),
+        ("MODEL_RELEASE_TAG", "model-v1\n::set-output name=x::y"),
+    ],
+)
+def test_a_bad_input_is_one_error_and_one_annotation(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("MODEL_RELEASE_VERSION", "1.0.0")
+    monkeypatch.setenv(variable, value)
+    outcome = call(cli.plan)
+    assert outcome.code == 2
+    (line,) = outcome.out.splitlines()
+    assert line.startswith("::error title=plan.py::")
+    assert outcome.error.startswith("error: ")
+
+
+def test_a_build_leaves_nothing_when_it_is_refused(tmp_path: Path) -> None:
+    taken = tmp_path / "dist"
+    taken.mkdir()
+    outcome = call(cli.build, "--tag", "model-v1.0.0", "--demo", "--output", taken)
+    assert outcome.code == 5
+    assert "must be a new folder" in outcome.error
+    missing = tmp_path / "deep" / "dist"
+    outcome = call(cli.build, "--tag", "model-v1.0.0", "--model-path", tmp_path / "none", "--output", missing)
+    assert outcome.code == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["dist"]
+
+
+def test_the_summary_is_cut_where_github_would_drop_it_whole() -> None:
+    text = actions.summary("ü" * 1_000_000)
+    assert len(text.encode()) <= 1 << 20
+    assert text.endswith("ü\n\n")
+
+
+def test_an_output_of_two_lines_is_a_defect() -> None:
+    with pytest.raises(ValueError, match="must be one line"):
+        actions.outputs({"tag": "a\nmatrix=b"})

@@ -1,0 +1,110 @@
+"""Small release folders with valid manifests, and a publisher that waits for nothing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from model_release.base import github_client
+from model_release.base.retry import RetryPolicy
+from model_release.contract import manifest
+from model_release.contract.tag import parse_tag
+from model_release.hosts.github import GitHubHost
+from model_release.release.publish import PublishResult, publish
+from standins.github import StandInGitHub
+
+REPOSITORY = "someone/app"
+TAG = "model-v1.0.0"
+TOKEN = "write-token"  # noqa: S105 - the stand-in's
+FILES = {"model.onnx": b"onnx " * 400, "config.json": b'{"model_type": "gpt2"}\n'}
+
+
+def make_dist(
+    folder: Path,
+    tag: str = TAG,
+    files: Mapping[str, bytes] = FILES,
+    *,
+    prefix: str = "",
+    change: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> Path:
+    """A release folder as the chain leaves it; `change` edits the manifest before it is written.
+
+    With a `prefix` it is a companion's part, which may be made beside another model's.
+    """
+    folder.mkdir(parents=True, exist_ok=bool(prefix))
+    manifest_name, checksums_name = manifest.part_names(prefix)
+    files = {prefix + name: content for name, content in files.items()}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    entries = manifest.describe_files(folder, files)
+    model = next(entry for entry in entries if entry.name.endswith(".onnx"))
+    origin = {"name": "model.safetensors", "size_bytes": 1, "sha256": "0" * 64}
+    agreement = {"text": "validation text", "positions": 8, "mean_kl_nats": 1e-7, "top1": 1.0, "top1_or_tie": 1.0}
+    document: dict[str, Any] = {
+        "manifest_version": 1,
+        "tag": tag,
+        "version": parse_tag(tag).version,
+        "name": prefix.removesuffix("-") or "gpt2",
+        "contract_version": "1.0.0",
+        "model": {
+            "source": "openai-community/gpt2",
+            "revision": "607a30d7",
+            "weights_sha256": "0" * 64,
+            "weights": [origin],
+            "parameters": 124_439_808,
+            "shape": {},
+        },
+        "selection": {"layers": [11], "activations": ["embedding_sum", "mlp_output"], "logits": "all", "opset": 20},
+        "delivery": {
+            "asked": "auto",
+            "mode": "release",
+            "file": model.name,
+            "precision": "fp32",
+            "size_bytes": model.size_bytes,
+            "threshold_bytes": 0,
+            "within_threshold": False,
+        },
+        "variants": [
+            {
+                "file": model.name,
+                "precision": "fp32",
+                "stored": "fp32",
+                "computed": "fp32",
+                "size_bytes": model.size_bytes,
+                "within_threshold": False,
+                "clauses": ["C1", "C2"],
+                "deviations": [{"kind": "logits", "max_abs": 1e-5, "relative": 1e-6, "cosine": 1.0}],
+                "agreement": agreement,
+            }
+        ],
+        "files": [asdict(entry) for entry in entries],
+        "made_with": {"torch": "2.13.0"},
+    }
+    if prefix:
+        document["asset_prefix"] = prefix
+    change(document)
+    (folder / manifest_name).write_bytes(manifest.render(document))
+    described = (*entries, *manifest.describe_files(folder, [manifest_name]))
+    (folder / checksums_name).write_bytes(manifest.checksums(described))
+    return folder
+
+
+def github_host(
+    site: StandInGitHub,
+    *,
+    token: str = TOKEN,
+    url: str = "",
+    waits: list[float] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+    **retry_policy: Any,
+) -> GitHubHost:
+    """A host that waits for nothing; `waits` gets what it would have waited."""
+    client = github_client.connect(token, url or site.url, seconds_between_writes=0)
+    patient = RetryPolicy(**{"attempts": 8, "sleep": (waits if waits is not None else []).append, **retry_policy})
+    return GitHubHost(client, REPOSITORY, retry_policy=patient, progress=progress)
+
+
+def publish_to(site: StandInGitHub, dist: Path, tag: str = TAG, **options: Any) -> PublishResult:
+    """Publishes in a fresh client, as a new process would."""
+    chosen = {name: options.pop(name) for name in ("replace", "latest", "dry_run") if name in options}
+    return publish(dist, parse_tag(tag), github_host(site, **options), **chosen)

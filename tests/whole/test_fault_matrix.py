@@ -1,0 +1,270 @@
+"""Every request of a publish x everything that can go wrong with it, then a re-run: nothing is ever lost.
+
+The requests are those of a recorded clean run. Each case has a repository of its own on one stand-in
+GitHub, so that cases are equal but for the fault. By default every request of a first publish meets
+every fault and is killed before and after the server acted; MODEL_RELEASE_FULL_MATRIX=1 does the same to
+the repair of two broken drafts, to a replacement, and to publishers that give up at the first fault.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dists import TAG, TOKEN, make_dist
+from model_release.base import github_client
+from model_release.base.errors import ReleaseError
+from model_release.base.retry import RetryPolicy
+from model_release.contract.tag import parse_tag
+from model_release.hosts.github import GitHubHost
+from model_release.release.publish import PublishResult, publish
+from standins.github import EVERY_FAULT, Fault, Repository, Request, StandInGitHub, fault
+
+pytestmark = pytest.mark.network
+
+MODEL = {"model.onnx": b"onnx " * 400}
+FULL = bool(os.environ.get("MODEL_RELEASE_FULL_MATRIX"))
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+TESTS = Path(__file__).parents[1] / "support"
+
+
+class Killed(BaseException):
+    """The end of a process, as far as code within it could notice."""
+
+
+@dataclass
+class Ground:
+    """One stand-in, and a fresh repository for each case."""
+
+    site: StandInGitHub
+    dist: Path
+    older: Path
+    cases: int = 0
+    name: str = ""
+    seen: list[Request] = field(default_factory=list)
+
+    def prepare(self, flow: str) -> Repository:
+        """A repository as a flow finds it."""
+        self.cases += 1
+        self.name = f"someone/case-{self.cases}"
+        repository = self.site.add_repository(self.name, {"README.md": "# app\n"})
+        repository.create_tag(TAG)
+        files = {path.name: path.read_bytes() for path in sorted(self.dist.iterdir())}
+        if flow == "repair":
+            first = repository.add_release(TAG, {**files, "manifest.json": b"other", "foreign.txt": b"x"}, draft=True)
+            first.assets[-2].state = "starter"
+            repository.add_release(TAG, {"model.onnx": b"half"}, draft=True)
+        elif flow == "replace":
+            repository.add_release(TAG, {path.name: path.read_bytes() for path in sorted(self.older.iterdir())})
+        return repository
+
+    def publish(self, *, attempts: int = 8, **options: Any) -> PublishResult:
+        """A publisher in a client of its own, as a new process would be."""
+        client = github_client.connect(TOKEN, self.site.url, seconds_between_writes=0)
+        retry_policy = RetryPolicy(attempts=attempts, sleep=lambda _: None)
+        return publish(self.dist, parse_tag(TAG), GitHubHost(client, self.name, retry_policy=retry_policy), **options)
+
+    def state(self) -> Any:
+        """What there is at the end of a case."""
+        with self.site.lock:
+            return self.site.repositories[self.name.lower()].snapshot()
+
+    def aim(self, number: int, what: Fault | None) -> None:
+        """From now on the request of this number, counted from 1, meets a fault."""
+        self.seen = []
+
+        def hook(request: Request) -> Fault | None:
+            self.seen.append(request)
+            return what if len(self.seen) == number else None
+
+        self.site.hook = hook
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    folder = tmp_path_factory.mktemp("matrix")
+    dist = make_dist(folder / "dist", files=MODEL)
+    older = make_dist(folder / "older", files={"model.onnx": b"older", "vocab.json": b"{}\n"})
+    with StandInGitHub(rate_limit=1 << 30) as site:
+        yield Ground(site, dist, older)
+
+
+@dataclass
+class Score:
+    """What a matrix has come to."""
+
+    injected: int = 0
+    met: int = 0
+    lost: list[str] = field(default_factory=list)
+
+
+def run_matrix(
+    ground: Ground, flow: str, monkeypatch: pytest.MonkeyPatch, *, attempts: int = 8, **options: Any
+) -> Score:
+    """Every request x every fault and both kills, each followed by a clean run."""
+    ground.prepare(flow)
+    ground.aim(0, None)
+    ground.publish(**options)
+    requests, wanted = len(ground.seen), ground.state()
+    assert [release["draft"] for release in wanted["releases"]] == [False]
+    assert wanted["releases"][0]["assets"].keys() == {path.name for path in ground.dist.iterdir()}
+    score = Score()
+
+    def case(name: str, broken_run: Callable[[], object]) -> None:
+        score.injected += 1
+        try:
+            broken_run()
+        except (ReleaseError, Killed) as failure:
+            score.met += isinstance(failure, Killed)
+        score.met += any(request.fault for request in ground.seen)
+        ground.aim(0, None)
+        try:
+            ground.publish(**options)
+            if ground.state() != wanted:
+                score.lost.append(f"{name}: another end state")
+        except ReleaseError as failure:
+            score.lost.append(f"{name}: {failure}")
+
+    for number in range(1, requests + 1):
+        for kind in EVERY_FAULT:
+            ground.prepare(flow)
+            ground.aim(number, fault(kind, seconds=0.02))
+            case(f"{flow}, request {number}, {kind}", lambda: ground.publish(attempts=attempts, **options))
+        for acted in (False, True):
+            ground.prepare(flow)
+            ground.aim(0, None)
+            with monkeypatch.context() as patch:
+                kill_at(patch, number, acted=acted)
+                case(f"{flow}, killed at request {number}, acted: {acted}", lambda: ground.publish(**options))
+    return score
+
+
+def kill_at(patch: pytest.MonkeyPatch, number: int, *, acted: bool) -> None:
+    """Ends the process at a request, before it goes out or after its answer came."""
+    send, sent = github_client._send, 0
+
+    def deadly(connection: Any) -> Any:
+        nonlocal sent
+        sent += 1
+        if sent == number and not acted:
+            raise Killed
+        answer = send(connection)
+        if sent == number:
+            raise Killed
+        return answer
+
+    patch.setattr(github_client, "_send", deadly)
+
+
+FLOWS = [
+    pytest.param("first", 8, {}, id="first publish"),
+    *(
+        pytest.param(flow, attempts, options, id=name, marks=pytest.mark.skipif(not FULL, reason="the full matrix"))
+        for flow, attempts, options, name in (
+            ("first", 1, {}, "first publish, no patience"),
+            ("repair", 8, {}, "two broken drafts"),
+            ("replace", 8, {"replace": True}, "replacement"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("flow", "attempts", "options"), FLOWS)
+def test_no_fault_and_no_kill_loses_anything(
+    ground: Ground,
+    flow: str,
+    attempts: int,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    score = run_matrix(ground, flow, monkeypatch, attempts=attempts, **options)
+    with capsys.disabled():
+        print(f"\n{flow}: faults injected {score.injected}, lost {len(score.lost)}")
+    assert score.lost == []
+    assert score.met == score.injected, "a fault that no request met proves nothing"
+    assert ground.site.violations == []
+    assert ground.site.leaks == []
+
+
+PUBLISHER = """
+import sys
+sys.path[:0] = [{scripts!r}, {tests!r}]
+from pathlib import Path
+from model_release.hosts import github_api
+from model_release.hosts.github import GitHubHost
+from model_release.publishing import publish
+from model_release.tags import parse_tag
+client = github_api.connect("{token}", "{url}", seconds_between_writes=0)
+publish(Path({dist!r}), parse_tag("{tag}"), GitHubHost(client, "{name}"))
+"""
+
+
+@pytest.mark.parametrize("number", [4, 8, 11])
+def test_a_killed_process_is_finished_by_the_next_one(ground: Ground, number: int) -> None:
+    """SIGKILL, from within the server: at the draft's making, in an upload, at the publication."""
+    ground.prepare("first")
+    ground.publish()
+    wanted = ground.state()
+    ground.prepare("first")
+    script = textwrap.dedent(PUBLISHER).format(
+        scripts=str(SCRIPTS),
+        tests=str(TESTS),
+        token=TOKEN,
+        url=ground.site.url,
+        dist=str(ground.dist),
+        tag=TAG,
+        name=ground.name,
+    )
+    arrived, process_known = [], threading.Event()
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def kill(request: Request) -> None:
+        arrived.append(request)
+        if len(arrived) == number:
+            process_known.wait(10)
+            processes[0].send_signal(signal.SIGKILL)
+
+    ground.site.hook = kill
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+    processes.append(process)
+    process_known.set()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, errors.decode()
+    ground.aim(0, None)
+    ground.publish()
+    assert ground.state() == wanted
+
+
+@pytest.mark.parametrize("publishers", [2, 3])
+def test_publishers_at_the_same_time_end_in_one_release(ground: Ground, publishers: int) -> None:
+    ground.prepare("first")
+    ground.publish()
+    wanted = ground.state()
+    ground.prepare("first")
+    ground.aim(0, None)
+    start, failures = threading.Barrier(publishers), []
+
+    def run() -> None:
+        start.wait()
+        try:
+            ground.publish(attempts=30)
+        except (Exception, Killed) as failure:  # noqa: BLE001 - reported by the main thread
+            failures.append(failure)
+
+    threads = [threading.Thread(target=run) for _ in range(publishers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    assert ground.state() == wanted
+    assert ground.site.violations == []

@@ -1,0 +1,429 @@
+"""The workflows run by act, on the real commands: what a tag, a click and a call do, and what goes wrong on the way."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from acting import EXAMPLE, ROOT, Run, own_checkout, run_workflow
+from builders import gpt2_folder
+from model_release.browser import npm
+from model_release.browser.chromium import executable
+from model_release.contract import manifest
+from standins.github import RULESET, Fault, Repository, StandInGitHub
+from standins.hub import StandInHub
+
+pytestmark = pytest.mark.network
+
+TAG = "model-v1.0.0"
+APP = "someone/app"
+HUB_MODEL = "openai-community/gpt2"
+ENV = b"VITE_TITLE='See through'\r\nVITE_MODEL_URL=\r\n"
+FILES = {
+    "apps/web/.env.production": ENV,
+    ".github/workflows/deploy.yml": b"on: workflow_dispatch\n",
+}
+UNJUDGED = {"MODEL_RELEASE_NO_BROWSER": "true"}
+DEMO = {
+    **UNJUDGED,
+    "MODEL_RELEASE_MODELS": "demo",
+    "MODEL_RELEASE_PRECISION": "fp16",
+    "MODEL_RELEASE_DELIVERY": "release",
+    "MODEL_RELEASE_DEPLOY_WORKFLOW": "deploy.yml",
+}
+TINY = {**UNJUDGED, "MODEL_RELEASE_PRECISION": "fp16", "MODEL_RELEASE_DELIVERY": "release"}
+ALL_WELL = {"Plan": "success", "Build demo": "success", "Attest": "success", "Publish": "success"}
+TINY_WELL = {name.replace("demo", "gpt2"): result for name, result in ALL_WELL.items()}
+
+
+LIGHT = (
+    "-m pip install --quiet --disable-pip-version-check --constraint requirements.txt "
+    "click jsonschema requests PyGithub"
+)
+NOWHERE = "http://127.0.0.1:9"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@dataclass
+class Bench:
+    """One GitHub, its runner's folders, and what equal builds share."""
+
+    folder: Path
+    checkout: Path
+    site: StandInGitHub
+    built: Path
+    hub: StandInHub
+    runs: int = 0
+
+    def run(self, **options: Any) -> Run:
+        """A run of the release workflow, by default for a pushed tag, with the embedded model built before."""
+        self.runs += 1
+        given = {
+            "checkout": self.checkout,
+            "event": "push",
+            "payload": {},
+            "state": self.folder / "state",
+            "ref": f"refs/tags/{TAG}",
+            "api_url": self.site.url,
+            "server_url": self.site.url,
+            "hub_url": self.hub.url,
+            "variables": DEMO,
+            **options,
+        }
+        return run_workflow(self.folder / str(self.runs), **given)
+
+    def publish(self, **options: Any) -> Run:
+        """A run that is about publishing: an equal build is not made again."""
+        return self.run(built=self.built, **options)
+
+    def click(self, *, built: Path | None = None, **inputs: str) -> Run:
+        """A run by `workflow_dispatch`; its inputs are texts, as GitHub sends them."""
+        payload = {"inputs": {"no_browser": "true", **inputs}}
+        return self.run(event="workflow_dispatch", payload=payload, ref="refs/heads/main", variables={}, built=built)
+
+    def warm(self) -> Run:
+        """A run of the workflow that fills the weights' cache."""
+        run = self.run(workflow="warm-weights.yml", event="workflow_dispatch", ref="refs/heads/main", variables={})
+        assert run.jobs == {"List": "success", "Warm gpt2": "success"}
+        return run
+
+    @property
+    def app(self) -> Repository:
+        """The app's repository."""
+        repository = self.site.repository(APP)
+        assert repository is not None
+        return repository
+
+    def assets(self, tag: str = TAG) -> dict[str, str]:
+        """The sha256 of every file of a public release."""
+        release = self.app.published(tag)
+        assert release is not None, "the release is not public"
+        return {asset.name: asset.sha256 for asset in release.assets}
+
+    def env(self) -> bytes:
+        """The app's env file."""
+        return self.app.files()["apps/web/.env.production"]
+
+    def assert_untouched(self) -> None:
+        """Nothing was changed, and no draft is left."""
+        assert self.site.writes() == []
+        assert self.app.releases == {}
+        assert self.env() == ENV
+
+
+@pytest.fixture(scope="module")
+def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a Hub whose gpt2 has twelve small layers."""
+    root = tmp_path_factory.mktemp("hub")
+    gpt2_folder(root / HUB_MODEL, layers=12)
+    return root
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory, hub_root: Path) -> Path:
+    """The project as a runner checks it out; its registry pins the Hub's small gpt2."""
+
+    def pin(folder: Path) -> None:
+        registry = folder / "contract" / "models.json"
+        document = json.loads(registry.read_text())
+        files = {path.name: {"sha256": sha256(path.read_bytes())} for path in (hub_root / HUB_MODEL).iterdir()}
+        document["models"]["gpt2"] |= {"revision": StandInHub(hub_root).commit(HUB_MODEL), "files": files}
+        registry.write_text(json.dumps(document))
+
+    return own_checkout(tmp_path_factory.mktemp("checkout"), change=pin)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What equal builds share."""
+    return tmp_path_factory.mktemp("built")
+
+
+@pytest.fixture
+def hub(hub_root: Path) -> Iterator[StandInHub]:
+    with StandInHub(hub_root) as server:
+        yield server
+
+
+@pytest.fixture
+def bench(tmp_path: Path, checkout: Path, built: Path, hub: StandInHub) -> Iterator[Bench]:
+    """A fresh GitHub with the app's repository."""
+    with StandInGitHub() as site:
+        site.add_repository(APP, FILES)
+        yield Bench(tmp_path, checkout, site, built, hub)
+        assert site.violations == []
+        assert site.leaks == []
+
+
+# -- what makes a release
+
+
+def test_a_pushed_tag_becomes_a_release_that_the_app_points_at(bench: Bench) -> None:
+    run = bench.publish()
+    assert run.jobs == ALL_WELL
+    assets = bench.assets()
+    document = manifest.parse(_asset(bench, "manifest.json"))
+    assert assets.keys() == {entry["name"] for entry in document["files"]} | {"manifest.json", "SHA256SUMS"}
+    assert run.attested == assets
+    assert all(assets[entry["name"]] == entry["sha256"] for entry in document["files"])
+    assert document["selection"]["layers"] == [11]
+    url = f"{bench.site.url}/{APP}/releases/download/{TAG}/model_fp16.onnx?v=1.0.0-{assets['model_fp16.onnx'][:8]}"
+    assert bench.env() == ENV.replace(b"URL=", f"URL={url}".encode()) + b"VITE_MODEL_VERSION=1.0.0\r\n"
+    assert [dispatch.workflow for dispatch in bench.app.dispatches] == ["deploy.yml"]
+
+
+def test_the_app_is_touched_only_after_the_release_is_public(bench: Bench) -> None:
+    bench.publish()
+    writes = [(request.method, request.path.rpartition("/")[2]) for request in bench.site.writes()]
+    public = next(number for number, (method, _) in enumerate(writes) if method == "PATCH")
+    assert {what for _, what in writes[1:public]} == {"assets"}
+    after = [request.path.removeprefix(f"/repos/{APP}/").partition("/")[0] for request in bench.site.writes()]
+    assert after[public + 1 :] == ["contents", "actions"], "the env file, then the deploy workflow"
+
+
+def test_the_summary_is_a_card_of_the_release(bench: Bench) -> None:
+    run = bench.publish(variables={**DEMO, "MODEL_RELEASE_NO_ENV": "true"})
+    assert run.jobs == ALL_WELL
+    for part in (
+        "## model-v1.0.0: the plan",
+        "| `model_fp16.onnx` | 3.6 | at or under 50.0 MB |",
+        "clauses that hold",
+        "| source | `demo` |",
+        *(f"| `{digest}` |" for name, digest in bench.assets().items() if name.endswith(".onnx")),
+        f"- model-v1.0.0 is public: {bench.site.url}/{APP}/releases/download/{TAG}/model_fp16.onnx",
+    ):
+        assert part in run.summary
+    assert bench.env() == ENV
+
+
+def test_only_the_build_installs_pytorch(bench: Bench) -> None:
+    run = bench.publish()
+    assert sorted(run.installed) == [
+        "build: -m pip install --quiet --disable-pip-version-check --requirement requirements.txt",
+        f"plan: {LIGHT}",
+        f"publish: {LIGHT}",
+    ]
+
+
+def test_a_browser_judges_the_models_before_they_are_published(
+    bench: Bench, tmp_path: Path, tool: Callable[[Callable[[], Any]], Any]
+) -> None:
+    packages = tool(npm.install)
+    tool(executable)
+
+    def prepare(folder: Path) -> None:
+        """WebAssembly and WebGPU, each once: software WebGPU takes seconds a file. The packages are installed."""
+        (folder / npm.BROWSER.relative_to(ROOT) / "node_modules").symlink_to(packages)
+        room = folder / "scripts" / "model_release" / "browser" / "gate.py"
+        room.write_text(f"{room.read_text()}\n\nBACKENDS = BACKENDS[:3:2]\n")
+
+    checkout = own_checkout(tmp_path / "judged", change=prepare, source=bench.checkout)
+    run = bench.publish(checkout=checkout, variables={**DEMO, "MODEL_RELEASE_NO_BROWSER": ""})
+    assert run.jobs == ALL_WELL
+    for variant in manifest.parse(_asset(bench, "manifest.json"))["variants"]:
+        judged = {entry["backend"]: entry["runs"] for entry in variant["backends"]}
+        assert judged.keys() == {"wasm, 1 thread", "webgpu"}
+        assert judged["wasm, 1 thread"]
+    assert run.attested.keys() - bench.assets().keys() == {"browser.json"}
+    release = bench.app.published(TAG)
+    assert release is not None
+    assert re.search(r"`model_fp16.onnx` \| 3.6 \| `wasm, 1 thread` \| 1.0000 \|( [\d.]+ \|){6}", release.body or "")
+    assert "WASM MB" in run.summary
+
+
+def test_a_click_chooses_layers_and_a_small_model_is_committed_to_the_app(bench: Bench) -> None:
+    run = bench.click(version="1.1.0", layers="0,5,11", precisions="fp16")
+    assert run.jobs == TINY_WELL
+    model = onnx.load_from_string(_asset(bench, "model_fp16.onnx", "model-v1.1.0"))
+    seen = {output.name for output in model.graph.output if output.name.endswith("_mlp_output")}
+    assert seen == {"layer_0_mlp_output", "layer_5_mlp_output", "layer_11_mlp_output"}
+    delivered = bench.app.files()["apps/web/static/models/gpt2/model_fp16.onnx"]
+    digest = bench.assets("model-v1.1.0")["model_fp16.onnx"]
+    assert sha256(delivered) == digest
+    assert f"VITE_MODEL_URL=models/gpt2/model_fp16.onnx?v=1.1.0-{digest[:8]}\r\n".encode() in bench.env()
+
+
+def test_another_repository_calls_the_workflow_and_releases_two_models(bench: Bench) -> None:
+    directory = _repository(bench.folder / "example", EXAMPLE)
+    run = bench.publish(workflow="model.yml", directory=directory, variables=UNJUDGED)
+    assert run.jobs == ALL_WELL | TINY_WELL
+    assets = bench.assets()
+    assert run.attested == assets
+    plain = manifest.parse(_asset(bench, "manifest.json"))
+    companion = manifest.parse(_asset(bench, "gpt2-manifest.json"))
+    assert (plain["name"], companion["name"]) == ("demo", "gpt2")
+    listed = [entry["name"] for document in (plain, companion) for entry in document["files"]]
+    own = ["manifest.json", "SHA256SUMS", "gpt2-manifest.json", "gpt2-SHA256SUMS"]
+    assert sorted(assets) == sorted([*listed, *own])
+    assert {"model.onnx", "gpt2-model.onnx", "gpt2-model_fp16.onnx"} <= assets.keys()
+    assert f"/{TAG}/model_fp16.onnx?v=1.0.0-{assets['model_fp16.onnx'][:8]}\r\n".encode() in bench.env()
+
+
+def test_the_released_model_is_fetched_into_a_web_app_that_serves_it_itself(bench: Bench) -> None:
+    app = ROOT / "tests" / "web_app"
+    files = {path.relative_to(app).as_posix(): path.read_bytes() for path in _tracked(app)}
+    bench.site.add_repository(APP, files)
+    assert bench.publish(variables={**DEMO, "MODEL_RELEASE_ENV_FILE": ".env.production"}).jobs == ALL_WELL
+    clone = bench.folder / "clone"
+    for name, content in bench.app.files().items():
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).write_bytes(content)
+    run = bench.run(
+        checkout=_repository(clone), own=bench.checkout, workflow="deploy.yml", event="workflow_dispatch", variables={}
+    )
+    assert run.jobs == {"Build": "success"}
+    site = run.state / "artifacts" / "site"
+    digest = bench.assets()["model_fp16.onnx"]
+    script = "".join(path.read_text() for path in site.glob("assets/*.js"))
+    assert f"models/demo/model_fp16.onnx?v=1.0.0-{digest[:8]}" in script
+    assert bench.site.url not in script
+    assert sha256((site / "models" / "demo" / "model_fp16.onnx").read_bytes()) == digest
+
+
+# -- again, and by halves
+
+
+def test_a_run_after_a_success_writes_nothing_and_needs_no_hub(bench: Bench) -> None:
+    bench.warm()
+    assert bench.publish(variables=TINY).jobs == TINY_WELL
+    before, released = len(bench.site.writes()), bench.assets()
+    run = bench.run(variables=TINY, hub_url=NOWHERE)
+    assert run.jobs == TINY_WELL
+    assert len(bench.site.writes()) == before
+    assert bench.assets() == released
+    assert [call["inputs"]["key"] for call in run.calls("actions/cache/restore")] == [_key(bench)]
+
+
+def test_warming_again_only_reads_the_cache(bench: Bench) -> None:
+    bench.warm()
+    asked = len(bench.hub.requests)
+    run = bench.warm()
+    assert run.calls("actions/cache/save") == []
+    assert run.installed == ["list: " + LIGHT]
+    assert len(bench.hub.requests) == asked
+
+
+def test_an_upload_that_breaks_off_is_finished(bench: Bench) -> None:
+    bench.site.faults = [Fault("502", method="POST", path="/uploads/*", nth=3)]
+    run = bench.publish()
+    assert run.jobs == ALL_WELL
+    assert bench.assets() == run.attested
+
+
+def test_a_protected_branch_gets_a_pull_request(bench: Bench) -> None:
+    bench.site.add_repository(APP, FILES, protected={"main": RULESET})
+    run = bench.publish()
+    assert run.jobs == ALL_WELL
+    assert bench.env() == ENV
+    (pull,) = bench.app.open_pulls()
+    assert b"?v=1.0.0-" in bench.app.files(pull.head)["apps/web/.env.production"]
+    assert f"waits in {bench.site.url}/{APP}/pull/{pull.number}" in run.summary, "the next step is in the summary"
+
+
+def test_a_dry_run_builds_everything_and_writes_nothing(bench: Bench) -> None:
+    run = bench.click(tag=TAG, model="demo", precisions="fp16", delivery="release", dry_run="true", built=bench.built)
+    assert run.jobs == ALL_WELL
+    assert "would be made public as a release; nothing was changed" in run.text
+    assert run.attested == {}
+    bench.assert_untouched()
+
+
+# -- what must not become a release
+
+
+def test_a_model_that_is_not_pytorchs_is_not_published(bench: Bench, tmp_path: Path) -> None:
+    def demand_the_impossible(folder: Path) -> None:
+        contract = folder / "contract" / "activations.json"
+        document = json.loads(contract.read_text())
+        for limits in document["precisions"]["fp32"]["tolerances"].values():
+            limits.update(dict.fromkeys(limits, 0))
+        contract.write_text(json.dumps(document))
+
+    strict = own_checkout(tmp_path / "strict", change=demand_the_impossible, source=bench.checkout)
+    run = bench.run(checkout=strict, variables=TINY)
+    assert run.jobs == {"Plan": "success", "Build gpt2": "failure"}
+    assert "::error title=build.py::" in run.text
+    assert bench.site.requests == []
+
+
+def test_poisoned_weights_end_the_run(bench: Bench) -> None:
+    bench.warm()
+    (weights,) = (path for path in _cached(bench) if path.name == "model.safetensors")
+    blob = weights.resolve()
+    content = blob.read_bytes()
+    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    run = bench.run(variables=TINY)
+    assert run.jobs == {"Plan": "success", "Build gpt2": "failure"}
+    assert f"must have the sha256 {sha256(content)}, got {sha256(blob.read_bytes())}" in run.text
+    assert "::error title=build.py::model.safetensors of openai-community/gpt2" in run.text
+    assert bench.site.requests == []
+
+
+def test_a_hub_that_is_down_is_named(bench: Bench) -> None:
+    run = bench.run(variables=TINY, hub_url=NOWHERE)
+    assert run.jobs == {"Plan": "success", "Build gpt2": "failure"}
+    assert f"::error title=build.py::{NOWHERE} must answer for" in run.text
+    assert bench.site.requests == []
+
+
+def test_a_token_that_may_only_read_is_refused_in_one_sentence(bench: Bench) -> None:
+    run = bench.publish(token="read-token")  # noqa: S106 - the stand-in's
+    assert run.jobs == ALL_WELL | {"Publish": "failure"}
+    assert "::error title=publish.py::" in run.text
+    assert "contents: write" in run.text
+    bench.assert_untouched()
+
+
+@pytest.mark.parametrize("layers", ["0;touch pwned", "$(touch pwned)"])
+def test_hostile_layers_reach_no_shell(bench: Bench, layers: str) -> None:
+    _refuses(bench, lambda: bench.click(tag=TAG, model="demo", layers=layers))
+
+
+@pytest.mark.parametrize("tag", ["model-v1.0.0;touch${IFS}pwned", "model-v$(touch${IFS}pwned)"])
+def test_a_hostile_tag_reaches_no_shell(bench: Bench, tag: str) -> None:
+    _refuses(bench, lambda: bench.run(ref=f"refs/tags/{tag}"))
+
+
+def _refuses(bench: Bench, attempt: Callable[[], Run]) -> None:
+    run = attempt()
+    assert run.jobs == {"Plan": "failure"}
+    assert run.text.count("::error title=plan.py::") == 1
+    assert list(bench.folder.rglob("pwned")) == []
+    assert bench.site.requests == []
+
+
+def _asset(bench: Bench, name: str, tag: str = TAG) -> bytes:
+    release = bench.app.published(tag)
+    assert release is not None
+    (asset,) = (asset for asset in release.assets if asset.name == name)
+    return asset.file.read_bytes()
+
+
+def _key(bench: Bench) -> str:
+    return f"weights-openai-community--gpt2-{bench.hub.commit(HUB_MODEL)}"
+
+
+def _cached(bench: Bench) -> list[Path]:
+    return sorted((bench.folder / "state" / "caches" / _key(bench)).rglob("*"))
+
+
+def _tracked(folder: Path) -> list[Path]:
+    """A folder's files, without what npm may have left there."""
+    return [path for path in folder.rglob("*") if path.is_file() and "node_modules" not in path.parts]
+
+
+def _repository(folder: Path, source: Path | None = None) -> Path:
+    """A folder as a git repository, which act asks for."""
+    if source is not None:
+        shutil.copytree(source, folder)
+    return own_checkout(folder, source=folder)
