@@ -1,4 +1,4 @@
-// Runs a released model for browsing.py, which asks and judges. Plain data in, plain data out.
+// Runs a released model for browser/gate.py, which asks and judges. Plain data in, plain data out.
 
 // WebAssembly's memory is nowhere to be read but from the object itself, so every one made is kept.
 const memories = [];
