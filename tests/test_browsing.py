@@ -15,7 +15,7 @@ from builders import gpt2_folder
 from commands import assert_refused, call
 from dists import REPOSITORY, TAG, make_dist, publish_to
 from model_release import browsing, cli, manifest, npm
-from model_release.browsing import BACKENDS, Backend, browse
+from model_release.browsing import BACKENDS, PAGES, Backend, browse
 from model_release.chromium import PageLostError, opened
 from model_release.contract import load_contract
 from model_release.errors import ContractError, ManifestError
@@ -27,6 +27,7 @@ from model_release.publishing import check_dist
 from model_release.recording import record
 from model_release.report import render_browsing
 from model_release.runtime import Session
+from model_release.serving import serve
 from model_release.tags import parse_tag
 from model_release.text import encode
 from model_release.trials import Browsing, Trial
@@ -114,6 +115,19 @@ def test_a_backend_that_hangs_is_told_and_the_next_one_is_tried(released: Path, 
         "wasm, 1 thread": ("good", ""),
     }
     assert browser.contexts == []
+
+
+@pytest.mark.network
+def test_the_gates_page_says_what_it_cannot_fetch(browser: "Browser", tmp_path: Path) -> None:
+    build = "data:text/javascript,export const env = { wasm: {} };"
+    request = {"build": build, "files": ["model.onnx"], "providers": [], "threads": 0}
+    said = r"model\.onnx must be served beside this page, the server answers 404\. Serve a whole release\."
+    with (
+        serve(tmp_path, mounts=PAGES) as origin,
+        opened(browser, f"{origin}/gate.html") as ask,
+        pytest.raises(Exception, match=said),
+    ):
+        ask("gate.open", request)
 
 
 @pytest.mark.parametrize("work", ["new Promise(() => {})", "(() => { for (;;); })()"], ids=["waiting", "busy"])

@@ -32,6 +32,7 @@ from model_release.graph import read_facts
 from model_release.measures import compare, deviation
 from model_release.metadata import metadata_of
 from model_release.page.live import PACKAGES
+from model_release.page.render import ASSETS
 from model_release.page.sample import MAX_TOKENS, PROMPT
 from model_release.publishing import check_dist
 from model_release.runtime import Session
@@ -42,6 +43,12 @@ from model_release.trials import Browsing, Trial
 
 _TIMED_RUNS = 5
 _TIMED_MS = 1000  # A WebGPU without a GPU takes seconds a run; one of them tells as much.
+
+PAGES = {
+    **{name: npm.BROWSER / name for name in ("gate.html", "gate.mjs")},
+    "fetching.js": ASSETS / "fetching.js",
+}
+"""What the gate's page is made of, by the name it is served under."""
 
 HARD_TEXT = "“Déjà vu?”\n\tShe can't have 1,000 of them…  🙂"
 """What readers of tokenizers get wrong: bytes of other letters, spaces in a row, contractions, digits."""
@@ -98,8 +105,7 @@ def browse(
     """
     release = check_dist(folder, parse_tag(manifest.read(folder)["tag"]))
     executable()  # What is missing is said before anything is installed.
-    pages = {name: npm.BROWSER / name for name in ("gate.html", "gate.mjs")}
-    mounts = {PACKAGES: npm.install(progress=progress), **pages}
+    mounts = {PACKAGES: npm.install(progress=progress), **PAGES}
     with chromium() as browser, serve(folder, mounts=mounts) as origin:
         gate = _Gate(partial(opened, browser, f"{origin}/gate.html", limit_s=limit_s), folder, progress)
         trials = [

@@ -17,6 +17,7 @@ from workshop import MATMUL_NBITS, OURS, PRECISIONS, SCRIPTS, Workshop, make_wei
 sys.path.insert(0, str(SCRIPTS))
 
 from model_release import npm
+from model_release.browsing import PAGES
 from model_release.chromium import Ask, chromium, opened
 from model_release.page.live import PACKAGES
 from model_release.serving import serve
@@ -39,10 +40,9 @@ def main() -> None:
         for name in {name for pair in PAIRS for name in pair}:
             print(f"making {name}", file=sys.stderr)
             workshop.file(name)
-        pages = {name: npm.BROWSER / name for name in ("gate.html", "gate.mjs")}
         with (
             chromium() as browser,
-            serve(workshop.folder, mounts={PACKAGES: npm.install(), **pages}) as origin,
+            serve(workshop.folder, mounts={PACKAGES: npm.install(), **PAGES}) as origin,
         ):
             rows = []
             for name, base in PAIRS:
