@@ -18,12 +18,13 @@ from dists import REPOSITORY, TAG, make_dist, publish_to
 from model_release.base.errors import ContractError, ManifestError
 from model_release.browser import gate, npm
 from model_release.browser.chromium import PageLostError, opened
-from model_release.browser.gate import BACKENDS, Backend, browse
+from model_release.browser.gate import BACKENDS, PAGES, Backend, browse
 from model_release.browser.judge import Judge
 from model_release.browser.judge import probes as make_probes
 from model_release.browser.record import record
 from model_release.browser.report import render_browsing
 from model_release.browser.results import BackendRun, BrowserReport
+from model_release.browser.server import serve
 from model_release.contract import manifest
 from model_release.contract.activations import load_contract
 from model_release.contract.dist import check_dist
@@ -118,6 +119,19 @@ def test_a_backend_that_hangs_is_told_and_the_next_one_is_tried(released: Path, 
         "wasm, 1 thread": ("good", ""),
     }
     assert browser.contexts == []
+
+
+@pytest.mark.network
+def test_the_gates_page_says_what_it_cannot_fetch(browser: "Browser", tmp_path: Path) -> None:
+    build = "data:text/javascript,export const env = { wasm: {} };"
+    request = {"build": build, "files": ["model.onnx"], "providers": [], "threads": 0}
+    said = r"model\.onnx must be served beside this page, the server answers 404\. Serve a whole release\."
+    with (
+        serve(tmp_path, mounts=PAGES) as origin,
+        opened(browser, f"{origin}/gate.html") as ask,
+        pytest.raises(Exception, match=said),
+    ):
+        ask("gate.open", request)
 
 
 @pytest.mark.parametrize("work", ["new Promise(() => {})", "(() => { for (;;); })()"], ids=["waiting", "busy"])

@@ -1,4 +1,4 @@
-"""GitHub's API through PyGithub: bounded requests, and patience with what passes.
+"""GitHub's API through PyGithub: bounded requests, and retries of transient failures.
 
 PyGithub's own retries repeat a POST blindly, its uploads have no timeout, and its downloads are held
 in memory. Here no request is ever repeated: `with_retries` runs a whole *reconciling pass* again, which
@@ -23,6 +23,7 @@ from github.Requester import (
 )
 
 from model_release.base.errors import HostError, UsageError
+from model_release.base.http import REDIRECTS
 from model_release.base.retry import (
     RetriesExhaustedError,
     RetryPolicy,
@@ -51,7 +52,6 @@ _ANSWER_S = 120.0  # for a whole answer, whatever its size
 _SLOWEST_BYTES_PER_S = 100_000.0
 _SECONDARY_WAIT_S = 60.0  # https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api
 _CHUNK_BYTES = 1 << 20
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LOCAL = re.compile(r"localhost|.*\.localhost|127\.[0-9.]+|::1")
 # Another process did the same at the same time, or our own lost request was carried out after all.
 _OVERTAKEN = ("already_exists", "already exists", "not a fast forward")
@@ -104,7 +104,7 @@ def with_retries(
         what: What a 404 is about.
 
     Raises:
-        HostError: GitHub refuses for good, or patience ended.
+        HostError: GitHub refuses for good, or the policy gave up.
     """
 
     def one_pass() -> _T:
@@ -157,7 +157,7 @@ def download(client: github.Github, url: str) -> Iterator[bytes]:
         session.auth = Requester.noopAuth  # or a .netrc would be read
         authorized = headers | {"Authorization": f"{auth.token_type} {auth.token}"}
         answer = session.get(url, headers=authorized, stream=True, timeout=_SILENCE_S, allow_redirects=False)
-        if answer.status_code in _REDIRECTS:
+        if answer.status_code in REDIRECTS:
             answer.close()
             answer = session.get(answer.headers.get("Location", ""), headers=headers, stream=True, timeout=_SILENCE_S)
         if answer.status_code != 200:
@@ -197,7 +197,7 @@ class _Answer(RequestsResponse):
         self._deadline = deadline
 
     def read(self) -> str:
-        if self.status in _REDIRECTS:
+        if self.status in REDIRECTS:
             raise HostError(
                 f"GitHub must answer itself, got a redirect ({self.status}). The repository may have another "
                 "name now: correct --repo, or GITHUB_API_URL."
