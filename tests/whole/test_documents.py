@@ -73,6 +73,16 @@ def test_every_script_a_document_runs_is_there(document: str) -> None:
     assert [script for script in scripts if not (ROOT / script).is_file()] == []
 
 
+@pytest.mark.parametrize(
+    "document", [".github/CONTRIBUTING.md", "scripts/model_release/DECISIONS.md", "tests/README.md"]
+)
+def test_every_file_a_document_names_is_there(document: str) -> None:
+    """A module by its place in the package, a folder of the tests by its place there, any other file from the root."""
+    places = (ROOT, ROOT / "scripts" / "model_release", ROOT / "tests", (ROOT / document).parent)
+    names = re.findall(r"`((?:\w[\w.]*/)+(?:[a-z_]+\.(?:py|json|md|sh|ts))?)`", read(document))
+    assert [name for name in names if not any((place / name).exists() for place in places)] == []
+
+
 @pytest.mark.parametrize("document", WITH_COMMANDS)
 def test_every_option_a_document_names_is_one_of_a_command(document: str) -> None:
     known = set().union(*map(options_of, COMMANDS))
