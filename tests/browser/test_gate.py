@@ -31,10 +31,12 @@ from model_release.contract.dist import check_dist
 from model_release.contract.measures import Array
 from model_release.contract.metadata import metadata_of
 from model_release.contract.tag import parse_tag
+from model_release.hosts.local import LocalHost
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
 from model_release.model.weights.tokenizer import encode
 from model_release.release.notes import render_notes
+from model_release.release.publish import publish
 from standins.github import StandInGitHub
 
 if TYPE_CHECKING:
@@ -190,7 +192,8 @@ def test_a_file_that_holds_no_figures_is_refused(tmp_path: Path, content: str) -
     dist = make_dist(tmp_path / "dist")
     (dist / "browser.json").write_text(content)
     with pytest.raises(ManifestError, match="must hold a browser's figures"):
-        check_dist(dist, parse_tag(TAG))
+        publish(dist, parse_tag(TAG), LocalHost(tmp_path / "releases"))
+    assert not (tmp_path / "releases").exists()
 
 
 def test_what_does_not_run_is_recorded_with_its_reason(released: Path, tmp_path: Path) -> None:
