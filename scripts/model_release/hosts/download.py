@@ -1,4 +1,4 @@
-"""Gets a release's files onto this disk: with_retries, going on where it broke off, and only with the right bytes."""
+"""Gets a release's files onto this disk: with retries, going on where it broke off, and only with the right bytes."""
 
 import contextlib
 import hashlib
