@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from model_release.base import github_client
+from model_release.base.github_access import GitHubAccess
 from model_release.base.retry import RetryPolicy
 from model_release.contract import manifest
 from model_release.contract.tag import parse_tag
@@ -99,7 +100,8 @@ def github_host(
     **retry_policy: Any,
 ) -> GitHubHost:
     """A host that waits for nothing; `waits` gets what it would have waited."""
-    client = github_client.connect(token, url or site.url, seconds_between_writes=0)
+    access = GitHubAccess(token=token, api_url=url or site.url)
+    client = github_client.connect(access, seconds_between_writes=0)
     patient = RetryPolicy(**{"attempts": 8, "sleep": (waits if waits is not None else []).append, **retry_policy})
     return GitHubHost(client, REPOSITORY, retry_policy=patient, progress=progress)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_release.base.errors import ManifestError
-from model_release.contract import manifest
-from model_release.contract.manifest import ASSET_NAME, MANIFEST_NAME, FileEntry, is_data_file, version_query
+from model_release.base.github_limits import ASSET_NAME, MAX_ASSET_BYTES, MAX_ASSETS
+from model_release.contract.manifest import MANIFEST_NAME, FileEntry, is_data_file, version_query
 from model_release.contract.tag import ReleaseTag
 
 MODELS_FOLDER = "models"
@@ -21,7 +21,6 @@ TOKENIZER_PREFIXES = ("tokenizer", "vocab.", "merges.")
 
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
-_MAX_FILES = 1000  # https://docs.github.com/repositories/releasing-projects-on-github/about-releases
 _ADVICE = "Do not use this release; make it again."
 
 
@@ -131,10 +130,10 @@ def _entries(files: Iterable[Mapping[str, Any]]) -> dict[str, FileEntry]:
             raise ManifestError(f"a release file's name must match {ASSET_NAME.pattern}, got {name[:80]!a}. {_ADVICE}")
         if name.casefold() in folded:  # One file, on the file systems of Windows and macOS.
             raise ManifestError(f"{name} must be listed once. {_ADVICE}")
-        if type(size) is not int or not 0 <= size <= manifest.MAX_ASSET_BYTES:
+        if type(size) is not int or not 0 <= size <= MAX_ASSET_BYTES:
             raise ManifestError(f"{name} must be smaller than 2 GiB, got {str(size)[:40]} bytes. {_ADVICE}")
         folded.add(name.casefold())
         entries[name] = FileEntry(name=name, size_bytes=size, sha256=file["sha256"])
-    if len(entries) > _MAX_FILES:
-        raise ManifestError(f"a release must have at most {_MAX_FILES} files, got {len(entries)}. {_ADVICE}")
+    if len(entries) > MAX_ASSETS:
+        raise ManifestError(f"a release must have at most {MAX_ASSETS} files, got {len(entries)}. {_ADVICE}")
     return entries

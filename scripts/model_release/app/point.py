@@ -9,14 +9,10 @@ from typing import Any
 from model_release.app.commit import AppCommit, is_plain_path
 from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import MODELS_FOLDER, app_files
-from model_release.app.github import (
-    AppResult,
-    Client,
-    check_app,
-    commit_to_app,
-)
+from model_release.app.github import AppResult, check_app, commit_to_app
 from model_release.base.errors import HostError, UsageError
-from model_release.base.github_client import RETRY_POLICY, RetryPolicy, with_retries
+from model_release.base.github_client import RETRY_POLICY, Client, with_retries
+from model_release.base.retry import RetryPolicy
 from model_release.contract.manifest import MANIFEST_NAME, version_query
 from model_release.contract.tag import parse_tag
 from model_release.hosts.host import Source
@@ -78,7 +74,7 @@ def point_app_at_release(
     """Commits the model's URL to the web app, and the model itself where it is delivered by git.
 
     Args:
-        api: From `github_api.connect`, with a token for the app's repository.
+        api: From `github_client.connect`, with a token for the app's repository.
         app: The web app.
         document: The manifest of a release that is public by now.
         dist: The release's files.
@@ -124,7 +120,7 @@ class AppPointer:
     """`point_app_at_release` for one app and release, ready to be called when that is public.
 
     Attributes:
-        api: From `github_api.connect`, with a token for the app's repository.
+        api: From `github_client.connect`, with a token for the app's repository.
         source: The release as people see it, if it is on the web.
     """
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from model_release.base.errors import ManifestError
+from model_release.base.github_limits import ASSET_NAME
 from model_release.contract import manifest
-from model_release.contract.manifest import ASSET_NAME, CHECKSUMS_NAME, MANIFEST_NAME, TIMINGS_NAME, FileEntry
+from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME, TIMINGS_NAME, FileEntry
 from model_release.contract.tag import ReleaseTag
 
 _AGAIN = "Make the release again."

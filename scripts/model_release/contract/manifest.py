@@ -13,18 +13,12 @@ from typing import Any
 
 from model_release.base.errors import HostError, ManifestError
 from model_release.base.files import sha256_of
+from model_release.base.github_limits import ASSET_NAME, MAX_ASSET_BYTES
 from model_release.contract.activations import CONTRACT_FOLDER
 
 MANIFEST_NAME = "manifest.json"
 CHECKSUMS_NAME = "SHA256SUMS"
 MANIFEST_VERSION = 1
-
-MAX_ASSET_BYTES = 2**31 - 1
-"""A GitHub release asset must be smaller than 2 GiB
-(https://docs.github.com/repositories/releasing-projects-on-github/about-releases)."""
-
-# GitHub rewrites other characters, so a name outside this set would not be the name published.
-ASSET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)

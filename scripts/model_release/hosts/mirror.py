@@ -1,12 +1,13 @@
 """A release's files -> a mirror that browsers can read from, proven by asking as a browser does."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from model_release.base.errors import HostError
 from model_release.base.http import HttpClient
+from model_release.base.progress import Progress, silent
 from model_release.base.retry import (
     RetriesExhaustedError,
     RetryPolicy,
@@ -33,7 +34,7 @@ class AppMirror:
     mirror: Mirror
     web: HttpClient
     origin: str
-    progress: Callable[[str], None] = lambda _: None
+    progress: Progress = silent
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:

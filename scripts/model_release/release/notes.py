@@ -9,15 +9,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from model_release.base.github_limits import ASSET_NAME, MAX_NOTES_CHARACTERS
 from model_release.base.text import figure, markdown_table, megabytes
 from model_release.browser.results import Measured, Timings
 
-MAX_CHARACTERS = 125_000
-"""The longest body GitHub accepts for a release (https://docs.github.com/rest/releases/releases)."""
-
 _MAX_ROWS = 120
 _MAX_TEXT = 160
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 
 
 def render_notes(
@@ -52,7 +49,7 @@ def render_notes(
         ]
     if previous is not None:
         parts.append(_changes(document, previous))
-    return "\n\n".join(parts)[:MAX_CHARACTERS]  # Every part is bounded; this is the proof.
+    return "\n\n".join(parts)[:MAX_NOTES_CHARACTERS]  # Every part is bounded; this is the proof.
 
 
 def render_card(document: Mapping[str, Any]) -> str:
@@ -185,7 +182,7 @@ def _origin(document: Mapping[str, Any]) -> str:
 def _verification(document: Mapping[str, Any]) -> str:
     """The commands that check a download."""
     file = document["variants"][0]["file"]
-    name = file if _SAFE_NAME.fullmatch(file) else "FILE"
+    name = file if ASSET_NAME.fullmatch(file) else "FILE"
     return (
         "## Verify\n\nIn a folder with every file of this release:\n\n"
         f"```sh\nsha256sum -c SHA256SUMS\npython scripts/verify.py --model {name}\n```"
