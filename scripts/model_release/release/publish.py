@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_release.app.app import Released
 from model_release.base.errors import HostError, ManifestError, UsageError
 from model_release.browser.results import read_timings
 from model_release.contract import manifest
@@ -31,6 +32,7 @@ class PublishResult:
         published: Whether people could see the release before.
         surplus: Unfinished releases of the same tag that were removed.
         details: What the release is besides its files.
+        dist: The folder that has them.
         model_url: Where the web app's model is found in the release; empty after a dry run.
         mirror_url: What `VITE_MODEL_URL` may say instead, `?v=` included; empty without a mirror.
     """
@@ -40,8 +42,14 @@ class PublishResult:
     published: bool
     surplus: int
     details: ReleaseDetails
+    dist: Path
     model_url: str
     mirror_url: str
+
+    @property
+    def released(self) -> Released:
+        """What the web app needs to know of it, once it is public."""
+        return Released(document=self.document, dist=self.dist, asset_url=self.model_url, mirror_url=self.mirror_url)
 
 
 def publish(
@@ -123,6 +131,7 @@ def publish(
         published=first[0] is not None and first[0].published,
         surplus=first[0].surplus if first[0] is not None else 0,
         details=wanted,
+        dist=dist,
         model_url="" if dry_run else host.with_retries(lambda: host.asset_url(tag.text, file)),
         mirror_url=mirror_url,
     )
