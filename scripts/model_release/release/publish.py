@@ -17,7 +17,7 @@ from model_release.hosts.reconcile import Action, ReleaseState, plan_release
 from model_release.release.notes import render_notes
 
 Mirroring = Callable[[Mapping[str, Any], Path, Iterable[FileEntry]], str]
-"""Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `mirroring.AppMirror`."""
+"""Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `mirror.AppMirror`."""
 
 _MAX_PREVIOUS = 5  # releases to look back for a manifest that can be read
 
