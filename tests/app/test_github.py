@@ -856,6 +856,18 @@ def test_release_refuses_before_its_work_what_cannot_be_in_the_app(
     assert site.writes() == []
 
 
+@pytest.mark.network
+@pytest.mark.usefixtures("web", "run_publish")
+def test_a_dry_run_of_a_release_names_the_apps_env_file_and_refuses_one_that_is_not_there(site: StandInGitHub) -> None:
+    arguments = ["--tag", TAG, "--demo", "--host", "github", "--env-repo", "else/web", "--dry-run"]
+    done = CliRunner().invoke(cli.release, arguments, standalone_mode=False)
+    assert done.exception is None
+    assert f"else/web, {ENV}" in done.output
+    missing = CliRunner().invoke(cli.release, [*arguments, "--env-file", "no/.env"], standalone_mode=False)
+    assert type(missing.exception) is EnvFileError
+    assert site.writes() == []
+
+
 # Nothing is lost
 
 

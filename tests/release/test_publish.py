@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -500,7 +501,7 @@ def test_a_release_holds_several_models_each_with_its_own_manifest(
     make_dist(dist, prefix="tiny-")
     result = publish_to(site, dist)
     require_complete(repository, dist)
-    assert result.document["name"] == "gpt2"
+    assert result.document.name == "gpt2"
     assert {"model.onnx", "tiny-model.onnx", "tiny-manifest.json", "tiny-SHA256SUMS"} <= contents(dist).keys()
     assert result.details.notes.startswith("`gpt2` and `tiny` as ONNX")
     assert "# `tiny`" in result.details.notes
@@ -645,9 +646,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         document["files"][0]["name"] = HOSTILE
         document["made_with"] = {HOSTILE: HOSTILE}
 
-    captured: list[dict[str, Any]] = []
-    make_dist(tmp_path / "dist", change=lambda document: (hostile(document), captured.append(document))[0])
-    (document,) = captured
+    document = manifest.read(make_dist(tmp_path / "dist", change=hostile))
     notes = render_notes(document, document)
     assert "\x1b" not in notes
     assert [line for line in notes.splitlines() if line.startswith("#")] == [
@@ -664,12 +663,11 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 
 
 def test_notes_are_never_too_long(tmp_path: Path) -> None:
-    captured: list[dict[str, Any]] = []
-    make_dist(tmp_path / "dist", change=captured.append)
-    (document,) = captured
-    document["files"] += [dict(document["files"][0], name=f"{number}-{'n' * 180}") for number in range(2000)]
-    document["selection"]["activations"] = ["a" * 5000] * 5000
-    old = {**document, "files": [dict(entry, name=f"old-{entry['name']}") for entry in document["files"]]}
+    small = manifest.read(make_dist(tmp_path / "dist"))
+    files = [replace(small.files[0], name=f"{number}-{'n' * 180}") for number in range(2000)]
+    selection = replace(small.selection, activations=("a" * 5000,) * 5000)
+    document = replace(small, files=(*small.files, *files), selection=selection)
+    old = replace(document, files=tuple(replace(entry, name=f"old-{entry.name}") for entry in document.files))
     notes = render_notes(document, old)
     assert len(notes) < MAX_NOTES_CHARACTERS * 0.8
     assert "more, see `manifest.json`" in notes

@@ -1,5 +1,6 @@
 """Small release folders with valid manifests, and a publisher that waits for nothing."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -84,7 +85,7 @@ def make_dist(
     if prefix:
         document["asset_prefix"] = prefix
     change(document)
-    (folder / manifest_name).write_bytes(manifest.render(document))
+    (folder / manifest_name).write_bytes(manifest.render(manifest.parse(json.dumps(document).encode())))
     described = (*entries, *manifest.describe_files(folder, [manifest_name]))
     (folder / checksums_name).write_bytes(manifest.checksums(described))
     return folder

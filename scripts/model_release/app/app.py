@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import MODELS_FOLDER, delivered_names
-from model_release.contract.manifest import MANIFEST_NAME, version_query
+from model_release.contract.manifest import MANIFEST_NAME, Manifest, version_query
 
 Outcome = Literal["unchanged", "written", "committed", "pull request", "branch pushed"]
 
@@ -22,7 +22,7 @@ class Released:
         mirror_url: What the app is to use instead, whatever the delivery; empty without a mirror.
     """
 
-    document: dict[str, Any]
+    document: Manifest
     dist: Path
     asset_url: str
     mirror_url: str = ""
@@ -30,34 +30,33 @@ class Released:
     @property
     def delivered_by_git(self) -> bool:
         """Whether the app's tree gets the model itself."""
-        return not self.mirror_url and self.document["delivery"]["mode"] == "git"
+        return not self.mirror_url and self.document.delivery.mode == "git"
 
     @property
     def files(self) -> dict[str, Path]:
         """What goes below the folder the app serves at its base: path there -> file; nothing unless by git."""
         if not self.delivered_by_git:
             return {}
-        names = (*delivered_names(self.document, self.document["delivery"]["file"]), MANIFEST_NAME)
+        names = (*delivered_names(self.document, self.document.delivery.file), MANIFEST_NAME)
         return {f"{self._folder}/{name}": self.dist / name for name in names}
 
     @property
     def values(self) -> dict[str, str]:
         """What the env file shall say, by key."""
-        return {URL_KEY: self.model_url, VERSION_KEY: self.document["version"]}
+        return {URL_KEY: self.model_url, VERSION_KEY: self.document.version}
 
     @property
     def model_url(self) -> str:
         """The model's URL with `?v=`; by git relative to the app's base, which its bundler knows and we do not."""
         if self.mirror_url:
             return self.mirror_url
-        file = self.document["delivery"]["file"]
-        sha256 = next(entry["sha256"] for entry in self.document["files"] if entry["name"] == file)
-        place = f"{self._folder}/{file}" if self.delivered_by_git else self.asset_url
-        return f"{place}?v={version_query(self.document['version'], sha256)}"
+        model = self.document.app_model
+        place = f"{self._folder}/{model.name}" if self.delivered_by_git else self.asset_url
+        return f"{place}?v={version_query(self.document.version, model.sha256)}"
 
     @property
     def _folder(self) -> str:
-        return f"{MODELS_FOLDER}/{self.document['name']}"
+        return f"{MODELS_FOLDER}/{self.document.name}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The web app's repository on GitHub: one commit with the env values and, delivered by git, the model's files.
 
-Every pass reads the branch, plans (`commit`), and writes once, expecting what it read; so a re-run, a retry
+Every pass reads the branch, plans (`app.commit`), and writes once, expecting what it read; so a re-run, a retry
 and a repair are the same thing. What a protected branch refuses becomes a pull request, one for each release.
 """
 

@@ -94,7 +94,7 @@ class RepositoryApp:
             ManifestError: The release has no such files as an app gets.
             UsageError: The release is nowhere a browser could ask.
         """
-        tag = parse_tag(released.document["tag"])
+        tag = parse_tag(released.document.tag)
         model = app_files(released.document, tag).model
         url, asset_url = released.model_url, released.asset_url
         from_release = not (released.mirror_url or released.delivered_by_git)

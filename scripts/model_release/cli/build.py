@@ -28,4 +28,4 @@ def build(*, tag: str, source: "SourceRequest", build: BuildOptions, companion: 
     request = build.request(parse_tag(tag), source, companion=companion)
     document = make_dist(request, output, numbered(print_progress, STEPS), print_progress)
     add_summary(render_card(document))
-    click.echo(f"{output}: {len(document['files'])} files, {request.tag.text}, every model equal to PyTorch")
+    click.echo(f"{output}: {len(document.files)} files, {request.tag.text}, every model equal to PyTorch")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from model_release.base.errors import UsageError
+from model_release.base.version import VERSION
 
 if TYPE_CHECKING:
     from model_release.contract.request import SelectionRequest
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from model_release.release.request import BuildRequest, Delivery
 
 DEFAULT_OUTPUT = Path("apps/web/static/models/gpt2/model.onnx")
+TOOL_VERSION = f"transformer-model-release {VERSION}"
 
 _Command = Callable[..., Any]
 _Decorator = Callable[[_Command], _Command]
@@ -74,6 +76,19 @@ def handed_over(name: str, make: Callable[..., object]) -> _Decorator:
         return run
 
     return decorate
+
+
+def with_version(command: click.Command) -> click.Command:
+    """A command that also tells the tool's version: by `--version`, unless it has such an option already."""
+    if any("--version" in parameter.opts for parameter in command.params):
+        return command
+    option = click.version_option(
+        VERSION,
+        message=TOOL_VERSION,
+        help="Print the tool's version and exit.",
+        allow_from_autoenv=False,  # MODEL_RELEASE_VERSION is a release's.
+    )
+    return option(command)
 
 
 def _source(model: str | None, model_path: Path | None, demo: bool, revision: str | None) -> "SourceRequest":

@@ -7,12 +7,30 @@ workflow passes its inputs: `--app-precision` from MODEL_RELEASE_APP_PRECISION.
 import click
 
 from model_release.cli.actions import add_outputs, add_summary, pushed_tag
-from model_release.cli.options import BuildOptions, build_options
+from model_release.cli.options import TOOL_VERSION, BuildOptions, build_options
+
+_ALONE = "\0"  # `--version` without a value; no argument and no variable can hold this.
+
+
+def _tool_version(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """`--version` alone asks for the tool's version, as it does everywhere; with a value it is the release's."""
+    if value == _ALONE and not context.resilient_parsing:
+        click.echo(TOOL_VERSION)
+        context.exit()
+    return value
 
 
 @click.command()
 @click.option("--tag", metavar="TAG", help="The release's tag. [default: the tag that was pushed]")
-@click.option("--version", metavar="VERSION", help="In place of --tag: its version, e.g. 1.0.0.")
+@click.option(
+    "--version",
+    metavar="[VERSION]",
+    is_flag=False,
+    flag_value=_ALONE,
+    callback=_tool_version,
+    is_eager=True,
+    help="In place of --tag: its version, e.g. 1.0.0. Without one: print the tool's version and exit.",
+)
 @click.option(
     "--model",
     "models",

@@ -105,17 +105,17 @@ def _rows(result: "ReleaseResult") -> list[list[str]]:
     """What was released: file, MB, precision and what it was held against."""
     from model_release.base.text import megabytes
 
-    variants = {variant["file"]: variant for variant in result.document["variants"]}
+    variants = result.document.variants_by_file
     rows = []
-    for entry in result.document["files"]:
-        variant = variants.get(entry["name"])
+    for entry in result.document.files:
+        variant = variants.get(entry.name)
         checks = (
-            f"{len(variant['clauses'])} clauses hold, KL {variant['agreement']['mean_kl_nats']:.0e}, "
-            f"top-1 {variant['agreement']['top1']:.1%}"
+            f"{len(variant.clauses)} clauses hold, KL {variant.agreement.mean_kl_nats:.0e}, "
+            f"top-1 {variant.agreement.top1:.1%}"
             if variant
             else ""
         )
-        rows.append([entry["name"], megabytes(entry["size_bytes"]), variant["precision"] if variant else "", checks])
+        rows.append([entry.name, megabytes(entry.size_bytes), variant.precision if variant else "", checks])
     return rows
 
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from model_release.app.app import AppResult, WebApp
 from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.base.errors import UsageError
 from model_release.base.progress import Progress, numbered
 from model_release.contract.activations import load_contract
+from model_release.contract.manifest import Manifest
 from model_release.hosts.host import Host
 from model_release.hosts.reconcile import Action
 from model_release.release import build
@@ -58,7 +58,7 @@ class ReleaseResult:
         app: What became of the web app; None if it was left alone.
     """
 
-    document: dict[str, Any]
+    document: Manifest
     actions: tuple[Action, ...]
     app: AppResult | None
 
