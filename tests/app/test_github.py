@@ -16,10 +16,11 @@ from click.testing import CliRunner, Result
 import cli
 from dists import FILES as DIST_FILES
 from dists import REPOSITORY, make_dist, publish_to
+from model_release.app.app import AppResult, Released
 from model_release.app.commit import AppCommit, describe_blob, is_plain_path
 from model_release.app.envfile import edited
-from model_release.app.github import AppResult, commit_to_app
-from model_release.app.point import WebApp, point_app_at_release
+from model_release.app.github import CommitResult, commit_to_app
+from model_release.app.repository import AppPlace, RepositoryApp
 from model_release.base import github_client
 from model_release.base.errors import (
     EnvFileError,
@@ -91,7 +92,7 @@ def wanted(**changes: Any) -> AppCommit:
 
 def commit(
     site: StandInGitHub, request: AppCommit, *, holder: str = "write", said: list[str] | None = None
-) -> AppResult:
+) -> CommitResult:
     api = connect(access_to(site, f"{holder}-token"), timeout_s=5, seconds_between_writes=0)
     return commit_to_app(api, request, retry_policy=RETRY_POLICY, progress=(said if said is not None else []).append)
 
@@ -651,17 +652,22 @@ def test_paths_and_bytes_of_an_env_file() -> None:
 # A release, then the app
 
 
-def point(site: StandInGitHub, dist: Path, app: WebApp, **changes: Any) -> tuple[AppResult, str]:
+def released(dist: Path, asset_url: str) -> Released:
+    document = manifest.parse((dist / manifest.MANIFEST_NAME).read_bytes())
+    return Released(document=document, dist=dist, asset_url=asset_url)
+
+
+def point(site: StandInGitHub, dist: Path, place: AppPlace, asset_url: str = "") -> AppResult:
     """Points the app at what the release `TAG` of `REPOSITORY` shows to people."""
     access = access_to(site)
     source = GitHubRelease(access, TAG, Web())
-    document = manifest.parse((dist / manifest.MANIFEST_NAME).read_bytes())
-    given = {"asset_url": f"{site.url}/{REPOSITORY}/releases/download/{TAG}/model.onnx", "source": source}
     api = connect(access, seconds_between_writes=0)
-    return point_app_at_release(api, app, document, dist, retry_policy=RETRY_POLICY, **{**given, **changes})
+    app = RepositoryApp(api=api, place=place, source=source, retry_policy=RETRY_POLICY)
+    asset_url = asset_url or f"{site.url}/{REPOSITORY}/releases/download/{TAG}/model.onnx"
+    return app.point(released(dist, asset_url))
 
 
-WEB_APP = WebApp(repository="else/web", env_path=ENV, static_path="apps/web/static")
+WEB_APP = AppPlace(repository="else/web", env_path=ENV, static_path="apps/web/static")
 
 
 @pytest.fixture
@@ -680,11 +686,12 @@ def test_the_app_is_pointed_at_a_release_that_answers(
     dist = make_dist(tmp_path / "dist")
     published = publish_to(site, dist)
     count = len(site.requests)
-    result, url = point(site, dist, WEB_APP, asset_url=published.model_url)
+    result = point(site, dist, WEB_APP, published.model_url)
     sha256 = hashlib.sha256(DIST_FILES["model.onnx"]).hexdigest()
-    assert url == f"{published.model_url}?v=1.0.0-{sha256[:8]}"
+    assert result.model_url == f"{published.model_url}?v=1.0.0-{sha256[:8]}"
     assert result.outcome == "committed"
-    assert f"VITE_MODEL_URL={url}\nVITE_MODEL_VERSION=1.0.0\n" in web.files()[ENV].decode()
+    assert result.lines[-1] == f"VITE_MODEL_URL={result.model_url}"
+    assert f"{result.lines[-1]}\nVITE_MODEL_VERSION=1.0.0\n" in web.files()[ENV].decode()
     paths = [each.path for each in site.requests[count:]]
     asked = [i for i, path in enumerate(paths) if "/releases/" in path or "/release-assets/" in path]
     assert max(asked) < min(i for i, path in enumerate(paths) if path.startswith("/repos/else/web"))
@@ -714,8 +721,8 @@ def test_delivery_by_git_brings_model_tokenizer_config_and_manifest(
     files = {**DIST_FILES, "tokenizer.json": b"{}", "vocab.json": b"{}", "extra.onnx.txt": b"not for the app"}
     dist = make_dist(tmp_path / "dist", files=files, change=lambda document: document["delivery"].update(mode="git"))
     publish_to(site, dist)
-    result, url = point(site, dist, WEB_APP)
-    assert url.startswith("models/gpt2/model.onnx?v=1.0.0-")
+    result = point(site, dist, WEB_APP)
+    assert result.model_url.startswith("models/gpt2/model.onnx?v=1.0.0-")
     names = {path.removeprefix(f"{FOLDER}/") for path in web.files() if path.startswith(FOLDER)}
     assert names == {"model.onnx", "config.json", "tokenizer.json", "vocab.json", "manifest.json"}
     assert result.commit == web.branch_head("main")
@@ -724,10 +731,9 @@ def test_delivery_by_git_brings_model_tokenizer_config_and_manifest(
 
 def test_an_address_that_no_browser_can_ask_for_is_refused(tmp_path: Path) -> None:
     dist = make_dist(tmp_path / "dist")
-    document = manifest.parse((dist / manifest.MANIFEST_NAME).read_bytes())
     api = connect(GitHubAccess(token="t"))  # noqa: S106 - no secret
     with pytest.raises(UsageError, match="--base-url"):
-        point_app_at_release(api, WEB_APP, document, dist, asset_url="file:///releases/model.onnx", source=None)
+        RepositoryApp(api=api, place=WEB_APP, source=None).point(released(dist, "file:///releases/model.onnx"))
     with pytest.raises(UsageError, match="--static-dir"):
         replace(WEB_APP, static_path="../static")
 
@@ -770,6 +776,26 @@ def test_publish_points_the_app_of_another_repository_and_a_second_run_writes_no
     assert f"else/web, {ENV}: unchanged" in again.output
     assert (again.exception, site.snapshot(), len(site.writes())) == (None, state, count)
     assert "write-token" not in dry.output + done.output + again.output
+
+
+@pytest.mark.network
+def test_an_enterprise_server_is_found_by_its_api_alone_and_a_token_may_end_in_a_line_break(
+    site: StandInGitHub,
+    web: Repository,
+    tmp_path: Path,
+    run_publish: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GITHUB_SERVER_URL")
+    monkeypatch.setenv("GITHUB_TOKEN", "write-token\n")
+    site.repositories[REPOSITORY].private = web.private = True
+    done = run_publish("--dist", make_dist(tmp_path / "dist"), "--tag", TAG, "--env-repo", "else/web")
+    assert done.exception is None
+    (tmp_path / ".env").write_bytes(web.files()[ENV])
+    fetched = CliRunner().invoke(cli.fetch, ["--env-file", str(tmp_path / ".env")], standalone_mode=False)
+    assert fetched.exception is None
+    assert (tmp_path / "static/models/gpt2/model.onnx").read_bytes() == DIST_FILES["model.onnx"]
+    assert site.leaks == []
 
 
 @pytest.mark.network
@@ -830,6 +856,18 @@ def test_release_refuses_before_its_work_what_cannot_be_in_the_app(
     assert site.writes() == []
 
 
+@pytest.mark.network
+@pytest.mark.usefixtures("web", "run_publish")
+def test_a_dry_run_of_a_release_names_the_apps_env_file_and_refuses_one_that_is_not_there(site: StandInGitHub) -> None:
+    arguments = ["--tag", TAG, "--demo", "--host", "github", "--env-repo", "else/web", "--dry-run"]
+    done = CliRunner().invoke(cli.release, arguments, standalone_mode=False)
+    assert done.exception is None
+    assert f"else/web, {ENV}" in done.output
+    missing = CliRunner().invoke(cli.release, [*arguments, "--env-file", "no/.env"], standalone_mode=False)
+    assert type(missing.exception) is EnvFileError
+    assert site.writes() == []
+
+
 # Nothing is lost
 
 
@@ -855,7 +893,7 @@ class World:
         files = self.files if by_git else {}
         return repository, wanted(repository=name, files=files, deploy_workflow=DEPLOY)
 
-    def run(self, request: AppCommit) -> AppResult:
+    def run(self, request: AppCommit) -> CommitResult:
         """One run."""
         return commit(self.site, request)
 

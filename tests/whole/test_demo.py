@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import GPT2Tokenizer
 
-from model_release.app.tree import AppRequest
+from model_release.app.tree import TreeApp
 from model_release.base.errors import UsageError
 from model_release.contract import manifest
 from model_release.contract.request import SelectionRequest
@@ -54,7 +54,8 @@ def release(folder: Path) -> tuple[ReleaseResult, list[str]]:
         delivery="auto",
         threshold_bytes=50_000_000,
     )
-    request = ReleaseRequest(build=build, app=AppRequest(env_file=env_file, static_dir=folder / "app" / "static"))
+    app = TreeApp(env_file=env_file, static_dir=folder / "app" / "static", progress=lines.append)
+    request = ReleaseRequest(build=build, app=app)
     return release_model(request, LocalHost(folder / "releases"), lines.append), lines
 
 
@@ -115,10 +116,11 @@ def test_a_small_model_is_delivered_by_git_under_a_versioned_url(
     folder, result, _ = released
     digest = hashlib.sha256((folder / "releases" / "model-v1.0.0" / "model_fp16.onnx").read_bytes()).hexdigest()
     assert result.document.delivery.mode == "git"
-    assert result.model_url == f"models/demo/model_fp16.onnx?v=1.0.0-{digest[:8]}"
+    assert result.app is not None
+    assert result.app.model_url == f"models/demo/model_fp16.onnx?v=1.0.0-{digest[:8]}"
     assert (folder / "app" / ".env.production").read_bytes() == (
         b"# the app\r\nVITE_TITLE='See through'\r\n"
-        + f"VITE_MODEL_URL={result.model_url}\r\nVITE_MODEL_VERSION=1.0.0\r\n".encode()
+        + f"VITE_MODEL_URL={result.app.model_url}\r\nVITE_MODEL_VERSION=1.0.0\r\n".encode()
     )
     delivered = folder / "app" / "static" / "models" / "demo" / "model_fp16.onnx"
     assert hashlib.sha256(delivered.read_bytes()).hexdigest() == digest
@@ -131,7 +133,8 @@ def test_a_second_run_gives_the_same_bytes_and_writes_nothing(released: tuple[Pa
     second, _ = release(folder)
     assert {action.kind for action in second.actions} == {"keep"}
     assert manifest.render(second.document) == manifest.render(first.document)
-    assert not second.env_changed
+    assert second.app is not None
+    assert second.app.outcome == "unchanged"
     assert env_file.stat().st_mtime_ns == before
 
 

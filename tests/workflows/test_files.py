@@ -210,7 +210,7 @@ def test_the_light_install_is_enough_for_the_jobs_that_use_it() -> None:
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({heavy!r}))\n"
         "from model_release.cli import main, plan\n"
-        "from model_release.app import fetch, github as app_github, point\n"
+        "from model_release.app import fetch, github as app_github, repository\n"
         "from model_release.hosts import cors_probe, github\n"
         "from model_release.release import publish, workflow\n"
         "sys.argv = ['plan.py', '--version', '1.0.0', '--model', 'demo,gpt2']\n"

@@ -1,4 +1,4 @@
-"""What a release wants in the web app's repository, and what GitHub's answers mean: decisions, no requests."""
+"""What a release wants in the web app's repository, and what its branch lacks: decisions, no requests."""
 
 import re
 from collections.abc import Iterable, Mapping

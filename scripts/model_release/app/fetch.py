@@ -27,7 +27,7 @@ from model_release.base.errors import (
     ReleaseError,
     UsageError,
 )
-from model_release.base.files import write_bytes
+from model_release.base.files import sha256_of_bytes, write_bytes
 from model_release.base.github_access import GitHubAccess
 from model_release.base.http import Web
 from model_release.base.progress import Progress
@@ -41,7 +41,6 @@ from model_release.hosts.download import (
     alone_in,
     is_there,
     place,
-    sha256_of_bytes,
 )
 from model_release.hosts.host import Source
 from model_release.hosts.source import (

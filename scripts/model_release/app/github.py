@@ -44,12 +44,10 @@ _NO_PULLS = (
     "Workflow permissions, and pull-requests: write in the job."
 )
 
-Outcome = Literal["unchanged", "committed", "pull request", "branch pushed"]
-
 
 @dataclass(frozen=True, kw_only=True)
-class AppResult:
-    """What became of the web app's repository.
+class CommitResult:
+    """What became of the repository.
 
     Attributes:
         commit: The commit that has the values, on the branch or on the pull request's.
@@ -58,7 +56,7 @@ class AppResult:
         notes: What else there is to say, in sentences.
     """
 
-    outcome: Outcome
+    outcome: Literal["unchanged", "committed", "pull request", "branch pushed"]
     commit: str
     url: str = ""
     dispatched: bool = False
@@ -71,7 +69,7 @@ def commit_to_app(
     *,
     retry_policy: RetryPolicy = RETRY_POLICY,
     progress: Progress = silent,
-) -> AppResult:
+) -> CommitResult:
     """Puts values and files into the app's repository, by commit or by pull request, and starts its deploy.
 
     Args:
@@ -144,7 +142,7 @@ class _App:
         """One pass that only reads."""
         plan_app(self._request, self._blobs, self._base().state)
 
-    def place(self) -> AppResult:
+    def place(self) -> CommitResult:
         """One pass: what the branch lacks goes there, or into a pull request."""
         request, repo, base = self._request, self.repository(), self._base()
         changes = plan_app(request, self._blobs, base.state)
@@ -154,7 +152,7 @@ class _App:
             self._sent.update(branch.state.blobs.values() if branch else ())
         if not changes:
             self._tidy(repo, base, topic, pulls)
-            return AppResult(outcome="committed" if self._committing else "unchanged", commit=base.state.commit)
+            return CommitResult(outcome="committed" if self._committing else "unchanged", commit=base.state.commit)
         self._show(base, changes)
         if not any(pull.state == "open" for pull in pulls):
             try:
@@ -163,7 +161,7 @@ class _App:
                 self._progress(f"{base.name} is protected ({refusal}): a pull request instead")
             else:
                 self._tidy(repo, base, topic, pulls)
-                return AppResult(outcome="committed", commit=commit)
+                return CommitResult(outcome="committed", commit=commit)
         return self._ask(repo, base, changes, topic)
 
     def repository(self) -> Repository:
@@ -288,7 +286,7 @@ class _App:
         found = repo.get_pulls(state="all", head=f"{repo.owner.login}:{topic}", base=base.name)
         return [pull for pull in found if pull.head.ref == topic]  # A filter GitHub does not like is ignored there.
 
-    def _ask(self, repo: Repository, base: _Branch, changes: Changes, topic: _Branch | None) -> AppResult:
+    def _ask(self, repo: Repository, base: _Branch, changes: Changes, topic: _Branch | None) -> CommitResult:
         """The same commit on a branch of its own, and a pull request for it."""
         request, pulls = self._request, self._pulls(repo, base)
         pull = next((each for each in pulls if each.state == "open"), None)
@@ -313,8 +311,8 @@ class _App:
                 notes.append(f"Pull request #{closed.number} was closed without being merged; {again}.")
         if pull is None:
             link = f"{repo.html_url}/compare/{quote(base.name)}...{quote(request.topic)}?expand=1"
-            return AppResult(outcome="branch pushed", commit=commit, url=link, notes=tuple(notes))
-        return AppResult(outcome="pull request", commit=commit, url=pull.html_url, notes=tuple(notes))
+            return CommitResult(outcome="branch pushed", commit=commit, url=link, notes=tuple(notes))
+        return CommitResult(outcome="pull request", commit=commit, url=pull.html_url, notes=tuple(notes))
 
     def _push(
         self, repo: Repository, base: _Branch, changes: Changes, topic: _Branch | None, pulls: list[PullRequest]

@@ -84,6 +84,11 @@ def sha256_of(path: Path, *, error: type[ReleaseError]) -> str:
         raise error(f"{path} must be readable, got: {failure.strerror or failure}. Make it readable.") from failure
 
 
+def sha256_of_bytes(content: bytes) -> str:
+    """The sha256 of bytes, in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def git_blob_digest(size_bytes: int) -> "hashlib._Hash":
     """What hashes a blob: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects, "Object Storage"."""
     return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)

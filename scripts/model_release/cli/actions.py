@@ -1,4 +1,6 @@
-"""What commands tell GitHub Actions: step outputs, job summaries, annotations. Elsewhere they tell it nothing.
+"""What commands tell GitHub Actions: step outputs, job summaries, annotations; and what they learn from it.
+
+Elsewhere they tell it nothing.
 
 https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands
 """
@@ -29,6 +31,11 @@ def add_summary(markdown: str) -> None:
     """A part of the job's summary."""
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         append(Path(path), summary(markdown))
+
+
+def pushed_tag() -> str | None:
+    """The tag whose push started the run, if it was one."""
+    return os.environ.get("GITHUB_REF_NAME") if os.environ.get("GITHUB_REF_TYPE") == "tag" else None
 
 
 def annotation(kind: str, title: str, message: str) -> str:

@@ -1,22 +1,16 @@
 """`export.py`: weights -> model.onnx."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from model_release.cli.options import (
-    DEFAULT_OUTPUT,
-    PATH,
-    print_progress,
-    selection_options,
-    source_options,
-    source_request,
-)
+from model_release.cli.options import DEFAULT_OUTPUT, PATH, print_progress, selection_options, source_options
 from model_release.model.onnx_files.data_files import model_bytes
 
 if TYPE_CHECKING:
-    from model_release.contract.selection import Logits
+    from model_release.contract.request import SelectionRequest
+    from model_release.model.weights.source import SourceRequest
 
 
 @click.command()
@@ -32,27 +26,14 @@ if TYPE_CHECKING:
 @click.option("--output", type=PATH, default=DEFAULT_OUTPUT, show_default=True, help="The file to write.")
 @click.option("--verify", is_flag=True, help="Keep the file only if it fulfils the contract and equals PyTorch.")
 def export(
-    *,
-    layers: str | None,
-    all_layers: bool,
-    activations: str | None,
-    logits: "Logits",
-    opset: int,
-    precision: str,
-    output: Path,
-    verify: bool,
-    **source: Any,  # noqa: ANN401 - passed on to `source_request`
+    *, source: "SourceRequest", selection: "SelectionRequest", precision: str, output: Path, verify: bool
 ) -> None:
     """Export GPT-2 from PyTorch to ONNX, with its intermediate activations as outputs."""
     from model_release.contract.activations import load_contract
-    from model_release.contract.request import SelectionRequest
     from model_release.model.pipeline import export_model
 
-    selection = SelectionRequest(
-        layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset
-    )
     result = export_model(
-        source_request(**source),
+        source,
         selection,
         output,
         precision=load_contract().precision(precision).name,

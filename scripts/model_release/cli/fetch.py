@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from model_release.base.errors import UsageError
-from model_release.cli.options import print_progress, tree_options
-from model_release.cli.places import github_access
+from model_release.cli.options import print_progress
+from model_release.cli.places import github_access, tree_options
 
 if TYPE_CHECKING:
     from model_release.app.fetch import Place

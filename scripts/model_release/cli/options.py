@@ -1,8 +1,11 @@
-"""Options that several commands share, and how commands talk to people."""
+"""Options that several commands share, each group handed over as one object, and how commands talk to people."""
 
+import functools
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -11,15 +14,16 @@ from model_release.base.version import VERSION
 
 if TYPE_CHECKING:
     from model_release.contract.request import SelectionRequest
+    from model_release.contract.selection import Logits
     from model_release.contract.tag import ReleaseTag
     from model_release.model.weights.source import SourceRequest
     from model_release.release.request import BuildRequest, Delivery
 
 DEFAULT_OUTPUT = Path("apps/web/static/models/gpt2/model.onnx")
-DEFAULT_ENV_FILE = Path("apps/web/.env.production")
 TOOL_VERSION = f"transformer-model-release {VERSION}"
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
+_Command = Callable[..., Any]
+_Decorator = Callable[[_Command], _Command]
 
 
 class PathType(click.ParamType[Path]):
@@ -42,13 +46,34 @@ def print_progress(message: str) -> None:
     click.echo("".join(c if c.isprintable() else " " for c in message), err=True)
 
 
-def options(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+def options(*options: _Decorator) -> _Decorator:
     """Several options as one decorator."""
 
     def decorate(command: _Command) -> _Command:
         for option in reversed(options):
             command = option(command)
         return command
+
+    return decorate
+
+
+def handed_over(name: str, make: Callable[..., object]) -> _Decorator:
+    """Hands a command one object in place of the values it is made of.
+
+    Args:
+        name: The command's parameter.
+        make: What makes the object; its parameters are named as the options, wherever these are declared. An option
+            that the command does not have is left to its default.
+    """
+    names = inspect.signature(make).parameters
+
+    def decorate(command: _Command) -> _Command:
+        @functools.wraps(command)
+        def run(*arguments: Any, **values: Any) -> Any:  # noqa: ANN401 - a command's own
+            parts = {part: values.pop(part) for part in names if part in values}
+            return command(*arguments, **{name: make(**parts)}, **values)
+
+        return run
 
     return decorate
 
@@ -66,6 +91,12 @@ def with_version(command: click.Command) -> click.Command:
     return option(command)
 
 
+def _source(model: str | None, model_path: Path | None, demo: bool, revision: str | None) -> "SourceRequest":
+    from model_release.model.weights.source import SourceRequest
+
+    return SourceRequest(model=model, folder=model_path, demo=demo, revision=revision)
+
+
 source_options = options(
     click.option("--model", metavar="ID", help="A key of contract/models.json, or a Hugging Face id. [default: gpt2]"),
     click.option(
@@ -76,7 +107,17 @@ source_options = options(
     ),
     click.option("--demo", is_flag=True, help="The small GPT-2 that comes with this repository."),
     click.option("--revision", metavar="SHA", help="Commit of the model's repository. [default: the pinned one]"),
+    handed_over("source", _source),
 )
+"""Hands over `source`, a `SourceRequest`."""
+
+
+def _selection(
+    layers: str | None, all_layers: bool, activations: str | None, logits: "Logits", opset: int
+) -> "SelectionRequest":
+    from model_release.contract.request import SelectionRequest
+
+    return SelectionRequest(layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset)
 
 
 selection_options = options(
@@ -99,10 +140,72 @@ selection_options = options(
         help="Logits of all positions, or of the last one.",
     ),
     click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 25."),
+    handed_over("selection", _selection),
 )
+"""Hands over `selection`, a `SelectionRequest`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """What is made of weights; with a tag and the weights it is a request.
+
+    Attributes:
+        selection: What to see of the model.
+        precisions: What is made besides `model.onnx`.
+        app_precision: The precision the app gets.
+        delivery: How it gets it.
+        threshold_bytes: Largest model that may live in the app's tree.
+    """
+
+    selection: "SelectionRequest"
+    precisions: tuple[str, ...]
+    app_precision: str
+    delivery: "Delivery"
+    threshold_bytes: int
+
+    def for_mirror(self) -> Self:
+        """The same for a model that has an address of its own, unless the app's tree was asked for."""
+        return replace(self, delivery="release") if self.delivery == "auto" else self
+
+    def request(self, tag: "ReleaseTag", source: "SourceRequest", *, companion: bool = False) -> "BuildRequest":
+        """The whole request."""
+        from model_release.release.request import BuildRequest
+
+        return BuildRequest(
+            tag=tag,
+            source=source,
+            selection=self.selection,
+            precisions=self.precisions,
+            app_precision=self.app_precision,
+            delivery=self.delivery,
+            threshold_bytes=self.threshold_bytes,
+            companion=companion,
+        )
+
+
+def _build(
+    selection: "SelectionRequest",
+    precision: str,
+    app_precision: str | None,
+    delivery: "Delivery",
+    size_threshold: float,
+) -> BuildOptions:
+    from model_release.contract.activations import parse_precisions
+
+    if not 0 <= size_threshold <= 1e9:
+        raise UsageError(f"--size-threshold must be a size in MB, got {size_threshold:g}. The default is 50.")
+    precisions = parse_precisions(precision)
+    return BuildOptions(
+        selection=selection,
+        precisions=precisions,
+        app_precision=precisions[0] if app_precision is None else app_precision,
+        delivery=delivery,
+        threshold_bytes=round(size_threshold * 1e6),
+    )
 
 
 build_options = options(
+    selection_options,
     click.option(
         "--precision",
         default="fp16,int8-dynamic",
@@ -128,82 +231,6 @@ build_options = options(
         metavar="MB",
         help="Largest model for the app's tree, in MB (10^6 bytes).",
     ),
+    handed_over("build", _build),
 )
-
-
-tree_options = options(
-    click.option("--env-file", type=PATH, default=DEFAULT_ENV_FILE, show_default=True, help="The web app's env file."),
-    click.option(
-        "--static-dir",
-        type=PATH,
-        metavar="DIR",
-        help="What the app serves at its base. [default: static beside the env file]",
-    ),
-)
-
-
-app_options = options(
-    click.option(
-        "--env-repo",
-        metavar="OWNER/NAME",
-        help="Commit to this repository of the web app, on GitHub; paths are then those in it.",
-    ),
-    click.option("--env-branch", metavar="NAME", help="Its branch. [default: the default branch]"),
-    click.option("--deploy-workflow", metavar="FILE", help="Its workflow to start after a change, e.g. deploy.yml."),
-    click.option("--create-env-file", is_flag=True, help="Make the env file if it is missing."),
-)
-
-
-mirror_options = options(
-    click.option(
-        "--mirror",
-        metavar="PLACE",
-        help="Mirror for browsers: hub:ORG/REPO or s3://BUCKET/PREFIX; the app's URL is then the mirror's.",
-    ),
-    click.option("--mirror-endpoint", metavar="URL", help="Another S3 than AWS, e.g. of Aliyun OSS or MinIO."),
-    click.option("--mirror-public-url", metavar="URL", help="Where the bucket is served, if by a CDN or a domain."),
-    click.option(
-        "--origin",
-        default="https://app.example",
-        show_default=True,
-        metavar="URL",
-        help="Where the web app is served; the mirror must let its pages read.",
-    ),
-)
-
-
-def source_request(model: str | None, model_path: Path | None, demo: bool, revision: str | None) -> "SourceRequest":
-    """The weights that the source options name."""
-    from model_release.model.weights.source import SourceRequest
-
-    return SourceRequest(model=model, folder=model_path, demo=demo, revision=revision)
-
-
-def build_request(
-    tag: "ReleaseTag",
-    source: "SourceRequest",
-    selection: "SelectionRequest",
-    *,
-    precision: str,
-    app_precision: str | None,
-    delivery: "Delivery",
-    size_threshold: float,
-    companion: bool = False,
-) -> "BuildRequest":
-    """What the build options ask for."""
-    from model_release.contract.activations import parse_precisions
-    from model_release.release.request import BuildRequest
-
-    if not 0 <= size_threshold <= 1e9:
-        raise UsageError(f"--size-threshold must be a size in MB, got {size_threshold:g}. The default is 50.")
-    precisions = parse_precisions(precision)
-    return BuildRequest(
-        tag=tag,
-        source=source,
-        selection=selection,
-        precisions=precisions,
-        app_precision=precisions[0] if app_precision is None else app_precision,
-        delivery=delivery,
-        threshold_bytes=round(size_threshold * 1e6),
-        companion=companion,
-    )
+"""Hands over `build`, `BuildOptions`; what to see of the model is among them."""

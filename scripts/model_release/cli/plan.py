@@ -4,17 +4,10 @@ On GitHub Actions it fills step outputs and the job summary. Every option can co
 workflow passes its inputs: `--app-precision` from MODEL_RELEASE_APP_PRECISION.
 """
 
-import os
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from model_release.cli.actions import add_outputs, add_summary
-from model_release.cli.options import TOOL_VERSION, build_options, build_request, selection_options
-
-if TYPE_CHECKING:
-    from model_release.contract.selection import Logits
-
+from model_release.cli.actions import add_outputs, add_summary, pushed_tag
+from model_release.cli.options import TOOL_VERSION, BuildOptions, build_options
 
 _ALONE = "\0"  # `--version` without a value; no argument and no variable can hold this.
 
@@ -45,7 +38,6 @@ def _tool_version(context: click.Context, _parameter: click.Parameter, value: st
     help="Names of contract/models.json, Hugging Face ids or demo; the first keeps plain file names. [default: gpt2]",
 )
 @click.option("--revision", metavar="SHA", help="Commit of the only model's repository. [default: the pinned one]")
-@selection_options
 @build_options
 @click.option("--no-browser", is_flag=True, help="Do not judge the models in a browser before they are published.")
 def plan(
@@ -54,26 +46,16 @@ def plan(
     version: str | None,
     models: str | None,
     revision: str | None,
-    layers: str | None,
-    all_layers: bool,
-    activations: str | None,
-    logits: "Logits",
-    opset: int,
+    build: BuildOptions,
     no_browser: bool,
-    **build: Any,  # noqa: ANN401 - passed on to `build_request`
 ) -> None:
     """Check everything a release run is asked for, and print what it will do; it needs no network."""
     from model_release.base.text import markdown_table, table
-    from model_release.contract.request import SelectionRequest
     from model_release.release import workflow
 
-    pushed = os.environ.get("GITHUB_REF_NAME") if os.environ.get("GITHUB_REF_TYPE") == "tag" else None
-    release_tag = workflow.resolve_tag(tag, version, pushed)
-    selection = SelectionRequest(
-        layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset
-    )
+    release_tag = workflow.resolve_tag(tag, version, pushed_tag())
     jobs = workflow.plan_models(models, revision)
-    requests = [build_request(release_tag, job.source, selection, companion=job.companion, **build) for job in jobs]
+    requests = [build.request(release_tag, job.source, companion=job.companion) for job in jobs]
     header, rows = ["model", "weights", "seen", "precisions"], workflow.describe_run(zip(jobs, requests, strict=True))
     judged = "No browser judges the models." if no_browser else "A browser judges every model before it is published."
     click.echo(f"{release_tag.text}\n\n{table(header, rows)}\n\n{judged}")

@@ -1,17 +1,20 @@
 """`publish.py`: a release folder -> a published release."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from model_release.cli.actions import add_summary
-from model_release.cli.options import DEFAULT_ENV_FILE, PATH, app_options, mirror_options
-from model_release.cli.places import app_mirror, app_pointer, named_web_app, publish_host
-
-if TYPE_CHECKING:
-    from model_release.app.github import AppResult
-    from model_release.app.point import WebApp
+from model_release.cli.options import PATH
+from model_release.cli.places import (
+    DEFAULT_ENV_FILE,
+    AppOptions,
+    HostOptions,
+    MirrorOptions,
+    app_options,
+    host_options,
+    mirror_options,
+)
 
 
 @click.command()
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     help="Where it goes: github, or local:DIR for DIR/<tag>/.",
 )
 @click.option("--repo", metavar="OWNER/NAME", help="The repository of --host github. [default: GITHUB_REPOSITORY]")
+@host_options
 @click.option("--replace", is_flag=True, help="Change a release that is published with other content.")
 @click.option("--latest", is_flag=True, help="Make it the repository's latest release.")
 @click.option(
@@ -47,21 +51,11 @@ def publish(
     *,
     dist: Path,
     tag: str,
-    host: str,
-    repo: str | None,
+    host: HostOptions,
     replace: bool,
     latest: bool,
-    env_file: Path | None,
-    static_dir: Path | None,
-    env_repo: str | None,
-    env_branch: str | None,
-    deploy_workflow: str | None,
-    create_env_file: bool,
-    mirror: str | None,
-    mirror_endpoint: str | None,
-    mirror_public_url: str | None,
-    origin: str,
-    no_env: bool,
+    app: AppOptions,
+    mirror: MirrorOptions,
     dry_run: bool,
 ) -> None:
     """Publish a release folder: every file checked, all of them or none visible. Run it again after any failure.
@@ -76,22 +70,13 @@ def publish(
     from model_release.release import publish
 
     release_tag = parse_tag(tag)
-    place = publish_host(host, repo)
-    web_app = pointer = None
-    if not no_env and any(o is not None for o in (env_file, static_dir, env_repo, env_branch, deploy_workflow)):
-        web_app = named_web_app(
-            env_repo or repo, env_branch, deploy_workflow, env_file or DEFAULT_ENV_FILE, static_dir, create_env_file
-        )
-        pointer = app_pointer(web_app, host, repo, "", release_tag.text)
-        pointer.check()
+    place = host.open()
+    web_app = None
+    if not app.no_env and (app.names_repository or app.env_file is not None or app.static_dir is not None):
+        web_app = app.in_repository(host, release_tag.text, default=host.repo)
+        web_app.check()
     result = publish.publish(
-        dist,
-        release_tag,
-        place,
-        replace=replace,
-        latest=latest,
-        dry_run=dry_run,
-        mirror=app_mirror(mirror, mirror_endpoint, mirror_public_url, origin),
+        dist, release_tag, place, replace=replace, latest=latest, dry_run=dry_run, mirror=mirror.open()
     )
     sizes = {entry.name: megabytes(entry.size_bytes) for entry in result.details.files}
     rows = [[action.kind, action.name, sizes.get(action.name, ""), action.reason] for action in result.actions]
@@ -105,24 +90,16 @@ def publish(
         after = "is public already" if result.published else f"would be made public as {kind}"
         done.append(f"{release_tag.text} {after}; nothing was changed.")
         if web_app is not None:
-            done.append(f"then {web_app.repository}, {web_app.env_path}: VITE_MODEL_URL and VITE_MODEL_VERSION set")
+            done.append(f"then {web_app.describe()}: VITE_MODEL_URL and VITE_MODEL_VERSION set")
     else:
         done.append(f"{release_tag.text} is public: {result.model_url}")
     click.echo("\n" + "\n".join(done))
-    if web_app is not None and pointer is not None and not dry_run:
-        pointed, url = pointer.point(result.document, dist, result.model_url, mirror_url=result.mirror_url)
-        done += _print_app(web_app, pointed, url)
+    lines: tuple[str, ...] = ()
+    if web_app is not None and not dry_run:
+        lines = web_app.point(result.released).lines
     elif result.mirror_url:
-        click.echo(f"VITE_MODEL_URL={result.mirror_url}")
-        done.append(f"VITE_MODEL_URL={result.mirror_url}")
-    lines = "\n".join(f"- {line}" for line in done)
-    add_summary(f"## {release_tag.text}\n\n{lines}\n\n{markdown_table(header, rows, right=[2])}")
-
-
-def _print_app(app: "WebApp", result: "AppResult", url: str) -> list[str]:
-    """Prints what became of the web app's repository, and returns the lines."""
-    from model_release.app.point import describe_result
-
-    lines = [*describe_result(app, result), f"VITE_MODEL_URL={url}"]
-    click.echo("\n".join(lines))
-    return lines
+        lines = (f"VITE_MODEL_URL={result.mirror_url}",)
+    for line in lines:
+        click.echo(line)
+    items = "\n".join(f"- {line}" for line in (*done, *lines))
+    add_summary(f"## {release_tag.text}\n\n{items}\n\n{markdown_table(header, rows, right=[2])}")

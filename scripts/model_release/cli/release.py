@@ -2,35 +2,31 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from model_release.base.errors import UsageError
-from model_release.cli.options import (
-    PATH,
+from model_release.cli.options import PATH, BuildOptions, build_options, print_progress, source_options
+from model_release.cli.places import (
+    AppOptions,
+    HostOptions,
+    MirrorOptions,
     app_options,
-    build_options,
-    build_request,
+    host_options,
     mirror_options,
-    print_progress,
-    selection_options,
-    source_options,
-    source_request,
     tree_options,
 )
-from model_release.cli.places import app_mirror, app_pointer, named_web_app, release_host
-from model_release.cli.publish import _print_app
 
 if TYPE_CHECKING:
-    from model_release.contract.selection import Logits
-    from model_release.release.request import Delivery
+    from model_release.app.app import WebApp
+    from model_release.model.weights.source import SourceRequest
+    from model_release.release.chain import ReleaseResult
 
 
 @click.group(invoke_without_command=True, subcommand_metavar="[serve DIR]")
 @click.option("--tag", metavar="TAG", help="The release's tag, e.g. model-v1.0.0.  [required]")
 @source_options
-@selection_options
 @build_options
 @click.option(
     "--host",
@@ -41,87 +37,47 @@ if TYPE_CHECKING:
 )
 @click.option("--repo", metavar="OWNER/NAME", help="The repository of --host github. [default: GITHUB_REPOSITORY]")
 @click.option("--base-url", default="", metavar="URL", help="Where the folder of --host local:DIR is served.")
+@host_options
 @tree_options
 @app_options
 @mirror_options
 @click.option("--no-env", is_flag=True, help="Leave the web app alone.")
 @click.option("--replace", is_flag=True, help="Change a release that is published with other content.")
 @click.option("--dry-run", is_flag=True, help="Print what would happen, and write nothing.")
-@click.pass_context
 def release(
-    context: click.Context,
-    /,
     *,
     tag: str | None,
-    layers: str | None,
-    all_layers: bool,
-    activations: str | None,
-    logits: "Logits",
-    opset: int,
-    precision: str,
-    app_precision: str | None,
-    host: str,
-    repo: str | None,
-    base_url: str,
-    delivery: "Delivery",
-    size_threshold: float,
-    env_file: Path,
-    static_dir: Path | None,
-    env_repo: str | None,
-    env_branch: str | None,
-    deploy_workflow: str | None,
-    create_env_file: bool,
-    mirror: str | None,
-    mirror_endpoint: str | None,
-    mirror_public_url: str | None,
-    origin: str,
-    no_env: bool,
+    source: "SourceRequest",
+    build: BuildOptions,
+    host: HostOptions,
+    app: AppOptions,
+    mirror: MirrorOptions,
     replace: bool,
     dry_run: bool,
-    **source: Any,  # noqa: ANN401 - passed on to `source_request`
 ) -> None:
     """Make a release in one go: export, quantize, verify, size gate, package, publish, env file.
 
     The env file is the working tree's; with --env-repo it is committed to the web app's repository on GitHub.
     """
+    context = click.get_current_context()
     if context.invoked_subcommand is not None:
         if tag is not None:
             raise UsageError("--tag makes a release and serve shows one, got both. Leave one of them out.")
         return
     if tag is None:
         raise click.MissingParameter(param_hint="'--tag'", param_type="option", ctx=context)
-    from model_release.app.tree import AppRequest
-    from model_release.base.text import megabytes, table
-    from model_release.contract.request import SelectionRequest
+    from model_release.base.text import table
     from model_release.contract.tag import parse_tag
     from model_release.release.chain import ReleaseRequest, describe_release, release_model
 
-    app = AppRequest(
-        env_file=env_file, static_dir=static_dir or env_file.parent / "static", create_env_file=create_env_file
-    )
     release_tag = parse_tag(tag)
-    web_app = None
-    if env_repo is not None or env_branch is not None or deploy_workflow is not None:
-        web_app = named_web_app(env_repo, env_branch, deploy_workflow, env_file, static_dir, create_env_file)
-        if no_env:
-            raise UsageError("--no-env leaves the web app alone, got --env-repo too. Leave one of them out.")
-    build = build_request(
-        release_tag,
-        source_request(**source),
-        SelectionRequest(layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset),
-        precision=precision,
-        app_precision=app_precision,
-        delivery="release" if mirror is not None and delivery == "auto" else delivery,
-        size_threshold=size_threshold,
-    )
     request = ReleaseRequest(
-        build=build,
-        app=None if no_env or web_app else app,
+        build=(build.for_mirror() if mirror.mirror is not None else build).request(release_tag, source),
+        app=_web_app(app, host, release_tag.text),
         replace=replace,
-        mirror=app_mirror(mirror, mirror_endpoint, mirror_public_url, origin),
-        point=app_pointer(web_app, host, repo, base_url, release_tag.text) if web_app else None,
+        mirror=mirror.open(),
     )
-    place, where = release_host(host, repo, base_url, release_tag.text)
+    place, where = host.open_for(release_tag.text)
     if dry_run:
         rows = describe_release(request, place, print_progress)
         click.echo(
@@ -130,6 +86,25 @@ def release(
         )
         return
     result = release_model(request, place, print_progress)
+    click.echo("\n" + table(["file", "MB", "precision", "checks"], _rows(result), right=[1]))
+    click.echo(f"\nrelease:  {where}")
+    for line in result.app.lines if result.app is not None else ():
+        click.echo(line)
+
+
+def _web_app(app: AppOptions, host: HostOptions, tag: str) -> "WebApp | None":
+    """The app that the release is to change: in a working tree, if it is not said to be in a repository."""
+    if app.names_repository:
+        if app.no_env:
+            raise UsageError("--no-env leaves the web app alone, got --env-repo too. Leave one of them out.")
+        return app.in_repository(host, tag)
+    return None if app.no_env else app.in_tree()
+
+
+def _rows(result: "ReleaseResult") -> list[list[str]]:
+    """What was released: file, MB, precision and what it was held against."""
+    from model_release.base.text import megabytes
+
     variants = result.document.variants_by_file
     rows = []
     for entry in result.document.files:
@@ -141,15 +116,7 @@ def release(
             else ""
         )
         rows.append([entry.name, megabytes(entry.size_bytes), variant.precision if variant else "", checks])
-    click.echo("\n" + table(["file", "MB", "precision", "checks"], rows, right=[1]))
-    click.echo(f"\nrelease:  {where}")
-    if web_app is not None and result.pointed is not None:
-        _print_app(web_app, result.pointed, result.model_url)
-    if request.app is not None:
-        click.echo(
-            f"env file: {env_file} ({'written' if result.env_changed else 'unchanged'}): "
-            f"VITE_MODEL_URL={result.model_url}"
-        )
+    return rows
 
 
 @release.command()

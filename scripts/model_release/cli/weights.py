@@ -3,7 +3,7 @@
 import click
 
 from model_release.cli.actions import add_outputs
-from model_release.cli.options import print_progress, source_request
+from model_release.cli.options import print_progress
 
 
 @click.command()
@@ -19,7 +19,7 @@ def weights(*, model: str | None, revision: str | None, listing: bool) -> None:
         click.echo("\n".join(job.describe() for job in jobs))
         add_outputs({"matrix": workflow.matrix(jobs)})
         return
-    from model_release.model.weights.source import load_weights
+    from model_release.model.weights.source import SourceRequest, load_weights
 
-    loaded = load_weights(source_request(model, None, False, revision), print_progress)
+    loaded = load_weights(SourceRequest(model=model, revision=revision), print_progress)
     click.echo(f"{loaded.source} at {loaded.revision}: {len(loaded.files)} weight files verified in {loaded.folder}")

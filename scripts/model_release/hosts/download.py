@@ -1,7 +1,6 @@
 """Gets a release's files onto this disk: with retries, going on where it broke off, and only with the right bytes."""
 
 import contextlib
-import hashlib
 import os
 import re
 import time
@@ -263,8 +262,3 @@ def _explained(path: Path) -> Iterator[None]:
             f"{path} must be writable, got: {failure.strerror or failure}. "
             "Choose another --static-dir, or free the space and the permissions it needs."
         ) from failure
-
-
-def sha256_of_bytes(content: bytes) -> str:
-    """The sha256 of bytes, in hex."""
-    return hashlib.sha256(content).hexdigest()

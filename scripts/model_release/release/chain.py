@@ -9,29 +9,19 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from model_release.app.app import AppResult, WebApp
 from model_release.app.envfile import URL_KEY, VERSION_KEY
-from model_release.app.tree import (
-    AppRequest,
-    check_tree,
-    deliver_files,
-    write_env,
-)
 from model_release.base.errors import UsageError
 from model_release.base.progress import Progress, numbered
 from model_release.contract.activations import load_contract
-from model_release.contract.manifest import Manifest, version_query
+from model_release.contract.manifest import Manifest
 from model_release.hosts.host import Host
 from model_release.hosts.reconcile import Action
 from model_release.release import build
 from model_release.release.build import build_dist, describe_dist
 from model_release.release.publish import Mirroring, check_version, publish
 from model_release.release.request import BuildRequest
-
-if TYPE_CHECKING:
-    from model_release.app.github import AppResult
-    from model_release.app.point import AppPointer
 
 _STEPS = build.STEPS + 3
 
@@ -41,17 +31,15 @@ class ReleaseRequest:
     """What to release, and how it reaches the app.
 
     Attributes:
-        app: The web app's working tree; None leaves it alone.
+        app: The web app; None leaves it alone.
         replace: Whether a published release may change.
         mirror: Brings the files to where browsers can read them; the app then gets its URL.
-        point: Points the web app's repository at the public release; in place of `app`.
     """
 
     build: BuildRequest
-    app: AppRequest | None
+    app: WebApp | None
     replace: bool = False
     mirror: Mirroring | None = None
-    point: "AppPointer | None" = None
 
     def __post_init__(self) -> None:
         if self.mirror is not None and self.build.delivery == "git":
@@ -67,16 +55,12 @@ class ReleaseResult:
     Attributes:
         document: The manifest.
         actions: What was done at the host.
-        model_url: What the env file says; empty without an app.
-        env_changed: Whether the env file was written.
-        pointed: What became of the web app's repository, if the release was to change it.
+        app: What became of the web app; None if it was left alone.
     """
 
     document: Manifest
     actions: tuple[Action, ...]
-    model_url: str
-    env_changed: bool
-    pointed: "AppResult | None" = None
+    app: AppResult | None
 
 
 def release_model(request: ReleaseRequest, host: Host, progress: Progress) -> ReleaseResult:
@@ -89,9 +73,7 @@ def release_model(request: ReleaseRequest, host: Host, progress: Progress) -> Re
     tag, step = request.build.tag, numbered(progress, _STEPS)
     step("plan", f"{tag.text} from {request.build.source.describe()}")
     if request.app is not None:
-        check_tree(request.app)
-    if request.point is not None:
-        request.point.check()
+        request.app.check()
     host.with_retries(lambda: host.state(tag.text))  # A host that is out of reach or refuses us says so now.
     check_version(tag, load_contract().version, host)
     with ExitStack() as folders:
@@ -105,16 +87,9 @@ def release_model(request: ReleaseRequest, host: Host, progress: Progress) -> Re
             mirror=request.mirror,
             planned=lambda actions: step("release", _describe_actions(actions)),
         )
-        url, changed, pointed = "", False, None
-        if request.app is not None:
-            url = published.mirror_url or _deliver(request.app, document, published.model_url, dist)
-            changed = write_env(request.app, url, tag.version, progress)
-        if request.point is not None:
-            pointed, url = request.point.point(document, dist, published.model_url, mirror_url=published.mirror_url)
-        step("env file", f"{URL_KEY}={url}" if url else "left alone")
-    return ReleaseResult(
-        document=document, actions=published.actions, model_url=url, env_changed=changed, pointed=pointed
-    )
+        app = request.app.point(published.released) if request.app is not None else None
+        step("env file", f"{URL_KEY}={app.model_url}" if app is not None else "left alone")
+    return ReleaseResult(document=document, actions=published.actions, app=app)
 
 
 def describe_release(request: ReleaseRequest, host: Host, progress: Progress) -> list[list[str]]:
@@ -123,7 +98,7 @@ def describe_release(request: ReleaseRequest, host: Host, progress: Progress) ->
     Weights are located and checked (a Hub's are downloaded into its cache); nothing else is written.
     """
     if request.app is not None:
-        check_tree(request.app)
+        request.app.check()
     tag = request.build.tag.text
     rows = describe_dist(request.build, progress)
     taken = host.state(tag) is not None
@@ -137,17 +112,10 @@ def describe_release(request: ReleaseRequest, host: Host, progress: Progress) ->
         ]
     )
     if request.app is not None:
-        rows.append([str(request.app.env_file), "", f"{URL_KEY} and {VERSION_KEY} set, after the release"])
+        rows.append([request.app.describe(), "", f"{URL_KEY} and {VERSION_KEY} set, after the release"])
     return rows
 
 
 def _describe_actions(actions: Sequence[Action]) -> str:
     """What happens at the host, in one line."""
     return ", ".join(f"{action.kind} {action.name}" for action in actions if action.kind != "keep") or "nothing to do"
-
-
-def _deliver(app: AppRequest, document: Manifest, asset_url: str, dist: Path) -> str:
-    """Puts the model where the app will look for it, and returns its URL with `?v=`."""
-    git = document.delivery.mode == "git"
-    place = deliver_files(app, document, dist) if git else asset_url
-    return f"{place}?v={version_query(document.version, document.app_model.sha256)}"

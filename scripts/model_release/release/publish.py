@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_release.app.app import Released
 from model_release.base.errors import HostError, ManifestError, UsageError
 from model_release.browser.results import read_timings
 from model_release.contract import manifest
@@ -15,7 +16,7 @@ from model_release.hosts.reconcile import Action, ReleaseState, plan_release
 from model_release.release.notes import render_notes
 
 Mirroring = Callable[[Manifest, Path, Iterable[FileEntry]], str]
-"""Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `mirroring.AppMirror`."""
+"""Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `mirror.AppMirror`."""
 
 _MAX_PREVIOUS = 5  # releases to look back for a manifest that can be read
 
@@ -30,6 +31,7 @@ class PublishResult:
         published: Whether people could see the release before.
         surplus: Unfinished releases of the same tag that were removed.
         details: What the release is besides its files.
+        dist: The folder that has them.
         model_url: Where the web app's model is found in the release; empty after a dry run.
         mirror_url: What `VITE_MODEL_URL` may say instead, `?v=` included; empty without a mirror.
     """
@@ -39,8 +41,14 @@ class PublishResult:
     published: bool
     surplus: int
     details: ReleaseDetails
+    dist: Path
     model_url: str
     mirror_url: str
+
+    @property
+    def released(self) -> Released:
+        """What the web app needs to know of it, once it is public."""
+        return Released(document=self.document, dist=self.dist, asset_url=self.model_url, mirror_url=self.mirror_url)
 
 
 def publish(
@@ -122,6 +130,7 @@ def publish(
         published=first[0] is not None and first[0].published,
         surplus=first[0].surplus if first[0] is not None else 0,
         details=wanted,
+        dist=dist,
         model_url="" if dry_run else host.with_retries(lambda: host.asset_url(tag.text, file)),
         mirror_url=mirror_url,
     )

@@ -1,0 +1,149 @@
+"""The web app in a working tree and in a repository on GitHub: one vocabulary, and the same promises kept by both."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from dists import FILES, TAG, make_dist
+from model_release.app.app import Released, WebApp
+from model_release.app.repository import AppPlace, RepositoryApp
+from model_release.app.tree import TreeApp
+from model_release.base.errors import EnvFileError
+from model_release.base.github_access import GitHubAccess
+from model_release.base.github_client import connect
+from model_release.contract import manifest
+from standins.github import StandInGitHub
+
+pytestmark = pytest.mark.network
+ENV, STATIC = "web/.env.production", "web/static"
+OLD_ENV = "# the app\nVITE_API=https://api.example\nVITE_MODEL_URL=old\n"
+ASSET = f"https://github.example/releases/download/{TAG}/model.onnx"
+VERSION = f"1.0.0-{hashlib.sha256(FILES['model.onnx']).hexdigest()[:8]}"
+DELIVERED = {**FILES, "tokenizer.json": b"{}"}
+
+
+class World(Protocol):
+    """A web app and what is in it."""
+
+    lines: list[str]
+
+    def app(self, *, env_file: str = ENV) -> WebApp:
+        """The app, as a command has it."""
+
+    def files(self) -> dict[str, bytes]:
+        """Path -> content of all there is."""
+
+
+@dataclass
+class Tree:
+    """A folder of this machine."""
+
+    folder: Path
+    lines: list[str] = field(default_factory=list)
+
+    def app(self, *, env_file: str = ENV) -> WebApp:
+        """See `World`."""
+        return TreeApp(env_file=self.folder / env_file, static_dir=self.folder / STATIC, progress=self.lines.append)
+
+    def files(self) -> dict[str, bytes]:
+        """See `World`."""
+        found = (path for path in self.folder.rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found}
+
+
+@dataclass
+class OnGitHub:
+    """A repository on the stand-in."""
+
+    site: StandInGitHub
+    lines: list[str] = field(default_factory=list)
+
+    def app(self, *, env_file: str = ENV) -> WebApp:
+        """See `World`."""
+        access = GitHubAccess(token="write-token", api_url=self.site.url)  # noqa: S106 - the stand-in's
+        place = AppPlace(repository="someone/web", env_path=env_file, static_path=STATIC)
+        api = connect(access, seconds_between_writes=0)
+        return RepositoryApp(api=api, place=place, source=None, progress=self.lines.append)
+
+    def files(self) -> dict[str, bytes]:
+        """See `World`."""
+        return dict(self.site.repositories["someone/web"].files())
+
+
+@pytest.fixture(params=["tree", "repository"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    if request.param == "tree":
+        (tmp_path / "app" / ENV).parent.mkdir(parents=True)
+        (tmp_path / "app" / ENV).write_text(OLD_ENV)
+        yield Tree(tmp_path / "app")
+    else:
+        with StandInGitHub() as site:
+            site.add_repository("someone/web", {ENV: OLD_ENV})
+            yield OnGitHub(site)
+        assert site.violations == []
+
+
+def released(folder: Path, mode: str, *, mirror_url: str = "") -> Released:
+    dist = make_dist(folder, files=DELIVERED, change=lambda document: document["delivery"].update(mode=mode))
+    document = manifest.parse((dist / manifest.MANIFEST_NAME).read_bytes())
+    return Released(document=document, dist=dist, asset_url=ASSET, mirror_url=mirror_url)
+
+
+def test_the_app_learns_the_address_of_the_releases_model(world: World, tmp_path: Path) -> None:
+    app = world.app()
+    app.check()
+    assert world.files() == {ENV: OLD_ENV.encode()}
+    result = app.point(released(tmp_path / "dist", "release"))
+    assert result.model_url == f"{ASSET}?v={VERSION}"
+    expected = OLD_ENV.replace("old", result.model_url) + "VITE_MODEL_VERSION=1.0.0\n"
+    assert world.files() == {ENV: expected.encode()}
+    assert result.outcome in ("written", "committed")
+    assert any(app.describe() in line for line in result.lines)
+    assert f"VITE_MODEL_URL={result.model_url}" in result.lines[-1]
+    assert "  - VITE_MODEL_URL=old" in world.lines
+
+
+def test_by_git_the_app_gets_the_model_and_what_goes_with_it(world: World, tmp_path: Path) -> None:
+    result = world.app().point(released(tmp_path / "dist", "git"))
+    assert result.model_url == f"models/gpt2/model.onnx?v={VERSION}"
+    delivered = {path: content for path, content in world.files().items() if path != ENV}
+    names = {*DELIVERED, "manifest.json"}
+    assert delivered == {f"{STATIC}/models/gpt2/{name}": (tmp_path / "dist" / name).read_bytes() for name in names}
+
+
+def test_with_a_mirror_the_app_gets_its_address_and_no_files(world: World, tmp_path: Path) -> None:
+    mirror_url = f"https://mirror.example/{TAG}/model.onnx?v={VERSION}"
+    result = world.app().point(released(tmp_path / "dist", "git", mirror_url=mirror_url))
+    assert result.model_url == mirror_url
+    assert world.files().keys() == {ENV}
+
+
+def test_a_second_time_changes_nothing_and_says_so(world: World, tmp_path: Path) -> None:
+    release = released(tmp_path / "dist", "git")
+    world.app().point(release)
+    before = world.files()
+    world.lines.clear()
+    again = world.app().point(release)
+    assert (again.outcome, world.files(), world.lines) == ("unchanged", before, [])
+    assert "unchanged" in again.lines[0]
+
+
+@pytest.mark.parametrize("env", [None, OLD_ENV + "VITE_MODEL_URL=again\n"])
+def test_an_env_file_that_cannot_be_edited_is_refused_before_the_work(
+    world: World, env: str | None, tmp_path: Path
+) -> None:
+    app = world.app(env_file="web/none/.env") if env is None else world.app()
+    if env is not None and isinstance(world, Tree):
+        (world.folder / ENV).write_text(env)
+    elif env is not None and isinstance(world, OnGitHub):
+        world.site.repositories["someone/web"].commit({ENV: env})
+    before = world.files()
+    with pytest.raises(EnvFileError, match="must exist" if env is None else "must be assigned once"):
+        app.check()
+    with pytest.raises(EnvFileError):
+        app.point(released(tmp_path / "dist", "release"))
+    assert world.files() == before
