@@ -1,6 +1,6 @@
 """Verifies a model file: its structure, its behaviour on fixed inputs, and its numbers against PyTorch's.
 
-This module decides what to run; `file_checks` and `output_checks` judge the results.
+It decides what to run; `contract.file_checks` and `contract.output_checks` judge the results.
 """
 
 from collections.abc import Callable, Mapping, Sequence
