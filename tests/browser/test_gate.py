@@ -285,7 +285,7 @@ def test_wrong_outputs_are_found(
     ids=["one position", "a vocabulary of one"],
 )
 def test_a_page_runs_the_smallest_models_and_judges_less(
-    sizes: dict[str, int], unjudged: set[str], export: Callable[..., Path], tmp_path: Path
+    sizes: dict[str, Any], unjudged: set[str], export: Callable[..., Path], tmp_path: Path
 ) -> None:
     model = export(gpt2_folder(tmp_path / "model", **sizes), activations=None, all_layers=True)
     metadata = metadata_of("", read_facts(model).props)

@@ -1,13 +1,11 @@
 """Three groups of clauses: held, broken, and nothing to judge. The contract's JSON says which clauses there are."""
 
-import ast
+import importlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from model_release.base.text import markdown_table
-from model_release.contract import file_checks, output_checks
 from model_release.contract.activations import load_contract
 from model_release.contract.clauses import (
     BROWSED,
@@ -29,17 +27,10 @@ BROKEN = Judgement(
 HELD = Judgement(judged=frozenset({"RUN01", "FIN01"}))
 
 
-def test_the_checks_are_those_of_the_contracts_clauses() -> None:
-    registered = [
-        decorator.args[0].value
-        for module in (file_checks, output_checks)
-        for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef)
-        for decorator in node.decorator_list
-        if isinstance(decorator, ast.Call) and isinstance(decorator.args[0], ast.Constant)
-    ]
-    assert sorted(registered) == sorted(load_contract().clauses), "one check for each clause"
-    assert set(NEEDS) == set(registered)
+def test_every_clause_of_the_contract_has_a_check_and_every_check_a_clause() -> None:
+    for module in ("file_checks", "output_checks"):  # Checks register themselves.
+        importlib.import_module(f"model_release.contract.{module}")
+    assert set(NEEDS) == set(load_contract().clauses)
 
 
 def test_every_clause_belongs_to_a_verification_or_to_a_browser() -> None:
@@ -52,7 +43,7 @@ def test_every_clause_belongs_to_a_verification_or_to_a_browser() -> None:
     ids=["nothing to judge", "all good", "one wrong"],
 )
 def test_a_check_holds_only_what_it_has_judged(
-    problems: list[str], held: tuple[str], found: tuple[str], monkeypatch: pytest.MonkeyPatch
+    problems: list[str], held: tuple[str, ...], found: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(NEEDS, "FIN01", NEEDS["FIN01"])  # The registry is afterwards what it was.
 
@@ -68,7 +59,7 @@ def test_a_check_holds_only_what_it_has_judged(
 @pytest.mark.parametrize("total", [HELD + BROKEN, BROKEN + HELD, BROKEN + HELD + BROKEN])
 def test_a_clause_that_is_broken_once_does_not_hold(total: Judgement) -> None:
     assert total.held == ("RUN01", "PROB01"), "in the contract's order"
-    assert (total.broken, total.tensors, len(total.findings)) == (("FIN01",), {"logits"}, 1)
+    assert (total.broken, set(total.tensors), len(total.findings)) == (("FIN01",), {"logits"}, 1)
 
 
 @pytest.mark.parametrize("judgement", [NOTHING_JUDGED, HELD, BROKEN, HELD + BROKEN, broken("RUN01", "it does not run")])

@@ -240,18 +240,18 @@ def test_causality_is_judged_where_later_tokens_differ(
     before: list[list[int]], after: list[list[int]], wanted: set[str]
 ) -> None:
     values = RANDOM.normal(size=(1, len(before[0]), 4))
-    runs = [a_run(ids, embedding_sum=values) for ids in (before, after)]
-    assert output_checks.check_causality(*runs, EMBEDDING, FP32).judged == wanted
+    first, second = (a_run(ids, embedding_sum=values) for ids in (before, after))
+    assert output_checks.check_causality(first, second, EMBEDDING, FP32).judged == wanted
 
 
 def test_causality_and_batches_need_outputs_with_these_axes() -> None:
     values = RANDOM.normal(size=(1, 1, 4))
-    runs = [a_run([[1, token]], logits=values, position_embedding=values) for token in (2, 3)]
+    first, second = (a_run([[1, token]], logits=values, position_embedding=values) for token in (2, 3))
     last = Output(name="logits", kind="logits", layer=None, dims=("batch", 1, 4))
-    assert output_checks.check_causality(*runs, (last,), FP32).judged == set()
+    assert output_checks.check_causality(first, second, (last,), FP32).judged == set()
     positions = Output(name="position_embedding", kind="position_embedding", layer=None, dims=(1, "seq", 4))
-    assert output_checks.check_batch_rows(*runs, 0, (positions,), FP32).judged == set()
-    assert output_checks.check_batch_rows(*runs, 0, (positions, last), FP32).held == ("BATCH01",)
+    assert output_checks.check_batch_rows(first, first, 0, (positions,), FP32).judged == set()
+    assert output_checks.check_batch_rows(first, first, 0, (positions, last), FP32).held == ("BATCH01",)
 
 
 @pytest.mark.parametrize(

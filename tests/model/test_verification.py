@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -91,7 +92,7 @@ def test_the_last_positions_logits_say_nothing_of_later_tokens(tiny: Path, expor
     assert set(result.clauses) == ALWAYS - {"CAUS01"} | AGAINST_PYTORCH
 
 
-SMALLEST = {
+SMALLEST: dict[str, tuple[dict[str, Any], set[str]]] = {
     "one position": ({"positions": 1}, {"CONST01", "PROB02", "EMB01", "CAUS01"}),
     "a vocabulary of one": ({"vocab": 1}, {"EMB01", "CAUS01", "KL01", "TOP01", "PPL01"}),
     "both": ({"positions": 1, "vocab": 1}, {"CONST01", "PROB02", "EMB01", "CAUS01", "KL01", "TOP01", "PPL01"}),
@@ -100,7 +101,7 @@ SMALLEST = {
 
 @pytest.mark.parametrize(("sizes", "nothing"), SMALLEST.values(), ids=SMALLEST.keys())
 def test_the_smallest_models_have_less_to_judge(
-    sizes: dict[str, int], nothing: set[str], export: Callable[..., Path], tmp_path: Path
+    sizes: dict[str, Any], nothing: set[str], export: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = gpt2_folder(tmp_path / "model", **sizes)
     result = verified(export(folder, all_layers=True), weights=folder, text_ids=[0, 0, 0])
