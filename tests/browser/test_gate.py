@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,11 +23,12 @@ from model_release.browser.gate import BACKENDS, PAGES, Backend, browse
 from model_release.browser.judge import Judge
 from model_release.browser.judge import probes as make_probes
 from model_release.browser.record import record
-from model_release.browser.report import render_browsing
+from model_release.browser.report import browsing_document, render_browsing
 from model_release.browser.results import BackendRun, BrowserReport
 from model_release.browser.server import serve
 from model_release.contract import manifest
 from model_release.contract.activations import load_contract
+from model_release.contract.clauses import NEEDS, Judgement
 from model_release.contract.dist import check_dist
 from model_release.contract.manifest import BackendEntry
 from model_release.contract.measures import Array
@@ -44,6 +46,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 WASM = BACKENDS[:1]
+
+JUDGED_IN_A_PAGE = {
+    *("IO02", "RUN01", "FIN01", "CONST01", "PROB01", "PROB02", "CAUS01", "BATCH01", "NUM01", "REL01"),
+}
+"""What a run of a file with the default activations lets one judge."""
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +90,14 @@ def test_a_good_release_passes_and_the_table_is_json_too(released: Path, tmp_pat
     assert rows["model.onnx"]["worst_relative"] < 1e-5
     # Weights were rounded, so it is another file's answer that was compared, and not the reference's own.
     assert 1e-5 < rows["model_fp16.onnx"]["worst_relative"] < 2e-2
+    assert (document["clauses"], document["broken"], document["nothing_to_judge"]) == (["TOK01"], [], {})
     for row in rows.values():
+        assert (set(row["clauses"]), row["findings"]) == (JUDGED_IN_A_PAGE, [])
         assert min(row[figure] for figure in ("load_s", "first_run_ms", "median_run_ms", "wasm_bytes")) > 0
         assert f"{row['worst_cosine']:.6f}" in outcome.out
+    (held,) = re.findall(r"^[0-9]+ clauses hold: (.*)$", outcome.out, re.MULTILINE)
+    assert set(held.split()) == {*JUDGED_IN_A_PAGE, "TOK01"}
+    assert "nothing to judge" not in outcome.out
 
 
 @pytest.mark.network
@@ -254,17 +266,41 @@ def test_wrong_outputs_are_found(
     metadata = metadata_of("", read_facts(released / "model.onnx").props)
     probes = make_probes(Session(released / "model.onnx"), range(9), metadata.shape.vocab)
     judge = Judge(load_contract().expected_outputs(metadata.shape, metadata.selection), probes)
-    answers = [dict(probe.expected) for probe in probes]
+    answers = [dict(probe.outputs) for probe in probes]
     fp32 = load_contract().precision("fp32")
     assert judge.judge(answers, fp32) == {
-        "findings": (),
+        "judgement": Judgement(judged=frozenset(JUDGED_IN_A_PAGE)),
         "worst_cosine": pytest.approx(1.0),
         "worst_relative": 0.0,
     }
     judged = judge.judge(broken(answers, change), fp32)
-    assert clause in {finding.clause for finding in judged["findings"]}
+    assert clause in judged["judgement"].broken
     if cosine is not ...:
         assert judged["worst_cosine"] == (cosine if cosine is None else pytest.approx(cosine))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "unjudged"),
+    [({"positions": 1}, {"CONST01", "PROB02", "CAUS01"}), ({"vocab": 1}, {"CAUS01"})],
+    ids=["one position", "a vocabulary of one"],
+)
+def test_a_page_runs_the_smallest_models_and_judges_less(
+    sizes: dict[str, Any], unjudged: set[str], export: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = export(gpt2_folder(tmp_path / "model", **sizes), activations=None, all_layers=True)
+    metadata = metadata_of("", read_facts(model).props)
+    probes = make_probes(Session(model), [0] * metadata.shape.positions, metadata.shape.vocab)
+    judge = Judge(load_contract().expected_outputs(metadata.shape, metadata.selection), probes)
+    judgement = judge.judge([probe.outputs for probe in probes], load_contract().precision("fp32"))["judgement"]
+    assert judgement == Judgement(judged=frozenset(JUDGED_IN_A_PAGE - unjudged))
+
+
+def test_a_release_without_a_tokenizer_lets_no_page_judge_one() -> None:
+    report = BrowserReport(browser="1", trials=(a_trial(judgement=Judgement(judged=frozenset({"NUM01"}))),))
+    assert json.loads(browsing_document(report))["nothing_to_judge"] == {"TOK01": NEEDS["TOK01"]}
+    text = render_browsing(report)
+    assert "1 clause holds: NUM01" in text
+    assert re.search(rf"^TOK01 +{NEEDS['TOK01']}$", text, re.MULTILINE)
 
 
 def test_a_folder_that_is_no_release_is_refused(tmp_path: Path) -> None:

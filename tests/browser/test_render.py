@@ -18,6 +18,7 @@ from model_release.browser.pages.plot import log_plot
 from model_release.browser.pages.render import render_live, render_report
 from model_release.contract import manifest
 from model_release.contract.activations import load_contract
+from model_release.contract.clauses import VERIFIED
 from model_release.contract.measures import Deviation
 from model_release.contract.selection import Selection
 from model_release.contract.shape import ModelShape
@@ -54,10 +55,13 @@ def test_a_report_tells_every_file_and_hash_clause_and_output(released: Path) ->
     text = (released / "report.html").read_text()
     document = manifest.parse((released / "manifest.json").read_bytes())
     told = [entry.sha256 for entry in document.files if entry.name != "report.html"]
-    judged = [clause.id for clause in load_contract().clauses.values() if clause.stage != "browser"]
-    told += [document.model.weights_sha256, "layer_0_attn_probs", "layer_1_mlp_output", *judged]
+    clauses = [clause.id for clause in load_contract().clauses.values() if clause.stage in VERIFIED]
+    told += [document.model.weights_sha256, "layer_0_attn_probs", "layer_1_mlp_output", *clauses]
     assert [fact for fact in told if fact not in text] == []
-    assert text.count('aria-label="holds"') == len(judged) * len(document.variants)
+    held = tuple(clause for clause in clauses if clause not in ("SUM01", "ATTN01"))  # Neither is seen by default.
+    assert [variant.clauses for variant in document.variants] == [held] * len(document.variants)
+    assert text.count('aria-label="holds"') == len(held) * len(document.variants)
+    assert text.count('aria-label="nothing to judge"') == 2 * len(document.variants)
 
 
 def test_in_the_plot_smaller_is_further_left_and_closer_is_further_down() -> None:

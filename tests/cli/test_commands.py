@@ -271,20 +271,36 @@ def test_verify_prints_markdown_tables_that_hold_together(verified: dict[str, st
     text = verified["markdown"]
     assert text.startswith("## ")
     tables = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
-    assert len(tables) == 2
+    assert len(tables) == 3, "outputs, deviations, and clauses with nothing to judge"
     for table in tables:
         header, rule, *rows = table.splitlines()
         assert re.fullmatch(r"\|(---:?\|)+", rule)
         assert {row.count("|") for row in (header, rule, *rows)} == {header.count("|")}
 
 
+def clauses_that_hold(text: str) -> list[str]:
+    (line,) = re.findall(r"^[0-9]+ clauses hold: (.*)$", text, re.MULTILINE)
+    return line.partition(" (")[0].split()
+
+
 def test_verify_names_the_clauses_and_says_when_pytorch_was_not_asked(verified: dict[str, str], model: Path) -> None:
     alone = succeed(cli.verify, "--model", model).out
-    assert "not compared with PyTorch" in alone
-    assert "NUM01" not in alone
+    assert "not compared with PyTorch: give --reference" in alone
+    assert "NUM01" not in clauses_that_hold(alone)
     for style in ("text", "markdown"):
-        assert "NUM01" in verified[style]
+        assert "NUM01" in clauses_that_hold(verified[style])
         assert "not compared" not in verified[style]
+
+
+def test_verify_claims_no_clause_that_it_could_not_judge(verified: dict[str, str]) -> None:
+    document = json.loads(verified["json"])
+    # The default activations show no sum and no scores, and the model has no tokenizer to read a text.
+    assert list(document["nothing_to_judge"]) == ["SUM01", "ATTN01", "PPL01"]
+    assert document["broken"] == []
+    for style in ("text", "markdown"):
+        assert clauses_that_hold(verified[style]) == document["clauses"]
+        for clause, need in document["nothing_to_judge"].items():
+            assert re.search(rf"^\W*{clause}\W+{re.escape(need)}\W*$", verified[style], re.MULTILINE)
 
 
 def test_verify_leaves_nothing_in_the_temporary_folder(model: Path, tmp_path: Path) -> None:

@@ -5,21 +5,18 @@ import pytest
 
 from model_release.contract import output_checks
 from model_release.contract.activations import Output, load_contract
-from model_release.contract.clauses import Finding
+from model_release.contract.clauses import Judgement
 from model_release.contract.measures import (
     Agreement,
     agreement,
     compare,
     deviation,
 )
+from model_release.contract.output_checks import Run
 
 FP32 = load_contract().precision("fp32")
 INT8 = load_contract().precision("int8-dynamic")
 RANDOM = np.random.default_rng(0)
-
-
-def clauses(findings: list[Finding]) -> set[str]:
-    return {finding.clause for finding in findings}
 
 
 def attention_arrays(seq: int = 5) -> dict[str, np.ndarray]:
@@ -36,64 +33,64 @@ def attention_arrays(seq: int = 5) -> dict[str, np.ndarray]:
     }
 
 
-def judged(arrays: dict[str, np.ndarray]) -> list[Finding]:
-    """`check_outputs` on arrays whose shapes are what is expected."""
+def judged(arrays: dict[str, np.ndarray]) -> Judgement:
+    """`check_outputs` on arrays whose shapes are what is expected, of a run of one sequence of five tokens."""
     outputs = tuple(
         Output(name=name, kind=name.removeprefix("layer_0_"), layer=0, dims=array.shape)
         for name, array in arrays.items()
     )
-    return output_checks.check_outputs(arrays, outputs, 1, 5)
+    return output_checks.check_outputs(Run(ids=np.zeros((1, 5), int), outputs=arrays), outputs)
 
 
 def test_consistent_attention_has_no_findings() -> None:
-    assert judged(attention_arrays()) == []
+    assert judged(attention_arrays()).findings == ()
 
 
 def test_probabilities_of_other_scores_break_attn01() -> None:
     arrays = attention_arrays()
     arrays["layer_0_attn_scores"] = arrays["layer_0_attn_scores"] * 2
-    assert clauses(judged(arrays)) == {"ATTN01"}
+    assert set(judged(arrays).broken) == {"ATTN01"}
 
 
 def test_z_of_other_values_breaks_attn01() -> None:
     arrays = attention_arrays()
     arrays["layer_0_v"] = arrays["layer_0_v"] + 1
-    assert clauses(judged(arrays)) == {"ATTN01"}
+    assert set(judged(arrays).broken) == {"ATTN01"}
 
 
 @pytest.mark.parametrize("layer", ["layer_0_resid_mid", "layer_0_attn_output", "layer_0_resid_pre"])
 def test_a_residual_stream_that_does_not_add_up_breaks_sum01(layer: str) -> None:
     before, added = RANDOM.normal(size=(2, 1, 5, 8)).astype(np.float32)
     arrays = {"layer_0_resid_pre": before, "layer_0_attn_output": added, "layer_0_resid_mid": before + added}
-    assert judged(arrays) == []
+    assert judged(arrays).findings == ()
     arrays[layer] = arrays[layer] + 0.01
-    assert clauses(judged(arrays)) == {"SUM01"}
+    assert set(judged(arrays).broken) == {"SUM01"}
 
 
 def test_streams_of_neighbouring_layers_must_meet() -> None:
     stream = RANDOM.normal(size=(1, 5, 8)).astype(np.float32)
     arrays = {"layer_0_resid_post": stream, "layer_1_resid_pre": stream}
-    assert judged(arrays) == []
-    assert clauses(judged(arrays | {"layer_1_resid_pre": stream[..., ::-1]})) == {"SUM01"}
+    assert judged(arrays).findings == ()
+    assert set(judged(arrays | {"layer_1_resid_pre": stream[..., ::-1]}).broken) == {"SUM01"}
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_single_value_that_is_not_finite_breaks_fin01(value: float) -> None:
     arrays = attention_arrays()
     arrays["layer_0_v"][0, 0, 2, 1] = value
-    assert "FIN01" in clauses(judged(arrays))
+    assert "FIN01" in judged(arrays).broken
 
 
 def test_a_row_that_sums_to_less_than_one_breaks_prob01() -> None:
     arrays = attention_arrays()
     arrays["layer_0_attn_probs"][0, 0, 3] *= 0.999
-    assert "PROB01" in clauses(judged(arrays))
+    assert "PROB01" in judged(arrays).broken
 
 
 def test_a_little_mass_on_a_later_token_breaks_prob02() -> None:
     arrays = attention_arrays()
     arrays["layer_0_attn_probs"][0, 0, 1, 2] = 1e-5
-    assert "PROB02" in clauses(judged(arrays))
+    assert "PROB02" in judged(arrays).broken
 
 
 def test_the_tolerance_is_relative_to_the_row_and_not_to_the_element() -> None:
@@ -101,9 +98,11 @@ def test_the_tolerance_is_relative_to_the_row_and_not_to_the_element() -> None:
     expected = np.array([[[1000.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]]], np.float32)
     near = expected.copy()
     near[0, 0, 2] = 0.005  # within 1e-5 of a row that reaches 1000
-    assert output_checks.check_reference({"embedding_sum": near}, {"embedding_sum": expected}, output, FP32) == []
+    judgement = output_checks.check_reference({"embedding_sum": near}, {"embedding_sum": expected}, output, FP32)
+    assert judgement.held == ("NUM01",)
     near[0, 1, 2] = 0.005  # but not of a row that reaches 1
-    (finding,) = output_checks.check_reference({"embedding_sum": near}, {"embedding_sum": expected}, output, FP32)
+    judgement = output_checks.check_reference({"embedding_sum": near}, {"embedding_sum": expected}, output, FP32)
+    (finding,) = judgement.findings
     assert finding.clause == "NUM01"
     assert "(0, 1, 2)" in finding.message
 
@@ -113,7 +112,7 @@ def test_equal_distributions_agree_wholly() -> None:
     measured = agreement(logits + 3, logits, np.zeros((1, 20), int))  # a constant shift changes no distribution
     assert measured.mean_kl == pytest.approx(0, abs=1e-9)
     assert measured.top1 == measured.top1_or_tie == 1
-    assert output_checks.check_agreement(measured, FP32, on_text=True) == []
+    assert output_checks.check_agreement(measured, FP32, vocab=50, on_text=True).findings == ()
 
 
 def test_kl_is_that_of_the_textbook() -> None:
@@ -145,13 +144,15 @@ def test_limits_of_agreement_are_the_precisions(
     mean_kl: float, top1: float, added_loss: float, broken: set[str]
 ) -> None:
     measured = Agreement(positions=10, mean_kl=mean_kl, top1=top1, top1_or_tie=top1, added_loss=added_loss)
-    assert clauses(output_checks.check_agreement(measured, INT8, on_text=True)) == broken
+    judgement = output_checks.check_agreement(measured, INT8, vocab=50, on_text=True)
+    assert set(judgement.broken) == broken
+    assert set(judgement.held) == {"KL01", "TOP01", "PPL01"} - broken
 
 
 def test_nan_logits_agree_with_nothing() -> None:
     expected = RANDOM.normal(size=(1, 4, 9)).astype(np.float32)
     measured = agreement(np.full_like(expected, np.nan), expected, np.zeros((1, 4), int))
-    assert "KL01" in clauses(output_checks.check_agreement(measured, INT8, on_text=True))
+    assert "KL01" in output_checks.check_agreement(measured, INT8, vocab=50, on_text=True).broken
 
 
 def test_deviation_names_the_worst_and_the_whole() -> None:
@@ -166,11 +167,109 @@ def test_a_deviation_is_the_worst_layers_and_a_layers_runs_add_up() -> None:
     right, wrong = (compare(np.array([value], np.float32), np.ones(1, np.float32)) for value in (1.0, 2.0))
     assert (right + wrong).relative == pytest.approx(0.5**0.5)
     assert deviation("q", [right, wrong]).relative == 1
-    assert clauses(output_checks.check_deviation(deviation("q", [right, wrong]), INT8)) == {"REL01"}
-    assert output_checks.check_deviation(deviation("q", [right]), INT8) == []
+    assert output_checks.check_deviation(deviation("q", [right, wrong]), INT8).broken == ("REL01",)
+    assert output_checks.check_deviation(deviation("q", [right]), INT8).held == ("REL01",)
 
 
 def test_perplexity_is_judged_on_text_alone() -> None:
     measured = Agreement(positions=1, mean_kl=0, top1=1, top1_or_tie=1, added_loss=9)
     assert measured.perplexity_ratio == pytest.approx(np.exp(9))
-    assert output_checks.check_agreement(measured, FP32, on_text=False) == []
+    assert output_checks.check_agreement(measured, FP32, vocab=50, on_text=False).held == ("KL01", "TOP01")
+
+
+# -- nothing to judge
+
+
+def a_run(ids: list[list[int]], **outputs: np.ndarray) -> Run:
+    return Run(ids=np.array(ids), outputs={name: array.astype(np.float32) for name, array in outputs.items()})
+
+
+ATTENTION_PARTS = [
+    ({"attn_scores", "attn_probs"}, {"PROB01", "PROB02", "ATTN01"}),
+    ({"attn_probs", "v", "attn_z"}, {"PROB01", "PROB02", "ATTN01"}),
+    ({"attn_probs", "v"}, {"PROB01", "PROB02"}),
+    ({"attn_scores", "v", "attn_z"}, set()),
+]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "held"), ATTENTION_PARTS, ids=[" ".join(sorted(kinds)) for kinds, _ in ATTENTION_PARTS]
+)
+def test_attention_is_judged_by_what_is_there(kinds: set[str], held: set[str]) -> None:
+    arrays = {name: array for name, array in attention_arrays().items() if name.removeprefix("layer_0_") in kinds}
+    assert set(judged(arrays).held) == {"RUN01", "FIN01"} | held
+
+
+def test_parts_of_two_layers_are_no_sum_and_no_attention() -> None:
+    stream = RANDOM.normal(size=(1, 5, 8))
+    run = a_run([[0] * 5], layer_0_resid_pre=stream, layer_1_attn_output=stream, layer_1_resid_mid=stream)
+    assert output_checks.check_sums(run).judged == set()
+    probs = attention_arrays()["layer_0_attn_probs"]
+    assert (
+        output_checks.check_attention(a_run([[0] * 5], layer_0_attn_probs=probs, layer_1_attn_scores=probs)).judged
+        == set()
+    )
+
+
+def test_what_has_a_wrong_shape_is_judged_by_nothing_else() -> None:
+    outputs = (Output(name="layer_0_attn_probs", kind="attn_probs", layer=0, dims=("batch", 2, "seq", "seq")),)
+    judgement = output_checks.check_outputs(a_run([[0] * 5], layer_0_attn_probs=np.ones((5, 5))), outputs)
+    assert (judgement.broken, judgement.held) == (("RUN01",), ())
+
+
+def test_a_single_token_has_no_later_one_and_no_variety() -> None:
+    run = a_run([[7]], layer_0_attn_probs=np.ones((1, 2, 1, 1)))
+    assert output_checks.check_values(run).held == ("FIN01", "PROB01")
+    assert output_checks.check_not_constant(run).judged == set()
+
+
+EMBEDDING = (Output(name="embedding_sum", kind="embedding_sum", layer=None, dims=("batch", "seq", 4)),)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wanted"),
+    [
+        ([[1, 2, 3]], [[1, 2, 4]], {"CAUS01"}),
+        ([[1, 2, 3]], [[1, 2, 3]], set()),
+        ([[1, 2, 3]], [[2, 2, 4]], set()),
+        ([[1]], [[1]], set()),
+    ],
+    ids=["a later token differs", "none differs", "the first differs", "one token"],
+)
+def test_causality_is_judged_where_later_tokens_differ(
+    before: list[list[int]], after: list[list[int]], wanted: set[str]
+) -> None:
+    values = RANDOM.normal(size=(1, len(before[0]), 4))
+    first, second = (a_run(ids, embedding_sum=values) for ids in (before, after))
+    assert output_checks.check_causality(first, second, EMBEDDING, FP32).judged == wanted
+
+
+def test_causality_and_batches_need_outputs_with_these_axes() -> None:
+    values = RANDOM.normal(size=(1, 1, 4))
+    first, second = (a_run([[1, token]], logits=values, position_embedding=values) for token in (2, 3))
+    last = Output(name="logits", kind="logits", layer=None, dims=("batch", 1, 4))
+    assert output_checks.check_causality(first, second, (last,), FP32).judged == set()
+    positions = Output(name="position_embedding", kind="position_embedding", layer=None, dims=(1, "seq", 4))
+    assert output_checks.check_batch_rows(first, first, 0, (positions,), FP32).judged == set()
+    assert output_checks.check_batch_rows(first, first, 0, (positions, last), FP32).held == ("BATCH01",)
+
+
+@pytest.mark.parametrize(
+    ("ids", "wanted"),
+    [([[0, 0], [1, 1]], {"EMB01"}), ([[0, 0], [0, 0]], set()), ([[0], [1]], set())],
+    ids=["two tokens", "the same token", "one position"],
+)
+def test_parts_of_an_embedding_show_in_two_tokens_at_two_positions(ids: list[list[int]], wanted: set[str]) -> None:
+    values = np.arange(2)[:, None, None] + np.arange(len(ids[0]))[None, :, None] + np.zeros(4)
+    assert output_checks.check_embedding_parts(a_run(ids, embedding_sum=values), FP32).judged == wanted
+    assert output_checks.check_embedding_parts(a_run(ids, logits=values), FP32).judged == set()
+
+
+def test_the_only_token_of_a_vocabulary_is_certain_whatever_the_logits_are() -> None:
+    measured = Agreement(positions=9, mean_kl=0, top1=1, top1_or_tie=1, added_loss=0)
+    assert output_checks.check_agreement(measured, FP32, vocab=1, on_text=True).judged == set()
+
+
+def test_outputs_without_a_reference_are_not_compared() -> None:
+    got = {"embedding_sum": np.zeros((1, 2, 4), np.float32)}
+    assert output_checks.check_reference(got, {}, EMBEDDING, FP32).judged == set()

@@ -15,6 +15,8 @@ from transformers import GPT2Tokenizer
 from model_release.app.tree import TreeApp
 from model_release.base.errors import UsageError
 from model_release.contract import manifest
+from model_release.contract.activations import load_contract
+from model_release.contract.clauses import VERIFIED
 from model_release.contract.request import SelectionRequest
 from model_release.contract.tag import parse_tag
 from model_release.hosts.local import LocalHost
@@ -103,6 +105,16 @@ def test_the_fp32_model_equals_pytorch_closely(released: tuple[Path, ReleaseResu
     errors = {row.kind: row.max_abs for row in full.deviations}
     assert errors["logits"] <= 1e-4
     assert errors["attn_probs"] <= 1e-5
+
+
+def test_the_manifest_lists_the_clauses_that_the_default_activations_let_one_judge(
+    released: tuple[Path, ReleaseResult, list[str]],
+) -> None:
+    judged = [clause.id for clause in load_contract().clauses.values() if clause.stage in VERIFIED]
+    held = tuple(
+        clause for clause in judged if clause not in ("SUM01", "ATTN01")
+    )  # They need parts of sums, and v or scores.
+    assert {variant.clauses for variant in released[1].document.variants} == {held}
 
 
 def test_every_step_has_its_line(released: tuple[Path, ReleaseResult, list[str]]) -> None:

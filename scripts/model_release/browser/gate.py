@@ -44,7 +44,7 @@ from model_release.contract.activations import (
     Precision,
     load_contract,
 )
-from model_release.contract.clauses import Finding
+from model_release.contract.clauses import NOTHING_JUDGED
 from model_release.contract.dist import check_dist
 from model_release.contract.manifest import Manifest
 from model_release.contract.metadata import metadata_of
@@ -127,7 +127,7 @@ def browse(
             for document in (release.document, *release.companions)
             for trial in gate.try_model(document, BACKENDS if backends is None else backends)
         ]
-        return BrowserReport(browser=browser.version, trials=tuple(trials), findings=tuple(gate.findings))
+        return BrowserReport(browser=browser.version, trials=tuple(trials), of_release=gate.judgement)
 
 
 class _RefusedError(Exception):
@@ -141,7 +141,7 @@ class _Gate:
         self, open_page: Callable[[], AbstractContextManager[Ask]], folder: Path, progress: Callable[[str], None]
     ) -> None:
         self._open_page, self._folder, self._progress = open_page, folder, progress
-        self.findings: list[Finding] = []
+        self.judgement = NOTHING_JUDGED
 
     def try_model(self, document: Manifest, backends: Sequence[Backend]) -> Iterator[BackendRun]:
         """Every file of one model of the release, given its manifest, on every backend."""
@@ -171,7 +171,7 @@ class _Gate:
         with self._open_page() as ask:
             for text in (HARD_TEXT, PROMPT):
                 ids: list[int] = ask("gate.encode", {"text": text, **files})
-                self.findings += output_checks.check_tokens(text, ids, encode(reader, text))
+                self.judgement += output_checks.check_tokens(text, ids, encode(reader, text))
         return ids[:longest] or [0]
 
     def _try(self, file: str, precision: Precision, backend: Backend, judge: "Judge") -> BackendRun:
@@ -185,7 +185,7 @@ class _Gate:
 
 
 def _measure(ask: Ask, path: Path, backend: Backend, precision: Precision, judge: "Judge") -> dict[str, Any]:
-    """The figures and findings of a trial.
+    """The figures and the judgement of a trial.
 
     Raises:
         _RefusedError: The backend cannot load or run the file.

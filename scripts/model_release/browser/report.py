@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from model_release.base.text import figure, megabytes, table
+from model_release.contract.clauses import BROWSED, judgement_document, render_groups
 
 if TYPE_CHECKING:  # It brings onnxruntime; text does not need it.
     from model_release.browser.results import BackendRun, BrowserReport
@@ -19,11 +20,12 @@ def render_browsing(result: "BrowserReport") -> str:
     found = [f"{trial.file} on {trial.backend}: {finding}" for trial in result.trials for finding in trial.findings]
     found += [str(finding) for finding in result.findings]
     parts += ["\n".join(lines) for lines in (refused, found) if lines]
+    parts += render_groups(result.judgement, BROWSED)
     return "\n\n".join(parts)
 
 
 def _trial_row(trial: "BackendRun") -> list[str]:
-    broken = ", ".join(dict.fromkeys(finding.clause for finding in trial.findings))
+    broken = ", ".join(trial.judgement.broken)
     return [
         trial.file,
         trial.backend,
@@ -40,8 +42,17 @@ def _trial_row(trial: "BackendRun") -> list[str]:
 
 def browsing_document(result: "BrowserReport") -> bytes:
     """The same as JSON: `backends`, one entry for each file on each backend."""
-    backends = [{**asdict(trial), "verdict": trial.verdict} for trial in result.trials]
-    findings = [asdict(finding) for finding in result.findings]
-    document = {"browser": result.browser, "backends": backends, "findings": findings}
+    document = {
+        "browser": result.browser,
+        "backends": [_trial_entry(trial) for trial in result.trials],
+        **judgement_document(result.of_release),
+        "nothing_to_judge": result.of_release.nothing_to_judge(BROWSED),
+    }
     text = json.dumps(document, indent=2, allow_nan=False)
     return f"{text}\n".encode()
+
+
+def _trial_entry(trial: "BackendRun") -> dict[str, Any]:
+    figures = asdict(trial)
+    del figures["judgement"]
+    return {**figures, **judgement_document(trial.judgement), "verdict": trial.verdict}

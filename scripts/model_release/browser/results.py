@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from model_release.base.errors import ContractError, ManifestError, NumericMismatchError
-from model_release.contract.clauses import Finding
+from model_release.contract.clauses import NOTHING_JUDGED, Finding, Judgement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class BackendRun(Timings):
 
     Attributes:
         refused: Why the backend cannot run the file; empty if it does.
-        findings: Clauses broken by what it returns.
+        judgement: Which clauses hold for what it returns, and which are broken.
         worst_cosine: The least of any kind of output; None if values are missing or not finite.
         worst_relative: The largest relative error of any, likewise.
     """
@@ -49,9 +49,14 @@ class BackendRun(Timings):
     backend: str
     size_bytes: int
     refused: str = ""
-    findings: tuple[Finding, ...] = ()
+    judgement: Judgement = NOTHING_JUDGED
     worst_cosine: float | None = None
     worst_relative: float | None = None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Clauses broken by what it returns."""
+        return self.judgement.findings
 
     @property
     def verdict(self) -> str:
@@ -66,12 +71,22 @@ class BrowserReport:
     Attributes:
         browser: Its version.
         trials: File after file, each on every backend.
-        findings: Clauses broken by the release itself, whatever runs it.
+        of_release: Which clauses hold for the release itself, whatever runs it, and which are broken.
     """
 
     browser: str
     trials: tuple[BackendRun, ...]
-    findings: tuple[Finding, ...] = ()
+    of_release: Judgement = NOTHING_JUDGED
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Clauses broken by the release itself."""
+        return self.of_release.findings
+
+    @property
+    def judgement(self) -> Judgement:
+        """Of the release and of all runs: a clause that one backend breaks is broken."""
+        return sum((trial.judgement for trial in self.trials), start=self.of_release)
 
     def require(self) -> None:
         """Fails once, with the first of what is wrong.

@@ -1,10 +1,10 @@
-"""What is known of a model file without running it x contract -> findings. Pure judgement, as in `output_checks`."""
+"""What is known of a model file without running it, and the contract -> a judgement. Pure, as `output_checks`."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from model_release.contract.activations import Contract, Precision, load_contract
-from model_release.contract.clauses import Finding, finding
+from model_release.contract.activations import Contract, Output, Precision, load_contract
+from model_release.contract.clauses import NOTHING_JUDGED, Judgement, Ruling, check
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.shape import (
     EMBEDDING,
@@ -51,89 +51,103 @@ class ModelFacts:
     checker_problem: str
 
 
-def check_structure(facts: ModelFacts, metadata: ModelMetadata) -> list[Finding]:
-    """The clauses that need no run: IO01–IO04, GRAPH01, TIED01, SIZE01 and the contract's version."""
+def check_structure(facts: ModelFacts, metadata: ModelMetadata) -> Judgement:
+    """The clauses of the stage `structure`, which need no run."""
     contract = load_contract()
-    findings = list(_check_version(metadata, contract))
-    wanted_input = ValueFacts(name=contract.input_name, dtype="INT64", dims=("batch", "seq"))
-    if facts.inputs != (wanted_input,):
-        got = ", ".join(_describe(value) for value in facts.inputs) or "none"
-        findings.append(finding("IO01", "", f"the only input must be {_describe(wanted_input)}, got {got}"))
     expected = {output.name: output for output in contract.expected_outputs(metadata.shape, metadata.selection)}
-    findings += check_names([value.name for value in facts.outputs], expected)
-    for value in facts.outputs:
-        if value.name not in expected:
-            continue
-        if value.dtype != "FLOAT":
-            findings.append(finding("IO03", value.name, f"dtype must be float32, got {value.dtype.lower()}"))
-        if value.dims != expected[value.name].dims:
-            findings.append(
-                finding(
-                    "IO04",
-                    value.name,
-                    f"declared shape must be {_dims(expected[value.name].dims)}, got {_dims(value.dims)}",
-                )
-            )
-    findings += _check_graph(facts, contract)
-    findings += _check_storage(facts, metadata)
-    return findings
+    known = [value for value in facts.outputs if value.name in expected]
+    return sum(
+        (
+            check_version(metadata, contract),
+            check_input(facts, contract),
+            check_names([value.name for value in facts.outputs], expected),
+            check_types(known),
+            check_dims(known, expected),
+            check_graph(facts, contract),
+            check_table(facts, metadata),
+            check_size(facts, metadata),
+        ),
+        start=NOTHING_JUDGED,
+    )
 
 
-def check_names(got: Collection[str], expected: Collection[str]) -> list[Finding]:
-    """IO02: the names of all outputs, declared by a file or returned by a run."""
-    missing = [finding("IO02", name, "the output is missing") for name in expected if name not in got]
-    foreign = [finding("IO02", name, "the output is not in the contract's set") for name in got if name not in expected]
-    return [*missing, *foreign]
+@check("META01", needs="a model file")
+def check_version(metadata: ModelMetadata, contract: Contract) -> Iterator[Ruling]:
+    """Judges the contract's version; metadata that cannot be read has been refused by `metadata_from_props`."""
+    major = contract.version.split(".")[0]
+    wrong = metadata.contract_version.split(".")[0] != major
+    yield "", f"contract version must be {major}.x, got {metadata.contract_version}" if wrong else ""
 
 
-def _check_version(metadata: ModelMetadata, contract: Contract) -> Iterator[Finding]:
-    if metadata.contract_version.split(".")[0] != contract.version.split(".")[0]:
-        yield finding(
-            "META01",
-            "",
-            f"contract version must be {contract.version.split('.')[0]}.x, got {metadata.contract_version}",
-        )
+@check("IO01", needs="a model file")
+def check_input(facts: ModelFacts, contract: Contract) -> Iterator[Ruling]:
+    """Judges the inputs that a file declares."""
+    wanted = ValueFacts(name=contract.input_name, dtype="INT64", dims=("batch", "seq"))
+    got = ", ".join(_describe(value) for value in facts.inputs) or "none"
+    yield "", f"the only input must be {_describe(wanted)}, got {got}" if facts.inputs != (wanted,) else ""
 
 
-def _check_graph(facts: ModelFacts, contract: Contract) -> Iterator[Finding]:
-    if not contract.min_opset <= facts.opset <= contract.max_opset:
-        yield finding(
-            "GRAPH01", "", f"opset must be from {contract.min_opset} to {contract.max_opset}, got {facts.opset}"
-        )
-    foreign = [domain for domain in facts.domains if domain]
-    if foreign:
-        yield finding("GRAPH01", "", f"operators must be of the standard ONNX domain, got {', '.join(foreign)}")
-    if facts.checker_problem:
-        yield finding("GRAPH01", "", f"the ONNX checker must accept the file, it says: {facts.checker_problem}")
+@check("IO02", needs="a model file")
+def check_names(got: Collection[str], expected: Collection[str]) -> Iterator[Ruling]:
+    """Judges the names of all outputs, declared by a file or returned by a run."""
+    for name in expected:
+        yield name, "" if name in got else "the output is missing"
+    for name in got:
+        if name not in expected:
+            yield name, "the output is not in the contract's set"
 
 
-def _check_storage(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Finding]:
-    """TIED01 and SIZE01, from tensors' shapes and bytes; constants inside the graph count as well."""
-    precision = load_contract().precision(metadata.precision)
-    shapes = list(metadata.shape.parameters().values())
-    table = metadata.shape.parameters()[EMBEDDING]
-    either_way = (table, table[::-1])  # A copy for the head may well stand transposed.
-    tables = sum(1 for tensor in facts.tensors if tensor.dims in either_way)
-    allowed = sum(1 for dims in shapes if dims in either_way)
-    if tables > allowed:
-        what = "once, head included" if metadata.shape.tied else f"once, beside {HEAD}"
-        yield finding(
-            "TIED01", EMBEDDING, f"the token table must be stored {what}, got {tables - allowed} more of its size"
-        )
-    expected = stored_bytes(metadata.shape, precision)
+@check("IO03", needs="an output under a name of the contract")
+def check_types(known: Iterable[ValueFacts]) -> Iterator[Ruling]:
+    """Judges the types of declared outputs."""
+    for value in known:
+        yield value.name, f"dtype must be float32, got {value.dtype.lower()}" if value.dtype != "FLOAT" else ""
+
+
+@check("IO04", needs="an output under a name of the contract")
+def check_dims(known: Iterable[ValueFacts], expected: Mapping[str, Output]) -> Iterator[Ruling]:
+    """Judges the shapes of declared outputs."""
+    for value in known:
+        wanted = expected[value.name].dims
+        wrong = value.dims != wanted
+        yield value.name, f"declared shape must be {_dims(wanted)}, got {_dims(value.dims)}" if wrong else ""
+
+
+@check("GRAPH01", needs="a model file")
+def check_graph(facts: ModelFacts, contract: Contract) -> Iterator[Ruling]:
+    """Judges opset, operators, and what the ONNX checker says."""
+    least, most = contract.min_opset, contract.max_opset
+    known = least <= facts.opset <= most
+    yield "", "" if known else f"opset must be from {least} to {most}, got {facts.opset}"
+    foreign = ", ".join(domain for domain in facts.domains if domain)
+    yield "", f"operators must be of the standard ONNX domain, got {foreign}" if foreign else ""
+    problem = facts.checker_problem
+    yield "", f"the ONNX checker must accept the file, it says: {problem}" if problem else ""
+
+
+@check("TIED01", needs="a model file")
+def check_table(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Ruling]:
+    """Counts tensors of the token table's size; constants inside the graph count as well."""
+    shapes = metadata.shape.parameters()
+    either_way = (shapes[EMBEDDING], shapes[EMBEDDING][::-1])  # A copy for the head may well stand transposed.
+    more = sum(tensor.dims in either_way for tensor in facts.tensors) - sum(
+        dims in either_way for dims in shapes.values()
+    )
+    what = "once, head included" if metadata.shape.tied else f"once, beside {HEAD}"
+    yield EMBEDDING, f"the token table must be stored {what}, got {more} more of its size" if more > 0 else ""
+
+
+@check("SIZE01", needs="a model file")
+def check_size(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Ruling]:
+    """Judges the bytes of stored tensors, constants inside the graph among them, and those of the graph around them."""
+    expected = stored_bytes(metadata.shape, load_contract().precision(metadata.precision))
     stored = sum(tensor.size_bytes for tensor in facts.tensors)
     # A few scalars (epsilon, axes, shapes) are no parameters; they are bounded as part of the graph.
-    graph_allowance = 65_536 + 32_768 * metadata.shape.layers
-    if stored < expected * (1 - SIZE_SHARE) or stored > expected * (1 + SIZE_SHARE) + 4096:
-        yield finding(
-            "SIZE01",
-            "",
-            f"stored tensors must take {expected:,} bytes within 1 % for {metadata.precision}, got {stored:,}",
-        )
-    if facts.file_bytes - stored > graph_allowance:
-        yield finding(
-            "SIZE01", "", f"the graph must take at most {graph_allowance:,} bytes, got {facts.file_bytes - stored:,}"
-        )
+    fits = expected * (1 - SIZE_SHARE) <= stored <= expected * (1 + SIZE_SHARE) + 4096
+    message = f"stored tensors must take {expected:,} bytes within 1 % for {metadata.precision}, got {stored:,}"
+    yield "", "" if fits else message
+    graph, allowance = facts.file_bytes - stored, 65_536 + 32_768 * metadata.shape.layers
+    yield "", f"the graph must take at most {allowance:,} bytes, got {graph:,}" if graph > allowance else ""
 
 
 def stored_bytes(shape: ModelShape, precision: Precision) -> int:

@@ -1,9 +1,7 @@
-"""What a model returned x contract -> findings. Pure judgement: nothing here runs a model, prints or exits.
+"""What a model returned, and the contract -> a judgement. Pure: nothing here runs a model, prints or exits."""
 
-Every check returns all it finds; an empty list means the clause holds.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +12,7 @@ from model_release.contract.activations import (
     parse_tensor_name,
     tensor_name,
 )
-from model_release.contract.clauses import Finding, finding
+from model_release.contract.clauses import NOTHING_JUDGED, Judgement, Ruling, check
 from model_release.contract.measures import Agreement, Deviation, softmax
 from model_release.contract.measures import Array as Array
 
@@ -22,60 +20,100 @@ _EXACT = {"atol": 1e-4, "rtol": 1e-5}
 """Tolerance of sums and attention identities: float32 arithmetic, whatever the stored precision."""
 
 
-def check_outputs(got: Mapping[str, Array], expected: tuple[Output, ...], batch: int, seq: int) -> list[Finding]:
-    """RUN01, FIN01, PROB01, PROB02, SUM01 and ATTN01 on the outputs of one run.
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a model.
+
+    Attributes:
+        ids: What it was given, `[batch, seq]`.
+        outputs: What it returned, by name.
+    """
+
+    ids: Array
+    outputs: Mapping[str, Array]
+
+    def only(self, names: Collection[str]) -> "Run":
+        """The same run with these of its outputs."""
+        return replace(self, outputs={name: array for name, array in self.outputs.items() if name in names})
+
+    def without(self, names: Collection[str]) -> "Run":
+        """The same run without these of its outputs."""
+        return self.only(self.outputs.keys() - names)
+
+    def having(self, *kinds: str) -> Iterator[tuple[str, list[Array]]]:
+        """The outputs of these kinds, for every layer that has them all; with them the name of the first."""
+        for name in self.outputs:
+            kind, layer = parse_tensor_name(name)
+            names = [tensor_name(each, layer) for each in kinds]
+            if kind == kinds[0] and self.outputs.keys() >= set(names):
+                yield name, [self.outputs[each] for each in names]
+
+
+def check_outputs(run: Run, expected: Sequence[Output]) -> Judgement:
+    """All that can be said of one run alone: its shapes, and the values of what has the right shape.
 
     Args:
-        got: Name -> array.
+        run: The run; outputs that are not expected are not looked at.
         expected: The outputs the contract asks for.
-        batch: Sequences of the run.
-        seq: Tokens a sequence.
     """
-    findings: list[Finding] = []
+    shapes = check_shapes(run, expected)
+    return shapes + check_values(run.only({output.name for output in expected} - shapes.tensors))
+
+
+def check_values(run: Run) -> Judgement:
+    """FIN01, PROB01, PROB02, SUM01 and ATTN01 on outputs of the right shapes; what breaks one is spared the next."""
+    found = check_finite(run)
+    finite = run.without(found.tensors)
+    found += check_rows_of_probabilities(finite) + check_mask(finite)
+    sound = run.without(found.tensors)
+    return found + check_sums(sound) + check_attention(sound)
+
+
+@check("RUN01", needs="an output under a name of the contract")
+def check_shapes(run: Run, expected: Sequence[Output]) -> Iterator[Ruling]:
+    """Judges shapes and types; IO02 speaks of outputs that are missing."""
+    batch, seq = run.ids.shape
     sizes = {"batch": batch, "seq": seq}
     for output in expected:
-        array = got.get(output.name)
-        if array is None:
-            continue  # IO02 has said so.
+        if output.name not in run.outputs:
+            continue
+        array = run.outputs[output.name]
         wanted = tuple(sizes[dim] if isinstance(dim, str) else dim for dim in output.dims)
-        if array.shape != wanted or array.dtype != np.float32:
-            findings.append(
-                finding(
-                    "RUN01",
-                    output.name,
-                    f"at batch {batch}, seq {seq} it must be float32 {wanted}, got {array.dtype} {array.shape}",
-                )
-            )
-        elif not np.isfinite(array).all():
-            count = int((~np.isfinite(array)).sum())
-            findings.append(
-                finding("FIN01", output.name, f"every value must be finite, {count} of {array.size} are not")
-            )
-        elif output.kind == "attn_probs":
-            findings += _check_probabilities(output.name, array)
-    broken = {finding.tensor for finding in findings}
-    sound = {name: array for name, array in got.items() if name not in broken}
-    findings += _check_sums(sound)
-    findings += _check_attention(sound)
-    return findings
+        wrong = array.shape != wanted or array.dtype != np.float32
+        message = f"at batch {batch}, seq {seq} it must be float32 {wanted}, got {array.dtype} {array.shape}"
+        yield output.name, message if wrong else ""
 
 
-def _check_probabilities(name: str, probs: Array) -> Iterator[Finding]:
-    """PROB01 and PROB02 on [batch, heads, seq, seq]."""
-    off = float(np.abs(probs.sum(axis=-1, dtype=np.float64) - 1).max())
-    if off > 1e-4 or probs.min() < 0:
-        yield finding(
-            "PROB01",
-            name,
-            f"rows must sum to 1 within 1e-4, one is off by {off:.3g} (smallest value {probs.min():.3g})",
-        )
-    mass = float(np.triu(probs, k=1).max(initial=0.0))
-    if mass > 1e-6:
-        yield finding("PROB02", name, f"no probability may lie above the diagonal, got up to {mass:.3g}")
+@check("FIN01", needs="an output of the contract's shape")
+def check_finite(run: Run) -> Iterator[Ruling]:
+    """Judges every output."""
+    for name, array in run.outputs.items():
+        count = array.size - int(np.isfinite(array).sum())
+        yield name, f"every value must be finite, {count} of {array.size} are not" if count else ""
 
 
-def _check_sums(got: Mapping[str, Array]) -> Iterator[Finding]:
-    """SUM01, for every sum whose total and parts are all there."""
+@check("PROB01", needs="attn_probs")
+def check_rows_of_probabilities(run: Run) -> Iterator[Ruling]:
+    """Judges rows of [batch, heads, seq, seq]."""
+    for name, (probs,) in run.having("attn_probs"):
+        off = float(np.abs(probs.sum(axis=-1, dtype=np.float64) - 1).max())
+        message = f"rows must sum to 1 within 1e-4, one is off by {off:.3g} (smallest value {probs.min():.3g})"
+        yield name, message if off > 1e-4 or probs.min() < 0 else ""
+
+
+@check("PROB02", needs="attn_probs of several positions")
+def check_mask(run: Run) -> Iterator[Ruling]:
+    """Judges what lies above the diagonal of [batch, heads, seq, seq]; a sequence of one token has nothing there."""
+    if run.ids.shape[1] > 1:
+        for name, (probs,) in run.having("attn_probs"):
+            mass = float(np.triu(probs, k=1).max())
+            yield name, f"no probability may lie above the diagonal, got up to {mass:.3g}" if mass > 1e-6 else ""
+
+
+@check("SUM01", needs="a sum of the contract with all its parts")
+def check_sums(run: Run) -> Iterator[Ruling]:
+    """Judges every sum whose total and parts are all there."""
+    got = run.outputs
     layers = sorted({layer for layer in (parse_tensor_name(name)[1] for name in got) if layer is not None})
     for rule in load_contract().sums:
         for layer in layers if "{L" in rule.total else [0]:
@@ -86,148 +124,120 @@ def _check_sums(got: Mapping[str, Array]) -> Iterator[Finding]:
                 continue
             total, *parts = (got[name].astype(np.float64) for name in names)
             difference = np.abs(total - sum(parts))
-            if _exceeds(difference, np.max([np.abs(part).max() for part in (total, *parts)]), **_EXACT):
-                yield finding(
-                    "SUM01", names[0], f"must be {' + '.join(names[1:])}, differs by up to {difference.max():.3g}"
-                )
+            wrong = _exceeds(difference, np.max([np.abs(part).max() for part in (total, *parts)]), **_EXACT)
+            message = f"must be {' + '.join(names[1:])}, differs by up to {difference.max():.3g}"
+            yield names[0], message if wrong else ""
 
 
-def _check_attention(got: Mapping[str, Array]) -> Iterator[Finding]:
-    """ATTN01, where scores, probabilities, values and z are there."""
-    for name, scores in got.items():
-        kind, layer = parse_tensor_name(name)
-        probs = got.get(tensor_name("attn_probs", layer))
-        if layer is None or probs is None:
-            continue
-        if kind == "attn_scores":
-            difference = float(np.abs(softmax(_masked(scores)) - probs).max())
-            if difference > 1e-4:
-                yield finding(
-                    "ATTN01",
-                    name,
-                    f"softmax of the masked scores must be the probabilities, differs by up to {difference:.3g}",
-                )
-        if kind == "attn_z" and (values := got.get(tensor_name("v", layer))) is not None:
-            products = probs.astype(np.float64) @ values.astype(np.float64)
-            if _exceeds(np.abs(products - scores), np.abs(values).max(), **_EXACT):
-                yield finding(
-                    "ATTN01",
-                    name,
-                    f"must be probabilities x values, differs by up to {np.abs(products - scores).max():.3g}",
-                )
+@check("ATTN01", needs="attn_probs with attn_scores, or with v and attn_z")
+def check_attention(run: Run) -> Iterator[Ruling]:
+    """Judges probabilities by their scores, and z by probabilities and values."""
+    for name, (scores, probs) in run.having("attn_scores", "attn_probs"):
+        off = float(np.abs(softmax(_masked(scores)) - probs).max())
+        message = f"softmax of the masked scores must be the probabilities, differs by up to {off:.3g}"
+        yield name, message if off > 1e-4 else ""
+    for name, (z, probs, values) in run.having("attn_z", "attn_probs", "v"):
+        difference = np.abs(probs.astype(np.float64) @ values.astype(np.float64) - z)
+        wrong = _exceeds(difference, np.abs(values).max(), **_EXACT)
+        yield name, f"must be probabilities x values, differs by up to {difference.max():.3g}" if wrong else ""
 
 
-def check_not_constant(got: Mapping[str, Array]) -> list[Finding]:
-    """CONST01, on a run of several tokens."""
-    return [
-        finding("CONST01", name, f"values must vary, all are {array.flat[0]:.3g}")
-        for name, array in got.items()
-        if array.size > 1 and array.min() == array.max()
-    ]
+@check("CONST01", needs="an output for several tokens")
+def check_not_constant(run: Run) -> Iterator[Ruling]:
+    """Judges a run of several tokens: the probabilities of one token are all 1."""
+    if run.ids.shape[1] > 1:
+        for name, array in run.outputs.items():
+            if array.size > 1:
+                constant = array.min() == array.max()
+                yield name, f"values must vary, all are {array.flat[0]:.3g}" if constant else ""
 
 
-def check_embedding_parts(embedding_sum: Array, precision: Precision) -> list[Finding]:
-    """EMB01: two sequences of one repeated token each differ by the same vector at every position.
+@check("EMB01", needs="embedding_sum of several positions, and several tokens in the vocabulary")
+def check_embedding_parts(run: Run, precision: Precision) -> Iterator[Ruling]:
+    """Judges whether two sequences, each of one repeated token, differ by the same vector at every position.
 
     Args:
-        embedding_sum: `[2, seq, hidden]`, from the run of those two sequences.
-        precision: Gives the tolerance.
+        run: Of these two sequences, `[2, seq]`.
+        precision: Is named in the message.
     """
-    difference = embedding_sum[0].astype(np.float64) - embedding_sum[1]  # [seq, hidden]: token a - token b
-    spread = np.abs(difference - difference[:1])
-    if _exceeds(spread, np.abs(embedding_sum).max(), **_EXACT):
-        return [
-            finding(
-                "EMB01",
-                "embedding_sum",
-                f"must be a token part plus a position part, they mix by {spread.max():.3g} in {precision.name}",
-            )
-        ]
-    return []
+    if run.ids.shape[1] < 2 or (run.ids[0] == run.ids[1]).all():
+        return
+    for name, (embedding_sum,) in run.having("embedding_sum"):
+        difference = embedding_sum[0].astype(np.float64) - embedding_sum[1]  # [seq, hidden]: token a - token b
+        spread = np.abs(difference - difference[:1])
+        wrong = _exceeds(spread, np.abs(embedding_sum).max(), **_EXACT)
+        message = f"must be a token part plus a position part, they mix by {spread.max():.3g} in {precision.name}"
+        yield name, message if wrong else ""
 
 
-def check_causality(
-    before: Mapping[str, Array],
-    after: Mapping[str, Array],
-    same: int,
-    expected: tuple[Output, ...],
-    precision: Precision,
-) -> list[Finding]:
-    """CAUS01: two runs that share their first `same` tokens agree on those positions."""
-    findings: list[Finding] = []
-    for output in expected:
-        if output.name not in before or output.name not in after or "seq" not in output.dims:
-            continue
-        part = tuple(slice(same) if dim == "seq" else slice(None) for dim in output.dims)
-        findings += _check_close(
-            "CAUS01",
-            output,
-            after[output.name][part],
-            before[output.name][part],
-            precision,
-            "must not see later tokens",
-        )
-    return findings
+@check("CAUS01", needs="an output of several positions, and several tokens in the vocabulary")
+def check_causality(before: Run, after: Run, expected: Sequence[Output], precision: Precision) -> Iterator[Ruling]:
+    """Judges whether two runs that share their first tokens agree on those positions, and differ in later tokens."""
+    changed = (before.ids != after.ids).any(axis=0)  # [seq]
+    same = int(changed.argmax())  # The first position that differs; 0 if none does.
+    outputs = [output for output in expected if same and "seq" in output.dims]
+    parts = {output: tuple(slice(same) if dim == "seq" else slice(None) for dim in output.dims) for output in outputs}
+    yield from _compare(
+        (
+            (output, after.outputs[output.name][parts[output]], before.outputs[output.name][parts[output]])
+            for output in _in_both(outputs, before.outputs, after.outputs)
+        ),
+        precision,
+        "must not see later tokens",
+    )
 
 
+@check("BATCH01", needs="an output of each sequence of a batch")
 def check_batch_rows(
-    together: Mapping[str, Array],
-    alone: Mapping[str, Array],
-    row: int,
-    expected: tuple[Output, ...],
-    precision: Precision,
-) -> list[Finding]:
-    """BATCH01: row `row` of a batch equals the run of that sequence alone."""
-    findings: list[Finding] = []
-    for output in expected:
-        if output.name not in together or output.name not in alone or output.dims[0] != "batch":
-            continue
-        findings += _check_close(
-            "BATCH01",
-            output,
-            together[output.name][row : row + 1],
-            alone[output.name],
-            precision,
-            "must not depend on the batch's other rows",
-        )
-    return findings
+    together: Run, alone: Run, row: int, expected: Sequence[Output], precision: Precision
+) -> Iterator[Ruling]:
+    """Judges whether row `row` of a batch equals the run of that sequence alone."""
+    outputs = [output for output in expected if output.dims[0] == "batch"]
+    yield from _compare(
+        (
+            (output, together.outputs[output.name][row : row + 1], alone.outputs[output.name])
+            for output in _in_both(outputs, together.outputs, alone.outputs)
+        ),
+        precision,
+        "must not depend on the batch's other rows",
+    )
 
 
+@check("NUM01", needs="PyTorch's outputs")
 def check_reference(
-    got: Mapping[str, Array], reference: Mapping[str, Array], expected: tuple[Output, ...], precision: Precision
-) -> list[Finding]:
-    """NUM01: every output against PyTorch's."""
-    return [
-        finding
-        for output in expected
-        if output.name in got and output.name in reference
-        for finding in _check_close(
-            "NUM01", output, got[output.name], reference[output.name], precision, "must equal PyTorch's"
-        )
-    ]
+    got: Mapping[str, Array], reference: Mapping[str, Array], expected: Sequence[Output], precision: Precision
+) -> Iterator[Ruling]:
+    """Judges every output by PyTorch's."""
+    yield from _compare(
+        ((output, got[output.name], reference[output.name]) for output in _in_both(expected, got, reference)),
+        precision,
+        "must equal PyTorch's",
+    )
 
 
-def _check_close(
-    clause: str, output: Output, got: Array, expected: Array, precision: Precision, must: str
-) -> Iterator[Finding]:
+def _in_both(outputs: Iterable[Output], first: Mapping[str, Array], second: Mapping[str, Array]) -> Iterator[Output]:
+    return (output for output in outputs if output.name in first and output.name in second)
+
+
+def _compare(pairs: Iterable[tuple[Output, Array, Array]], precision: Precision, must: str) -> Iterator[Ruling]:
     """Element by element: |got - expected| <= atol + rtol x the largest |expected| of its row.
 
     A row is a token's vector (last axis). A map of scores or probabilities, [seq, seq], counts as one
     row: its first lines hold one or two entries, whose size says nothing about the arithmetic's.
     """
-    tolerance = precision.tolerance(output.kind)
-    if got.shape != expected.shape:
-        yield finding(clause, output.name, f"{must}, shapes differ: {got.shape} and {expected.shape}")
-        return
-    if got.size == 0:
-        return
-    difference = np.abs(got - expected)
-    row = (-2, -1) if output.dims[-2:] == ("seq", "seq") else (-1,)
-    limit = tolerance.atol + tolerance.rtol * np.abs(expected).max(axis=row, keepdims=True)
-    if not (difference <= limit).all():  # not(<=) catches NaN too
+    for output, got, expected in pairs:
+        tolerance = precision.tolerance(output.kind)
+        if got.shape != expected.shape:
+            yield output.name, f"{must}, shapes differ: {got.shape} and {expected.shape}"
+            continue
+        difference = np.abs(got - expected)
+        row = (-2, -1) if output.dims[-2:] == ("seq", "seq") else (-1,)
+        limit = tolerance.atol + tolerance.rtol * np.abs(expected).max(axis=row, keepdims=True)
+        if (difference <= limit).all():  # NaN is not.
+            yield output.name, ""
+            continue
         worst = np.unravel_index(int(np.argmax(np.nan_to_num(difference - limit, nan=np.inf))), difference.shape)
-        yield finding(
-            clause,
+        yield (
             output.name,
             f"{must} within atol {tolerance.atol:g} and rtol {tolerance.rtol:g} of its row ({precision.name}), "
             f"got {got[worst]:.6g} for {expected[worst]:.6g} at {tuple(int(i) for i in worst)}; "
@@ -235,58 +245,53 @@ def _check_close(
         )
 
 
-def check_tokens(text: str, in_page: Sequence[int], expected: Sequence[int]) -> list[Finding]:
-    """TOK01, on one text."""
-    if list(in_page) == list(expected):
-        return []
-    return [finding("TOK01", "", f"{text!r} must be tokens {list(expected)} in a page too, got {list(in_page)}")]
+@check("TOK01", needs="a released tokenizer.json")
+def check_tokens(text: str, in_page: Sequence[int], expected: Sequence[int]) -> Iterator[Ruling]:
+    """Judges one text."""
+    wrong = list(in_page) != list(expected)
+    yield "", f"{text!r} must be tokens {list(expected)} in a page too, got {list(in_page)}" if wrong else ""
 
 
-def check_deviation(measured: Deviation, precision: Precision) -> list[Finding]:
-    """REL01."""
-    if measured.relative <= precision.max_relative_error:
-        return []
-    return [
-        finding(
-            "REL01",
-            measured.kind,
-            f"relative error must be at most {precision.max_relative_error:g} for {precision.name}, "
-            f"got {measured.relative:.3g}",
-        )
-    ]
+@check("REL01", needs="PyTorch's outputs")
+def check_deviation(measured: Deviation, precision: Precision) -> Iterator[Ruling]:
+    """Judges one kind of output over all runs."""
+    limit = precision.max_relative_error
+    message = f"relative error must be at most {limit:g} for {precision.name}, got {measured.relative:.3g}"
+    yield measured.kind, "" if measured.relative <= limit else message
 
 
-def check_agreement(measured: Agreement, precision: Precision, *, on_text: bool) -> list[Finding]:
+def check_agreement(measured: Agreement, precision: Precision, *, vocab: int, on_text: bool) -> Judgement:
     """KL01, TOP01 and, on text, PPL01: what follows a random token says nothing of a model."""
-    findings = []
-    if not measured.mean_kl <= precision.max_mean_kl:
-        findings.append(
-            finding(
-                "KL01",
-                "logits",
-                f"mean KL must be at most {precision.max_mean_kl:g} nats for {precision.name}, "
-                f"got {measured.mean_kl:.3g}",
-            )
-        )
-    if not measured.top1_or_tie >= precision.min_top1_agreement:
-        findings.append(
-            finding(
-                "TOP01",
-                "logits",
-                f"top-1 agreement must be at least {precision.min_top1_agreement:.1%} for {precision.name}, "
-                f"got {measured.top1_or_tie:.1%}",
-            )
-        )
-    if on_text and not measured.perplexity_ratio <= precision.max_perplexity_ratio:
-        findings.append(
-            finding(
-                "PPL01",
-                "logits",
-                f"perplexity must be at most {precision.max_perplexity_ratio:g} times PyTorch's for {precision.name}, "
-                f"got {measured.perplexity_ratio:.4g} times",
-            )
-        )
-    return findings
+    if vocab < 2:  # The one token is certain, whatever the logits are.
+        return NOTHING_JUDGED
+    found = check_divergence(measured, precision) + check_choices(measured, precision)
+    if on_text:
+        found += check_perplexity(measured, precision)
+    return found
+
+
+@check("KL01", needs="PyTorch's logits, and several tokens in the vocabulary")
+def check_divergence(measured: Agreement, precision: Precision) -> Iterator[Ruling]:
+    """Judges the mean divergence; NaN breaks the clause."""
+    limit = precision.max_mean_kl
+    message = f"mean KL must be at most {limit:g} nats for {precision.name}, got {measured.mean_kl:.3g}"
+    yield "logits", "" if measured.mean_kl <= limit else message
+
+
+@check("TOP01", needs="PyTorch's logits, and several tokens in the vocabulary")
+def check_choices(measured: Agreement, precision: Precision) -> Iterator[Ruling]:
+    """Judges the most likely tokens."""
+    limit = precision.min_top1_agreement
+    message = f"top-1 agreement must be at least {limit:.1%} for {precision.name}, got {measured.top1_or_tie:.1%}"
+    yield "logits", "" if measured.top1_or_tie >= limit else message
+
+
+@check("PPL01", needs="PyTorch's logits for a text, and a tokenizer of several tokens to read it")
+def check_perplexity(measured: Agreement, precision: Precision) -> Iterator[Ruling]:
+    """Judges the perplexity on a text; NaN breaks the clause."""
+    limit, ratio = precision.max_perplexity_ratio, measured.perplexity_ratio
+    message = f"perplexity must be at most {limit:g} times PyTorch's for {precision.name}, got {ratio:.4g} times"
+    yield "logits", "" if ratio <= limit else message
 
 
 def _exceeds(difference: Array, scale: float, *, atol: float, rtol: float) -> bool:

@@ -16,6 +16,7 @@ import jinja2
 from model_release.base.text import megabytes
 from model_release.browser.pages.plot import log_plot
 from model_release.contract.activations import load_contract
+from model_release.contract.clauses import VERIFIED
 from model_release.contract.manifest import Manifest
 from model_release.contract.measures import Deviation
 
@@ -50,7 +51,7 @@ def render_report(
         plot=plot,
         outputs=_error_rows(by_output),
         origin=_origin(document),
-        clauses=[clause for clause in load_contract().clauses.values() if clause.stage != "browser"],
+        clauses=[clause for clause in load_contract().clauses.values() if clause.stage in VERIFIED],
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from model_release.contract import output_checks
 from model_release.contract.activations import Output, load_contract
-from model_release.contract.clauses import Finding
+from model_release.contract.clauses import NOTHING_JUDGED, broken
 from model_release.contract.measures import (
     Agreement,
     Comparison,
@@ -20,7 +20,7 @@ from model_release.contract.measures import (
     mean_agreement,
 )
 from model_release.contract.metadata import ModelMetadata
-from model_release.contract.output_checks import Array
+from model_release.contract.output_checks import Array, Run
 from model_release.model.onnx_files.session import RunError, Session
 
 SEQUENCE_LENGTHS = (1, 2, 7)
@@ -70,29 +70,17 @@ class Probes:
         self._expected = contract.expected_outputs(metadata.shape, metadata.selection)
         self._names = [output.name for output in self._expected if output.name in session.output_names]
         self._random = np.random.default_rng(0)
-        self.findings: list[Finding] = []
+        self.judgement = NOTHING_JUDGED
         self.rows: tuple[OutputRow, ...] = ()
         self.deviations: tuple[Deviation, ...] = ()
         self.by_output: dict[str, Deviation] = {}
         self._comparisons: dict[Output, Comparison] = {}
         self.agreement: Agreement | None = None
-        self.judged: list[str] = [
-            "RUN01",
-            "FIN01",
-            "CONST01",
-            "PROB01",
-            "PROB02",
-            "EMB01",
-            "SUM01",
-            "ATTN01",
-            "CAUS01",
-            "BATCH01",
-        ]
-        if reference is not None:
-            self.judged += ["NUM01", "REL01", "KL01", "TOP01"]
 
     def run_all(self) -> None:
         """Runs every probe; a run that fails is a finding, and the others go on."""
+        if not self._names:
+            return  # IO02 has said so.
         longest = self._shape.positions
         lengths = sorted({*(length for length in SEQUENCE_LENGTHS if length <= longest), longest})
         steps: list[tuple[str, Callable[[], None]]] = [
@@ -110,60 +98,67 @@ class Probes:
             try:
                 step()
             except RunError as failure:
-                self.findings.append(Finding(clause="RUN01", tensor="", message=str(failure)))
+                self.judgement += broken("RUN01", str(failure))
         self._sum_up()
 
     def _ids(self, batch: int, seq: int) -> Array:
         return self._random.integers(0, self._shape.vocab, size=(batch, seq), dtype=np.int64)
 
+    def _run(self, ids: Array, names: Sequence[str]) -> Run:
+        return Run(ids=ids, outputs=self._session.run(ids, names))
+
+    def _fitting(self, run: Run) -> Run:
+        """Judges shapes and types, and leaves out what has wrong ones: no other check can read it."""
+        shapes = output_checks.check_shapes(run, self._expected)
+        self.judgement += shapes
+        return run.without(shapes.tensors)
+
     def _probe_length(self, length: int) -> None:
-        ids = self._ids(1, length)
-        got = self._judge(ids)
+        run = self._run(self._ids(1, length), self._names)
+        fitting = self._judge(run)
         if length == min(7, self._shape.positions):
             self.rows = tuple(
-                OutputRow(name=name, shape=array.shape, dtype=str(array.dtype)) for name, array in got.items()
+                OutputRow(name=name, shape=array.shape, dtype=str(array.dtype)) for name, array in run.outputs.items()
             )
-        if length == self._shape.positions and length > 1:
-            self.findings += output_checks.check_not_constant(got)
+        if length == self._shape.positions:
+            self.judgement += output_checks.check_not_constant(fitting)
 
     def _probe_batch(self, length: int) -> None:
         ids = self._ids(BATCH, length)
-        together = self._judge(ids)
+        together = self._judge(self._run(ids, self._names))
         for row in range(BATCH):
-            alone = self._session.run(ids[row : row + 1], self._names)
-            self.findings += output_checks.check_batch_rows(together, alone, row, self._expected, self._precision)
+            alone = self._fitting(self._run(ids[row : row + 1], self._names))
+            self.judgement += output_checks.check_batch_rows(together, alone, row, self._expected, self._precision)
 
     def _probe_causality(self, length: int) -> None:
         if length < 2:
             return
-        same = length // 2
         ids = self._ids(1, length)
         changed = ids.copy()
-        changed[:, same:] = (changed[:, same:] + 1) % self._shape.vocab
-        before, after = self._session.run(ids, self._names), self._session.run(changed, self._names)
-        self.findings += output_checks.check_causality(before, after, same, self._expected, self._precision)
+        changed[:, length // 2 :] = (changed[:, length // 2 :] + 1) % self._shape.vocab
+        before, after = (self._fitting(self._run(each, self._names)) for each in (ids, changed))
+        self.judgement += output_checks.check_causality(before, after, self._expected, self._precision)
 
     def _probe_embedding(self, length: int) -> None:
         if "embedding_sum" not in self._names:
             return
         ids = np.stack([np.zeros(length, np.int64), np.full(length, self._shape.vocab - 1, np.int64)])
-        got = self._session.run(ids, ["embedding_sum"])
-        self.findings += output_checks.check_embedding_parts(got["embedding_sum"], self._precision)
+        run = self._fitting(self._run(ids, ["embedding_sum"]))
+        self.judgement += output_checks.check_embedding_parts(run, self._precision)
 
-    def _judge(self, ids: Array) -> dict[str, Array]:
-        """Runs ids and judges the outputs, against PyTorch's too where there is a reference."""
-        batch, seq = ids.shape
-        got = self._session.run(ids, self._names)
-        self.findings += output_checks.check_outputs(got, self._expected, batch, seq)
+    def _judge(self, run: Run) -> Run:
+        """Judges the outputs, against PyTorch's too where there is a reference; returns the fitting ones."""
+        run = self._fitting(run)
+        self.judgement += output_checks.check_values(run)
         if self._reference is not None:
-            expected = self._reference.run(ids, self._expected, last_logits=self._selection.logits == "last")
-            self.findings += output_checks.check_reference(got, expected, self._expected, self._precision)
+            expected = self._reference.run(run.ids, self._expected, last_logits=self._selection.logits == "last")
+            self.judgement += output_checks.check_reference(run.outputs, expected, self._expected, self._precision)
             for output in self._expected:
-                if output.name in got and got[output.name].shape == expected[output.name].shape:
-                    comparison = compare(got[output.name], expected[output.name])
+                if output.name in run.outputs:
+                    comparison = compare(run.outputs[output.name], expected[output.name])
                     known = self._comparisons.get(output)
                     self._comparisons[output] = comparison if known is None else known + comparison
-        return got
+        return run
 
     def _sum_up(self) -> None:
         """REL01, kind by kind, once every probe has run."""
@@ -174,7 +169,7 @@ class Probes:
         )
         self.by_output = {output.name: deviation(output.kind, [item]) for output, item in self._comparisons.items()}
         for measured in self.deviations:
-            self.findings += output_checks.check_deviation(measured, self._precision)
+            self.judgement += output_checks.check_deviation(measured, self._precision)
 
     def _measure_agreement(self) -> None:
         logits = [output for output in self._expected if output.kind == "logits" and output.name in self._names]
@@ -184,15 +179,16 @@ class Probes:
         windows, on_text = self._windows()
         for window in windows:
             ids, following = window[:, :-1], window[:, 1:]
-            got = self._session.run(ids, ["logits"])["logits"]
-            expected = self._reference.run(ids, logits, last_logits=self._selection.logits == "last")["logits"]
-            if got.shape != expected.shape:
+            run = self._fitting(self._run(ids, ["logits"]))
+            if not run.outputs:
                 return  # RUN01 has said so.
+            expected = self._reference.run(ids, logits, last_logits=self._selection.logits == "last")["logits"]
+            got = run.outputs["logits"]
             parts.append(agreement(got, expected, following[:, -got.shape[1] :]))
         self.agreement = mean_agreement(parts)
-        if on_text:
-            self.judged.append("PPL01")
-        self.findings += output_checks.check_agreement(self.agreement, self._precision, on_text=on_text)
+        self.judgement += output_checks.check_agreement(
+            self.agreement, self._precision, vocab=self._shape.vocab, on_text=on_text
+        )
 
     def _windows(self) -> tuple[list[Array], bool]:
         """Inputs of [1, tokens] and the token that follows: windows of the text, evenly spread, or random ids."""

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from model_release.base.text import markdown_table, megabytes, table
+from model_release.contract.clauses import VERIFIED, judgement_document, render_groups
 
 if TYPE_CHECKING:  # It brings onnxruntime; text does not need it.
     from model_release.model.verify.verification import Verification
@@ -46,9 +47,8 @@ def render_verification(result: "Verification", style: str) -> str:
                 ["broken", "tensor", "finding"], [[item.clause, item.tensor, item.message] for item in result.findings]
             )
         )
-    else:
-        against = "" if result.agreement is not None else " (not compared with PyTorch: give --reference)"
-        parts.append(f"{len(result.clauses)} clauses hold: {' '.join(result.clauses)}{against}")
+    note = "" if result.deviations else " (not compared with PyTorch: give --reference)"
+    parts += render_groups(result.judgement, VERIFIED, note=note, draw=draw)
     return "\n\n".join(parts)
 
 
@@ -60,8 +60,8 @@ def verification_document(result: "Verification") -> dict[str, Any]:
         "size_bytes": result.file_bytes,
         "metadata": asdict(result.metadata),
         "outputs": [asdict(row) for row in result.outputs],
-        "clauses": list(result.clauses),
-        "findings": [asdict(finding) for finding in result.findings],
+        **judgement_document(result.judgement),
+        "nothing_to_judge": result.judgement.nothing_to_judge(VERIFIED),
         "deviations": [asdict(item) for item in result.deviations],
         "agreement": asdict(result.agreement) if result.agreement else None,
     }

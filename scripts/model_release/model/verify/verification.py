@@ -1,6 +1,6 @@
 """Verifies a model file: its structure, its behaviour on fixed inputs, and its numbers against PyTorch's.
 
-It decides what to run; `contract.output_checks` judges the results.
+It decides what to run; `contract.file_checks` and `contract.output_checks` judge the results.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 from model_release.base.errors import ContractError, NumericMismatchError, ReleaseError
 from model_release.contract import file_checks
 from model_release.contract.activations import Output, load_contract
-from model_release.contract.clauses import Finding
+from model_release.contract.clauses import Finding, Judgement
 from model_release.contract.measures import (
     Agreement,
     Deviation,
@@ -30,8 +30,7 @@ class Verification:
 
     Attributes:
         outputs: What the dummy run (batch 1, seq 7) returned.
-        findings: Broken clauses; none means the file is good.
-        clauses: IDs of the clauses that were judged.
+        judgement: Which clauses hold, which are broken, and by what.
         deviations: The deviation of each output kind, over all probes; none without a reference.
         by_output: The same of each output, by name.
         agreement: Next-token agreement; None without a reference.
@@ -41,11 +40,20 @@ class Verification:
     file_bytes: int
     metadata: ModelMetadata
     outputs: tuple[OutputRow, ...]
-    findings: tuple[Finding, ...]
-    clauses: tuple[str, ...]
+    judgement: Judgement
     deviations: tuple[Deviation, ...]
     by_output: Mapping[str, Deviation]
     agreement: Agreement | None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What breaks clauses; nothing means the file is good."""
+        return self.judgement.findings
+
+    @property
+    def clauses(self) -> tuple[str, ...]:
+        """IDs of the clauses that were judged and hold."""
+        return self.judgement.held
 
     @property
     def passed(self) -> bool:
@@ -65,9 +73,9 @@ class Verification:
         error: type[ReleaseError] = NumericMismatchError
         if any(stages[finding.clause].stage != "reference" for finding in self.findings):
             error = ContractError
-        broken = ", ".join(dict.fromkeys(finding.clause for finding in self.findings))
         raise error(
-            f"{self.file} must fulfil the contract, {len(self.findings)} finding(s) break {broken}; "
+            f"{self.file} must fulfil the contract, {len(self.findings)} finding(s) break "
+            f"{', '.join(self.judgement.broken)}; "
             f"the first: {self.findings[0]}. See contract/ACTIVATIONS_CONTRACT.md."
         )
 
@@ -85,8 +93,8 @@ def verify_file(
     Args:
         path: The file.
         name: What to call it in the result, if not by its own name.
-        reference: PyTorch's model of the same weights; without it the NUM, KL and TOP clauses are
-            not judged.
+        reference: PyTorch's model of the same weights; without it the clauses of the stage `reference` have nothing
+            to judge.
         text_ids: Token ids of real text on which next-token agreement is measured; random ids
             otherwise.
         progress: Told of each step.
@@ -98,13 +106,12 @@ def verify_file(
     progress("reading the graph")
     facts = read_facts(path)
     metadata = metadata_of(name or path.name, facts.props)
-    findings = file_checks.check_structure(facts, metadata)
+    structure = file_checks.check_structure(facts, metadata)
     if file_checks.stored_bytes(metadata.shape, load_contract().precision(metadata.precision)) > 2 * facts.file_bytes:
         # The file cannot be what it says; running it would cost the memory of the model it claims to be.
         raise ContractError(
-            f"{name or path.name} must hold the model its metadata describes: {findings[0]}. Export it again."
+            f"{name or path.name} must hold the model its metadata describes: {structure.findings[0]}. Export it again."
         )
-    judged = ["META01", "IO01", "IO02", "IO03", "IO04", "GRAPH01", "TIED01", "SIZE01"]
     session = Session(path, name=name)
     probes = Probes(session, metadata, reference, text_ids, progress)
     probes.run_all()
@@ -113,8 +120,7 @@ def verify_file(
         file_bytes=facts.file_bytes,
         metadata=metadata,
         outputs=probes.rows,
-        findings=tuple(dict.fromkeys([*findings, *probes.findings])),
-        clauses=(*judged, *probes.judged),
+        judgement=structure + probes.judgement,
         deviations=probes.deviations,
         by_output=probes.by_output,
         agreement=probes.agreement,
