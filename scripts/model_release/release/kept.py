@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_release.base.errors import HostError, ManifestError
+from model_release.base.errors import ManifestError
 from model_release.base.files import sha256_of
 from model_release.contract import manifest
-from model_release.contract.dist import Dist, check_manifest, parse_checksums, sha256_of_bytes
+from model_release.contract.dist import Dist, check_manifest, parse_checksums
 from model_release.contract.identity import first_difference, identity
 from model_release.contract.manifest import FileEntry, Manifest
 from model_release.contract.tag import ReleaseTag
+from model_release.hosts.download import sha256_of_bytes
 from model_release.hosts.host import Host
 from model_release.hosts.reconcile import ReleaseState
 
@@ -72,14 +73,14 @@ def compare_with_public(host: Host, tag: ReleaseTag, state: ReleaseState, wanted
 
 
 def copy_released(host: Host, tag: ReleaseTag, public: PublicRelease, folder: Path) -> None:
-    """Brings the files of a public release into a folder, each checked against its sha256.
+    """Brings the files of a public release into a folder, each checked against its sha256; within `with_retries`.
 
     Raises:
         ManifestError: A file has other bytes than the release says.
         HostError: The host refuses, or the folder cannot be written.
     """
     for entry in public.entries:
-        host.with_retries(lambda entry=entry: host.copy(tag.text, entry.name, folder / entry.name))  # type: ignore[misc]
+        host.copy(tag.text, entry.name, folder / entry.name)
         if sha256_of(folder / entry.name, error=ManifestError) != entry.sha256:
             raise ManifestError(
                 f"{entry.name} of {tag.text} must have the sha256 that the release gives, it has another. "

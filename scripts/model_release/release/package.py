@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 CONTRACT_FILES = ("activations.json", "ACTIVATIONS_CONTRACT.md")
 
 
-
-
 CONFIG_NAME = "config.json"
 
 

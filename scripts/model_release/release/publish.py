@@ -2,20 +2,22 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from pathlib import Path
 
 from model_release.base.errors import HostError, ManifestError, UsageError
 from model_release.browser.results import read_timings
 from model_release.contract import manifest
-from model_release.contract.dist import check_dist
+from model_release.contract.dist import Dist, check_dist
 from model_release.contract.manifest import MANIFEST_NAME, FileEntry, Manifest
 from model_release.contract.tag import ReleaseTag, next_free, parse_tag
 from model_release.hosts.host import Host, ReleaseDetails
 from model_release.hosts.reconcile import Action, ReleaseState, plan_release
+from model_release.release.kept import PublicRelease, compare_with_public, copy_released
 from model_release.release.notes import render_notes
 
 Mirroring = Callable[[Manifest, Path, Iterable[FileEntry]], str]
-"""Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `mirroring.AppMirror`."""
+"""Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `hosts.mirror.AppMirror`."""
 
 _MAX_PREVIOUS = 5  # releases to look back for a manifest that can be read
 
@@ -25,7 +27,8 @@ class PublishResult:
     """What was published, or would be.
 
     Attributes:
-        document: The manifest.
+        document: The manifest: the public release's own, if that was kept.
+        folder: Where the released files are: `dist`, or what was copied of a release that was kept.
         actions: What was done with each file, over all passes.
         published: Whether people could see the release before.
         surplus: Unfinished releases of the same tag that were removed.
@@ -35,6 +38,7 @@ class PublishResult:
     """
 
     document: Manifest
+    folder: Path
     actions: tuple[Action, ...]
     published: bool
     surplus: int
@@ -52,6 +56,7 @@ def publish(
     latest: bool = False,
     dry_run: bool = False,
     mirror: Mirroring | None = None,
+    scratch: Path | None = None,
     planned: Callable[[tuple[Action, ...]], None] = lambda _: None,
 ) -> PublishResult:
     """Publishes what a folder holds, or finishes what an earlier run began.
@@ -64,6 +69,8 @@ def publish(
         latest: Whether it becomes the latest release.
         dry_run: Change nothing.
         mirror: Mirrors the release; it must work before the release becomes public.
+        scratch: An empty folder for the files of a public release that is kept, for whoever goes on with them; without
+            one they are not copied, which is enough for an app that loads its model from the release.
         planned: Told the actions before they are carried out.
 
     Raises:
@@ -81,48 +88,58 @@ def publish(
         raise UsageError(
             "--mirror is for a model outside the app's tree, got a release for --delivery git. Leave it out."
         )
-    mirror_url = ""
     done: dict[str, Action] = {}
     first: list[ReleaseState | None] = []
-    details = ReleaseDetails(files=entries, prerelease=tag.prerelease, latest=latest)
+    mirror_url = ""
 
-    def one_pass() -> ReleaseDetails:
-        nonlocal mirror_url
-        state = host.state(tag.text)
-        actions = plan_release(entries, state, replace=replace)
-        _refuse_other_content(tag, host, state, actions)
-        settled = state is not None and state.published and all(action.kind == "keep" for action in actions)
-        if settled:
-            wanted = details
-        else:
-            previous = _previous(tag, host)
-            _refuse_hidden_break(tag, document.contract_version, previous)
-            wanted = ReleaseDetails(
-                files=entries,
-                notes=render_notes(document, previous, checked.companions, measured),
-                prerelease=tag.prerelease,
-                latest=latest,
-            )
+    def begin(state: ReleaseState | None, actions: tuple[Action, ...]) -> None:
         if not first:
             first.append(state)
             planned(actions)
         # A later pass keeps what an earlier one has done.
         done.update({a.name: a for a in actions if a.kind != "keep" or a.name not in done})
+
+    def mirrored(released: Manifest, folder: Path, files: tuple[FileEntry, ...]) -> None:
+        nonlocal mirror_url
         if mirror is not None and not dry_run and not mirror_url:
-            mirror_url = mirror(document, dist, entries)
+            mirror_url = mirror(released, folder, files)
+
+    def one_pass() -> tuple[Manifest, Path, ReleaseDetails]:
+        state = host.state(tag.text)
+        actions = plan_release(entries, state, replace=replace)
+        if state is not None and any(action.kind == "refuse" for action in actions):
+            public = _public_release(tag, host, state, checked, actions)
+            actions = plan_release(public.entries, state)
+            begin(state, actions)
+            folder = dist
+            if scratch is not None and not dry_run and (mirror is not None or public.document.delivery.mode == "git"):
+                folder = scratch
+                copy_released(host, tag, public, folder)
+            mirrored(public.document, folder, public.entries)
+            kept = ReleaseDetails(files=public.entries, prerelease=tag.prerelease, latest=latest)
+            if not dry_run:  # Nothing changes in the release; leftovers beside it go.
+                host.apply(tag.text, dist, actions, kept)
+            return public.document, folder, kept
+        wanted = ReleaseDetails(files=entries, prerelease=tag.prerelease, latest=latest)
+        if state is None or not state.published or any(action.kind != "keep" for action in actions):
+            previous = _previous(tag, host)
+            _refuse_hidden_break(tag, document.contract_version, previous)
+            wanted = replace_fields(wanted, notes=render_notes(document, previous, checked.companions, measured))
+        begin(state, actions)
+        mirrored(document, dist, entries)
         if not dry_run:  # Also with nothing to change: leftovers beside a finished release go.
             host.apply(tag.text, dist, actions, wanted)
-        return wanted
+        return document, dist, wanted
 
-    wanted = host.with_retries(one_pass)
-    file = document.delivery.file
+    released, folder, details = host.with_retries(one_pass)
     return PublishResult(
-        document=document,
+        document=released,
+        folder=folder,
         actions=tuple(done[name] for name in sorted(done)),
         published=first[0] is not None and first[0].published,
         surplus=first[0].surplus if first[0] is not None else 0,
-        details=wanted,
-        model_url="" if dry_run else host.with_retries(lambda: host.asset_url(tag.text, file)),
+        details=details,
+        model_url="" if dry_run else host.with_retries(lambda: host.asset_url(tag.text, released.delivery.file)),
         mirror_url=mirror_url,
     )
 
@@ -136,21 +153,23 @@ def check_version(tag: ReleaseTag, contract_version: str, host: Host) -> None:
     host.with_retries(lambda: _refuse_hidden_break(tag, contract_version, _previous(tag, host)))
 
 
-def _refuse_other_content(tag: ReleaseTag, host: Host, state: ReleaseState | None, actions: tuple[Action, ...]) -> None:
-    """Refuses to change a published release.
+def _public_release(
+    tag: ReleaseTag, host: Host, state: ReleaseState, wanted: Dist, actions: tuple[Action, ...]
+) -> PublicRelease:
+    """The public release under the tag, if it is what is wanted, built on another machine.
 
     Raises:
         HostError: The tag holds another release, and may not be replaced.
     """
+    comparison = compare_with_public(host, tag, state, wanted)
+    if comparison.public is not None:
+        return comparison.public
     refused = [action for action in actions if action.kind == "refuse"]
-    if not refused:
-        return
     free = next_free(tag, host.tags())
-    immutable = state is not None and state.immutable
+    difference = comparison.difference or f"{refused[0].name}: {refused[0].reason}, {len(refused)} in all"
     raise HostError(
-        f"{tag.text} is released with other content ({refused[0].name}: {refused[0].reason}, "
-        f"{len(refused)} in all){' and is immutable' if immutable else ''}. "
-        f"Use the next free tag, {free.text}{'' if immutable else ', or give --replace'}."
+        f"{tag.text} is released with other content ({difference}){' and is immutable' if state.immutable else ''}. "
+        f"Use the next free tag, {free.text}{'' if state.immutable else ', or give --replace'}."
     )
 
 
