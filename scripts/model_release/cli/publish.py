@@ -1,6 +1,8 @@
 """`publish.py`: a release folder -> a published release."""
 
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +17,11 @@ from model_release.cli.places import (
     host_options,
     mirror_options,
 )
+
+if TYPE_CHECKING:
+    from model_release.app.app import WebApp
+    from model_release.contract.tag import ReleaseTag
+    from model_release.release.publish import PublishResult
 
 
 @click.command()
@@ -65,7 +72,7 @@ def publish(
 
     GITHUB_TOKEN needs the permission contents: write. GITHUB_API_URL names another GitHub than github.com.
     """
-    from model_release.base.text import markdown_table, megabytes, table
+    from model_release.base.text import markdown_table, table
     from model_release.contract.tag import parse_tag
     from model_release.release import publish
 
@@ -78,28 +85,42 @@ def publish(
     result = publish.publish(
         dist, release_tag, place, replace=replace, latest=latest, dry_run=dry_run, mirror=mirror.open()
     )
-    sizes = {entry.name: megabytes(entry.size_bytes) for entry in result.details.files}
-    rows = [[action.kind, action.name, sizes.get(action.name, ""), action.reason] for action in result.actions]
-    header = ["action", "file", "MB", "reason"]
+    header, rows = ["action", "file", "MB", "reason"], _rows(result)
     click.echo(table(header, rows, right=[2]))
-    done = []
-    if result.surplus:
-        done.append(f"surplus drafts of {release_tag.text}, to be removed: {result.surplus}")
-    if dry_run:
-        kind = "a prerelease" if release_tag.prerelease else "a release"
-        after = "is public already" if result.published else f"would be made public as {kind}"
-        done.append(f"{release_tag.text} {after}; nothing was changed.")
-        if web_app is not None:
-            done.append(f"then {web_app.describe()}: VITE_MODEL_URL and VITE_MODEL_VERSION set")
-    else:
-        done.append(f"{release_tag.text} is public: {result.model_url}")
+    done = _done(result, release_tag, web_app, dry_run=dry_run)
     click.echo("\n" + "\n".join(done))
     lines: tuple[str, ...] = ()
     if web_app is not None and not dry_run:
-        lines = web_app.point(result.released).lines
+        with tempfile.TemporaryDirectory(prefix="model-release-") as scratch:
+            lines = web_app.point(publish.hand_over(result, place, Path(scratch))).lines
     elif result.mirror_url:
         lines = (f"VITE_MODEL_URL={result.mirror_url}",)
     for line in lines:
         click.echo(line)
     items = "\n".join(f"- {line}" for line in (*done, *lines))
     add_summary(f"## {release_tag.text}\n\n{items}\n\n{markdown_table(header, rows, right=[2])}")
+
+
+def _rows(result: "PublishResult") -> list[list[str]]:
+    """What was done with each file."""
+    from model_release.base.text import megabytes
+
+    sizes = {entry.name: megabytes(entry.size_bytes) for entry in result.details.files}
+    return [[action.kind, action.name, sizes.get(action.name, ""), action.reason] for action in result.actions]
+
+
+def _done(result: "PublishResult", tag: "ReleaseTag", app: "WebApp | None", *, dry_run: bool) -> list[str]:
+    """What became of the release, a line each."""
+    done = []
+    if result.surplus:
+        done.append(f"surplus drafts of {tag.text}, to be removed: {result.surplus}")
+    if result.kept is not None:
+        done.append(f"{tag.text} holds what was asked for, described by another machine: its own files are used.")
+    if not dry_run:
+        return [*done, f"{tag.text} is public: {result.model_url}"]
+    kind = "a prerelease" if tag.prerelease else "a release"
+    after = "is public already" if result.published else f"would be made public as {kind}"
+    done.append(f"{tag.text} {after}; nothing was changed.")
+    if app is not None:
+        done.append(f"then {app.describe()}: VITE_MODEL_URL and VITE_MODEL_VERSION set")
+    return done

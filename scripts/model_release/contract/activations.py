@@ -104,6 +104,7 @@ class Precision:
         min_top1_agreement: Smallest share of positions with PyTorch's most likely next token.
         max_perplexity_ratio: Largest perplexity on text, in PyTorch's.
         max_relative_error: Largest root mean square error of any output, in PyTorch's root mean square.
+        calibrated: Whether its bytes follow activations on text, which differ a little from machine to machine.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Precision:
     min_top1_agreement: float
     max_perplexity_ratio: float
     max_relative_error: float
+    calibrated: bool = False
 
     def storage(self, name: str) -> Storage:
         """How a parameter of two dimensions is stored."""

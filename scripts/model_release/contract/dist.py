@@ -128,27 +128,28 @@ def parse_checksums(content: bytes) -> dict[str, str]:
     return sums
 
 
-def check_manifest(content: bytes, checksums: Mapping[str, str], sha256: str) -> Manifest:
+def check_manifest(content: bytes, checksums: Mapping[str, str], sha256: str, *, name: str = MANIFEST_NAME) -> Manifest:
     """Reads a manifest that the checksums vouch for.
 
     Args:
         content: `manifest.json`.
         checksums: sha256 by name, of `SHA256SUMS`.
         sha256: Of `content`.
+        name: The manifest's own; that of another model of the release begins with the model's.
 
     Raises:
         ManifestError: It is none, or says other than the checksums.
     """
-    if checksums.get(MANIFEST_NAME) != sha256:
+    if checksums.get(name) != sha256:
         raise ManifestError(
-            f"{MANIFEST_NAME} must have the sha256 that {CHECKSUMS_NAME} gives, "
-            f"{checksums.get(MANIFEST_NAME, 'which is none')}, got {sha256}. {_ADVICE}"
+            f"{name} must have the sha256 that {CHECKSUMS_NAME} gives, "
+            f"{checksums.get(name, 'which is none')}, got {sha256}. {_ADVICE}"
         )
     document = manifest.parse(content)
     for entry in document.files:
         if checksums.get(entry.name) != entry.sha256:
             raise ManifestError(
-                f"{entry.name[:80]!a} must have one sha256, got {entry.sha256} in {MANIFEST_NAME} and "
+                f"{entry.name[:80]!a} must have one sha256, got {entry.sha256} in {name} and "
                 f"{checksums.get(entry.name, 'none')} in {CHECKSUMS_NAME}. {_ADVICE}"
             )
     return document

@@ -20,6 +20,7 @@ from github.GitReleaseAsset import GitReleaseAsset
 from github.Repository import Repository
 
 from model_release.base.errors import HostError, ManifestError
+from model_release.base.files import atomic_path
 from model_release.base.github_client import RETRY_POLICY, Client, download, transfer_s, with_retries
 from model_release.base.github_limits import MAX_ASSETS
 from model_release.base.github_words import BURNED_TAG
@@ -110,6 +111,16 @@ class GitHubHost:
         if known and known != f"sha256:{hashlib.sha256(content).hexdigest()}":
             raise TransientError(f"{name} of {tag} arrived with other bytes")
         return content
+
+    def copy(self, tag: str, name: str, target: Path) -> None:
+        """See `Host`."""
+        asset = self._published(tag, name)
+        if asset is None or asset.state != "uploaded":
+            raise TransientError(f"{name} is not in the published release {tag}")
+        self._progress(f"Reading {name} of the release ({asset.size / 1e6:.1f} MB)")
+        with _settled(), atomic_path(target, error=HostError, durable=False) as temporary, temporary.open("wb") as file:
+            for piece in download(self._client, asset.url):
+                file.write(piece)
 
     def asset_url(self, tag: str, name: str) -> str:
         """See `Host`. A draft's addresses are temporary, so this asks for the published release."""

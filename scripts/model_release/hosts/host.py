@@ -1,4 +1,4 @@
-"""Where a release goes. Every host answers the same few questions; `plan.py` decides in between."""
+"""Where a release goes. Every host answers the same few questions; `reconcile` decides in between."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -49,6 +49,9 @@ class Host(Protocol):
 
     def read(self, tag: str, name: str) -> bytes | None:
         """A small file of a release that people see; None if there is no such release or file."""
+
+    def copy(self, tag: str, name: str, target: Path) -> None:
+        """Copies a file of a release that people see, of any size, to `target`; the caller judges its bytes."""
 
     def apply(self, tag: str, dist: Path, actions: Iterable[Action], details: ReleaseDetails | None = None) -> None:
         """Carries actions out with the files of `dist`, so that people see all or nothing."""

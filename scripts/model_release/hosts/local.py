@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from model_release.base.errors import HostError
-from model_release.base.files import make_parents, remove_made, sha256_of
+from model_release.base.files import copy_file, make_parents, remove_made, sha256_of
 from model_release.hosts.host import ReleaseDetails, T
 from model_release.hosts.reconcile import Action, ReleaseState, RemoteFile
 
@@ -70,6 +70,10 @@ class LocalHost:
             raise HostError(
                 f"{path} must be readable, got: {failure.strerror}. Give it back its permissions."
             ) from failure
+
+    def copy(self, tag: str, name: str, target: Path) -> None:
+        """See `Host`."""
+        copy_file(self._root / tag / name, target, error=HostError)
 
     def apply(
         self,

@@ -31,7 +31,6 @@ from model_release.model.weights.source import load_weights
 from model_release.release.package import (
     CONFIG_NAME,
     CONTRACT_FILES,
-    REPORT_NAME,
     decide_delivery,
     describe_delivery,
     package,
@@ -135,7 +134,9 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
             ]
         )
     rows += [[name, "", "copied"] for name in (*weights.tokenizer_files, CONFIG_NAME, *CONTRACT_FILES)]
-    return rows + [[name, "", "written"] for name in (REPORT_NAME, manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME)]
+    return rows + [
+        [name, "", "written"] for name in (manifest.REPORT_NAME, manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME)
+    ]
 
 
 def _verify_all(

@@ -20,7 +20,7 @@ from model_release.hosts.host import Host
 from model_release.hosts.reconcile import Action
 from model_release.release import build
 from model_release.release.build import build_dist, describe_dist
-from model_release.release.publish import Mirroring, check_version, publish
+from model_release.release.publish import Mirroring, check_version, hand_over, publish
 from model_release.release.request import BuildRequest
 
 _STEPS = build.STEPS + 3
@@ -77,7 +77,9 @@ def release_model(request: ReleaseRequest, host: Host, progress: Progress) -> Re
     host.with_retries(lambda: host.state(tag.text))  # A host that is out of reach or refuses us says so now.
     check_version(tag, load_contract().version, host)
     with ExitStack() as folders:
-        dist = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="model-release-")))
+        dist, scratch = (
+            Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="model-release-"))) for _ in range(2)
+        )
         document = build_dist(request.build, dist, step, progress)
         published = publish(
             dist,
@@ -87,7 +89,7 @@ def release_model(request: ReleaseRequest, host: Host, progress: Progress) -> Re
             mirror=request.mirror,
             planned=lambda actions: step("release", _describe_actions(actions)),
         )
-        app = request.app.point(published.released) if request.app is not None else None
+        app = request.app.point(hand_over(published, host, scratch)) if request.app is not None else None
         step("env file", f"{URL_KEY}={app.model_url}" if app is not None else "left alone")
     return ReleaseResult(document=document, actions=published.actions, app=app)
 

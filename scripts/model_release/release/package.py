@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 CONTRACT_FILES = ("activations.json", "ACTIVATIONS_CONTRACT.md")
 
 
-REPORT_NAME = "report.html"
-
-
 CONFIG_NAME = "config.json"
 
 
@@ -118,7 +115,7 @@ def package(
     )
     by_output = {precision: result.by_output for precision, result in verifications.items()}
     report = draw_report(weights, selection, dist / delivery.file, document, by_output)
-    report_name = request.prefix + REPORT_NAME
+    report_name = request.prefix + manifest.REPORT_NAME
     write_bytes(dist / report_name, report, error=ExportError)
     files = (*files, *manifest.describe_files(dist, [report_name]))
     document = replace(document, files=tuple(sorted(files, key=lambda file: file.name)))

@@ -1,22 +1,25 @@
 """A finished `dist` folder -> a published release: check, plan, refuse or apply, by reconciliation."""
 
+import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from pathlib import Path
 
 from model_release.app.app import Released
 from model_release.base.errors import HostError, ManifestError, UsageError
 from model_release.browser.results import read_timings
 from model_release.contract import manifest
-from model_release.contract.dist import check_dist
+from model_release.contract.dist import Dist, check_dist
 from model_release.contract.manifest import MANIFEST_NAME, FileEntry, Manifest
 from model_release.contract.tag import ReleaseTag, next_free, parse_tag
 from model_release.hosts.host import Host, ReleaseDetails
 from model_release.hosts.reconcile import Action, ReleaseState, plan_release
+from model_release.release.kept import PublicRelease, compare_with_public, copy_released
 from model_release.release.notes import render_notes
 
 Mirroring = Callable[[Manifest, Path, Iterable[FileEntry]], str]
-"""Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `mirror.AppMirror`."""
+"""Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `hosts.mirror.AppMirror`."""
 
 _MAX_PREVIOUS = 5  # releases to look back for a manifest that can be read
 
@@ -26,29 +29,45 @@ class PublishResult:
     """What was published, or would be.
 
     Attributes:
-        document: The manifest.
+        document: The manifest: the public release's own, if that was kept.
+        dist: The folder that was to be published.
+        kept: The public release, where that was kept in place of the folder's.
         actions: What was done with each file, over all passes.
         published: Whether people could see the release before.
         surplus: Unfinished releases of the same tag that were removed.
         details: What the release is besides its files.
-        dist: The folder that has them.
         model_url: Where the web app's model is found in the release; empty after a dry run.
         mirror_url: What `VITE_MODEL_URL` may say instead, `?v=` included; empty without a mirror.
     """
 
     document: Manifest
+    dist: Path
+    kept: PublicRelease | None
     actions: tuple[Action, ...]
     published: bool
     surplus: int
     details: ReleaseDetails
-    dist: Path
     model_url: str
     mirror_url: str
 
-    @property
-    def released(self) -> Released:
-        """What the web app needs to know of it, once it is public."""
-        return Released(document=self.document, dist=self.dist, asset_url=self.model_url, mirror_url=self.mirror_url)
+
+def hand_over(result: PublishResult, host: Host, scratch: Path) -> Released:
+    """What the web app needs to know of a release that is public.
+
+    Args:
+        result: Of publishing it.
+        host: Where it is.
+        scratch: An empty folder; gets the files of a release that was kept, where they go into the app's tree.
+
+    Raises:
+        ManifestError: A file of the release has other bytes than it says.
+        HostError: The host refuses.
+    """
+    folder = result.dist
+    if result.kept is not None and result.document.delivery.mode == "git" and not result.mirror_url:
+        public, folder = result.kept, scratch
+        host.with_retries(lambda: copy_released(host, public, scratch))
+    return Released(document=result.document, dist=folder, asset_url=result.model_url, mirror_url=result.mirror_url)
 
 
 def publish(
@@ -83,57 +102,110 @@ def publish(
     if latest and tag.prerelease:
         raise UsageError(f"--latest must be for a version without prerelease, got {tag.version}. Leave it out.")
     checked = check_dist(dist, tag)
-    document, entries = checked.document, checked.entries
-    measured = {key: of for path in checked.beside for key, of in read_timings(path).items()}
-    if mirror is not None and document.delivery.asked == "git":
+    if mirror is not None and checked.document.delivery.asked == "git":
         raise UsageError(
             "--mirror is for a model outside the app's tree, got a release for --delivery git. Leave it out."
         )
-    mirror_url = ""
-    done: dict[str, Action] = {}
-    first: list[ReleaseState | None] = []
-    details = ReleaseDetails(files=entries, prerelease=tag.prerelease, latest=latest)
-
-    def one_pass() -> ReleaseDetails:
-        nonlocal mirror_url
-        state = host.state(tag.text)
-        actions = plan_release(entries, state, replace=replace)
-        _refuse_other_content(tag, host, state, actions)
-        settled = state is not None and state.published and all(action.kind == "keep" for action in actions)
-        if settled:
-            wanted = details
-        else:
-            previous = _previous(tag, host)
-            _refuse_hidden_break(tag, document.contract_version, previous)
-            wanted = ReleaseDetails(
-                files=entries,
-                notes=render_notes(document, previous, checked.companions, measured),
-                prerelease=tag.prerelease,
-                latest=latest,
-            )
-        if not first:
-            first.append(state)
-            planned(actions)
-        # A later pass keeps what an earlier one has done.
-        done.update({a.name: a for a in actions if a.kind != "keep" or a.name not in done})
-        if mirror is not None and not dry_run and not mirror_url:
-            mirror_url = mirror(document, dist, entries)
-        if not dry_run:  # Also with nothing to change: leftovers beside a finished release go.
-            host.apply(tag.text, dist, actions, wanted)
-        return wanted
-
-    wanted = host.with_retries(one_pass)
-    file = document.delivery.file
+    run = _Run(
+        dist=dist,
+        checked=checked,
+        tag=tag,
+        host=host,
+        replace=replace,
+        details=ReleaseDetails(files=checked.entries, prerelease=tag.prerelease, latest=latest),
+        dry_run=dry_run,
+        mirror=mirror,
+        planned=planned,
+    )
+    kept, details = host.with_retries(run.one_pass)
+    document = kept.document if kept is not None else checked.document
     return PublishResult(
         document=document,
-        actions=tuple(done[name] for name in sorted(done)),
-        published=first[0] is not None and first[0].published,
-        surplus=first[0].surplus if first[0] is not None else 0,
-        details=wanted,
         dist=dist,
-        model_url="" if dry_run else host.with_retries(lambda: host.asset_url(tag.text, file)),
-        mirror_url=mirror_url,
+        kept=kept,
+        actions=tuple(run.done[name] for name in sorted(run.done)),
+        published=run.first is not None and run.first.published,
+        surplus=run.first.surplus if run.first is not None else 0,
+        details=details,
+        model_url="" if dry_run else host.with_retries(lambda: host.asset_url(tag.text, document.delivery.file)),
+        mirror_url=run.mirror_url,
     )
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One call of `publish`: what it was asked for, and what its passes have done so far.
+
+    Attributes:
+        done: What was done with each file, by name.
+        first: What the first pass found at the host.
+        mirror_url: See `PublishResult`.
+    """
+
+    dist: Path
+    checked: Dist
+    tag: ReleaseTag
+    host: Host
+    replace: bool
+    details: ReleaseDetails
+    dry_run: bool
+    mirror: Mirroring | None
+    planned: Callable[[tuple[Action, ...]], None]
+    done: dict[str, Action] = field(default_factory=dict)
+    first: ReleaseState | None = None
+    mirror_url: str = ""
+
+    def one_pass(self) -> tuple[PublicRelease | None, ReleaseDetails]:
+        """Reads what is there, plans, and carries the plan out.
+
+        Returns:
+            The public release if it is kept, and what the release is besides its files.
+        """
+        state = self.host.state(self.tag.text)
+        actions = plan_release(self.details.files, state, replace=self.replace)
+        if state is not None and any(action.kind == "refuse" for action in actions):
+            public = _public_release(self.tag, self.host, state, self.checked, actions)
+            return public, self._keep(public, state)
+        document, details = self.checked.document, self.details
+        if state is None or not state.published or any(action.kind != "keep" for action in actions):
+            previous = _previous(self.tag, self.host)
+            _refuse_hidden_break(self.tag, document.contract_version, previous)
+            measured = {key: of for path in self.checked.beside for key, of in read_timings(path).items()}
+            notes = render_notes(document, previous, self.checked.companions, measured)
+            details = replace_fields(details, notes=notes)
+        self._begin(state, actions)
+        self._bring_to_mirror(document, self.dist, details.files)
+        self._apply(actions, details)
+        return None, details
+
+    def _keep(self, public: PublicRelease, state: ReleaseState) -> ReleaseDetails:
+        """Goes on with a public release's own files; nothing changes in it, leftovers beside it go."""
+        actions = plan_release(public.entries, state)
+        self._begin(state, actions)
+        if self.mirror is not None and not self.dry_run and not self.mirror_url:
+            with tempfile.TemporaryDirectory(prefix="model-release-") as folder:
+                copy_released(self.host, public, Path(folder))
+                self._bring_to_mirror(public.document, Path(folder), public.entries)
+        details = replace_fields(self.details, files=public.entries)
+        self._apply(actions, details)
+        return details
+
+    def _begin(self, state: ReleaseState | None, actions: tuple[Action, ...]) -> None:
+        """Tells the first plan; a later pass keeps what an earlier one has done."""
+        if not self.done:
+            self.first = state
+            self.planned(actions)
+        self.done.update({a.name: a for a in actions if a.kind != "keep" or a.name not in self.done})
+
+    def _bring_to_mirror(self, document: Manifest, folder: Path, files: tuple[FileEntry, ...]) -> None:
+        """Mirrors the release, once and before it is public."""
+        if self.mirror is not None and not self.dry_run and not self.mirror_url:
+            self.mirror_url = self.mirror(document, folder, files)
+
+    def _apply(self, actions: tuple[Action, ...], details: ReleaseDetails) -> None:
+        """Carries actions out; also with nothing to change, as leftovers beside a finished release go."""
+        if not self.dry_run:
+            self.host.apply(self.tag.text, self.dist, actions, details)
 
 
 def check_version(tag: ReleaseTag, contract_version: str, host: Host) -> None:
@@ -145,21 +217,23 @@ def check_version(tag: ReleaseTag, contract_version: str, host: Host) -> None:
     host.with_retries(lambda: _refuse_hidden_break(tag, contract_version, _previous(tag, host)))
 
 
-def _refuse_other_content(tag: ReleaseTag, host: Host, state: ReleaseState | None, actions: tuple[Action, ...]) -> None:
-    """Refuses to change a published release.
+def _public_release(
+    tag: ReleaseTag, host: Host, state: ReleaseState, wanted: Dist, actions: tuple[Action, ...]
+) -> PublicRelease:
+    """The public release under the tag, if it is what is wanted, built on another machine.
 
     Raises:
         HostError: The tag holds another release, and may not be replaced.
     """
+    comparison = compare_with_public(host, tag, state, wanted)
+    if comparison.public is not None:
+        return comparison.public
     refused = [action for action in actions if action.kind == "refuse"]
-    if not refused:
-        return
     free = next_free(tag, host.tags())
-    immutable = state is not None and state.immutable
+    difference = comparison.difference or f"{refused[0].name}: {refused[0].reason}, {len(refused)} in all"
     raise HostError(
-        f"{tag.text} is released with other content ({refused[0].name}: {refused[0].reason}, "
-        f"{len(refused)} in all){' and is immutable' if immutable else ''}. "
-        f"Use the next free tag, {free.text}{'' if immutable else ', or give --replace'}."
+        f"{tag.text} is released with other content ({difference}){' and is immutable' if state.immutable else ''}. "
+        f"Use the next free tag, {free.text}{'' if state.immutable else ', or give --replace'}."
     )
 
 

@@ -1,0 +1,122 @@
+"""A public release that holds what is wanted, described by another machine: it is the truth, and it is kept."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_release.base.errors import ManifestError
+from model_release.base.files import sha256_of, sha256_of_bytes
+from model_release.contract import manifest
+from model_release.contract.dist import Dist, check_manifest, parse_checksums
+from model_release.contract.identity import first_difference, identity
+from model_release.contract.manifest import FileEntry, Manifest
+from model_release.contract.tag import ReleaseTag
+from model_release.hosts.host import Host
+from model_release.hosts.reconcile import ReleaseState
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicRelease:
+    """A public release, as it says of itself.
+
+    Attributes:
+        document: The manifest of its first model.
+        entries: Every file that its checksums list, and the checksums.
+    """
+
+    document: Manifest
+    entries: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A public release beside what is to be published.
+
+    Attributes:
+        public: The release, where it has the identity that is wanted.
+        difference: The first real difference, where it has not; empty if it cannot be read as one of ours.
+    """
+
+    public: PublicRelease | None = None
+    difference: str = ""
+
+
+def compare_with_public(host: Host, tag: ReleaseTag, state: ReleaseState, wanted: Dist) -> Comparison:
+    """Reads a public release back, and compares its identity with a folder's.
+
+    Args:
+        host: Where it is.
+        tag: Its tag.
+        state: What the host holds under the tag.
+        wanted: The folder that is to be published.
+
+    Raises:
+        ManifestError: It has the identity that is wanted, but its files are not what its own checksums say.
+        HostError: The host refuses.
+    """
+    documents, entries = [], []
+    try:
+        for each in (wanted.document, *wanted.companions):
+            document, listed = _read_part(host, tag, each.asset_prefix)
+            documents.append(document)
+            entries += listed
+    except ManifestError:
+        return Comparison()
+    for document, each in zip(documents, (wanted.document, *wanted.companions), strict=True):
+        if difference := first_difference(identity(document), identity(each)):
+            return Comparison(difference=difference)
+    surplus = {file.name for file in state.files} - {entry.name for entry in entries}
+    if surplus:
+        return Comparison(difference=f"{min(surplus)[:80]!a}: in the release, none here")
+    _require_whole(tag, state, entries)
+    return Comparison(public=PublicRelease(document=documents[0], entries=tuple(entries)))
+
+
+def copy_released(host: Host, public: PublicRelease, folder: Path) -> None:
+    """Brings the files of a public release into a folder, each checked against its sha256; within `with_retries`.
+
+    Raises:
+        ManifestError: A file has other bytes than the release says.
+        HostError: The host refuses, or the folder cannot be written.
+    """
+    for entry in public.entries:
+        host.copy(public.document.tag, entry.name, folder / entry.name)
+        if sha256_of(folder / entry.name, error=ManifestError) != entry.sha256:
+            raise ManifestError(
+                f"{entry.name} of {public.document.tag} must have the sha256 that the release gives, it has another. "
+                "Do not use this release; make a new one."
+            )
+
+
+def _read_part(host: Host, tag: ReleaseTag, prefix: str) -> tuple[Manifest, list[FileEntry]]:
+    """One model's manifest, and every file of its part.
+
+    Raises:
+        ManifestError: It is missing, or is none of ours.
+    """
+    manifest_name, checksums_name = manifest.part_names(prefix)
+    content, sums = host.read(tag.text, manifest_name), host.read(tag.text, checksums_name)
+    if content is None or sums is None:
+        raise ManifestError(f"{tag.text} must have {manifest_name} and {checksums_name}. Make a new release.")
+    checksums = parse_checksums(sums)
+    digest = sha256_of_bytes(content)
+    document = check_manifest(content, checksums, digest, name=manifest_name)
+    return document, [
+        *document.files,
+        FileEntry(name=manifest_name, size_bytes=len(content), sha256=digest),
+        FileEntry(name=checksums_name, size_bytes=len(sums), sha256=sha256_of_bytes(sums)),
+    ]
+
+
+def _require_whole(tag: ReleaseTag, state: ReleaseState, entries: list[FileEntry]) -> None:
+    """Holds what the host has against what the release says of itself.
+
+    Raises:
+        ManifestError: A file is missing, unfinished or has other bytes.
+    """
+    there = {file.name: file.sha256 for file in state.files}
+    for entry in entries:
+        if there.get(entry.name) != entry.sha256:
+            raise ManifestError(
+                f"{tag.text} must hold what its own SHA256SUMS says, {entry.name} "
+                f"{'is missing' if entry.name not in there else 'has other bytes'}. Give --replace, or use a new tag."
+            )

@@ -1,0 +1,84 @@
+"""What a release is, apart from how it is described."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dists import make_dist
+from model_release.contract import manifest
+from model_release.contract.activations import load_contract
+from model_release.contract.identity import first_difference, identity
+from model_release.contract.manifest import Manifest
+from model_release.model.precision.quantize import CALIBRATED
+
+FILES = {"model.onnx": b"onnx " * 400, "model_small.onnx": b"small" * 9, "report.html": b"<p>", "config.json": b"{}"}
+
+
+def made(folder: Path, files: dict[str, bytes] = FILES, **changes: Any) -> Manifest:
+    """A manifest with a calibrated precision and a report; `changes` replace its keys."""
+
+    def change(document: dict[str, Any]) -> None:
+        small = {**document["variants"][0], "file": "model_small.onnx", "precision": "small", "size_bytes": 45}
+        document["variants"].append(small)
+        for key, value in changes.items():
+            document[key] = value(document[key]) if callable(value) else value
+
+    return manifest.read(make_dist(folder, files=files, change=change))
+
+
+def test_what_another_machine_measures_makes_no_other_release(tmp_path: Path) -> None:
+    def measured(variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {
+                **variant,
+                "clauses": ["C1"],
+                "deviations": [{"kind": "logits", "max_abs": 2e-5, "relative": 3e-6, "cosine": 0.9999}],
+                "agreement": {**variant["agreement"], "mean_kl_nats": 2e-7},
+                "backends": [{"backend": "webgpu", "runs": False, "reason": "no adapter"}],
+            }
+            for variant in variants
+        ]
+
+    one = made(tmp_path / "one")
+    files = {**FILES, "report.html": b"<p>other digits</p>", "model_small.onnx": b"SMALL" * 9}
+    other = made(tmp_path / "other", files, variants=measured, made_with={"torch": "2.13.0+cpu"})
+    assert one != other
+    assert first_difference(identity(one), identity(other)) == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "changes", "difference"),
+    [
+        ({"model.onnx": b"other" * 400}, {}, "model.onnx: sha256 "),
+        ({"model_small.onnx": b"small"}, {}, "model_small.onnx: 45 bytes in the release, 5 bytes here"),
+        ({"vocab.json": b"{}"}, {}, "vocab.json: none in the release, sha256 "),
+        ({}, {"contract_version": "1.1.0"}, "contract version: 1.0.0 in the release, 1.1.0 here"),
+        (
+            {},
+            {"selection": lambda selection: selection | {"layers": [0, 11]}},
+            "layers: 11 in the release, 0,11 here",
+        ),
+        (
+            {"model.onnx": b"other" * 400},  # What was asked is told before what followed from it.
+            {"model": lambda model: model | {"weights_sha256": "1" * 64}},
+            "sha256 of the weights: 000",
+        ),
+        ({}, {"variants": lambda variants: variants[:1]}, "precisions: fp32,small in the release, fp32 here"),
+    ],
+)
+def test_the_first_real_difference_is_named(
+    tmp_path: Path, files: dict[str, bytes], changes: dict[str, Any], difference: str
+) -> None:
+    one, other = made(tmp_path / "one"), made(tmp_path / "other", FILES | files, **changes)
+    assert first_difference(identity(one), identity(other)).startswith(difference)
+
+
+def test_a_precision_is_calibrated_where_its_codec_looks_at_a_text() -> None:
+    assert {name for name, row in load_contract().precisions.items() if row.calibrated} == set(CALIBRATED)
+
+
+def test_every_key_of_a_manifest_is_identity_or_description() -> None:
+    described = {"variants", "made_with"}  # Of variants, files and precisions count, through `files` and `precisions`.
+    known = {"tag", "version", "name", "contract_version", "model", "selection", "delivery", "files", "asset_prefix"}
+    assert set(manifest.Manifest.__dataclass_fields__) == known | described

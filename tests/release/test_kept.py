@@ -1,0 +1,128 @@
+"""A release that is public is the truth about itself: a rebuild on another machine keeps and uses it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dists import REPOSITORY, TAG, github_host, make_dist
+from model_release.base.errors import HostError, ManifestError
+from model_release.contract.manifest import Manifest
+from model_release.contract.tag import parse_tag
+from model_release.hosts.host import Host
+from model_release.hosts.local import LocalHost
+from model_release.release.publish import PublishResult, hand_over, publish
+from standins.github import StandInGitHub
+
+FILES = {"model.onnx": b"onnx " * 400, "model_small.onnx": b"small" * 9, "report.html": b"<p>", "config.json": b"{}"}
+Opener = Callable[[], Host]
+
+
+def by_git(document: dict[str, Any]) -> None:
+    """A small calibrated model that lives in the app's tree."""
+    small = {**document["variants"][0], "file": "model_small.onnx", "precision": "small", "size_bytes": 45}
+    document["variants"].append(small)
+    document["delivery"] |= {"mode": "git", "file": "model_small.onnx", "precision": "small", "size_bytes": 45}
+
+
+def machine(folder: Path, number: int, **files: bytes) -> Path:
+    """What a machine builds of one request: its own page, its own digits, its own bytes of `small`."""
+
+    def change(document: dict[str, Any]) -> None:
+        by_git(document)
+        document["variants"][0]["agreement"]["mean_kl_nats"] = number * 1e-7
+        document["made_with"] = {"torch": f"2.13.0+{number}"}
+
+    own = {"report.html": b"<p>%d</p>" % number, "model_small.onnx": b"smal%d" % number * 9}
+    return make_dist(folder / str(number), files=FILES | own | files, change=change)
+
+
+@pytest.fixture(params=["local", "github"])
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Opens a host as a new run does."""
+    if request.param == "local":
+        yield lambda: LocalHost(tmp_path / "releases")
+        return
+    with StandInGitHub() as site:
+        site.add_repository(REPOSITORY).create_tag(TAG)
+        yield lambda: github_host(site)
+        assert (site.violations, site.leaks) == ([], [])
+
+
+def run(host: Opener, dist: Path, **options: Any) -> PublishResult:
+    return publish(dist, parse_tag(TAG), host(), **options)
+
+
+@pytest.mark.network
+def test_a_rebuild_on_another_machine_keeps_the_public_release(host: Opener, tmp_path: Path) -> None:
+    first, again = machine(tmp_path, 1), machine(tmp_path, 2)
+    run(host, first)
+    before = host().state(TAG)
+    result = run(host, again)
+    assert {action.kind for action in result.actions} == {"keep"}
+    assert host().state(TAG) == before
+    assert result.document.made_with == {"torch": "2.13.0+1"}
+    (tmp_path / "scratch").mkdir()
+    released = hand_over(result, host(), tmp_path / "scratch")
+    assert released.files  # The app's tree gets them.
+    assert {path: file.read_bytes() for path, file in released.files.items()} == {
+        path: (first / file.name).read_bytes() for path, file in released.files.items()
+    }
+
+
+@pytest.mark.network
+def test_the_mirror_gets_the_public_releases_own_files(host: Opener, tmp_path: Path) -> None:
+    first = machine(tmp_path, 1)
+    run(host, first)
+    seen = {}
+
+    def mirror(document: Manifest, folder: Path, entries: Any) -> str:
+        seen.update({entry.name: (folder / entry.name).read_bytes() for entry in entries})
+        return f"https://mirror.example/{document.delivery.file}"
+
+    result = run(host, machine(tmp_path, 2), mirror=mirror)
+    assert seen == {path.name: path.read_bytes() for path in first.iterdir()}
+    assert result.mirror_url == "https://mirror.example/model_small.onnx"
+
+
+@pytest.mark.network
+def test_another_request_is_refused_by_its_first_real_difference(host: Opener, tmp_path: Path) -> None:
+    run(host, machine(tmp_path, 1))
+    other = machine(tmp_path, 2, **{"model.onnx": b"other" * 400})
+    with pytest.raises(HostError, match=r"with other content \(model\.onnx: sha256 .* here\)") as refused:
+        run(host, other)
+    assert "SHA256SUMS" not in str(refused.value)
+
+
+@pytest.mark.network
+def test_replace_still_replaces(host: Opener, tmp_path: Path) -> None:
+    run(host, machine(tmp_path, 1))
+    again = machine(tmp_path, 2)
+    result = run(host, again, replace=True)
+    assert {action.name for action in result.actions if action.kind == "replace"} == {
+        "SHA256SUMS",
+        "manifest.json",
+        "model_small.onnx",
+        "report.html",
+    }
+    state = host().state(TAG)
+    assert state is not None
+    assert {file.name: file.sha256 for file in state.files} == {
+        entry.name: entry.sha256 for entry in result.details.files
+    }
+
+
+def test_a_damaged_public_release_is_not_used(tmp_path: Path) -> None:
+    local: Opener = lambda: LocalHost(tmp_path / "releases")  # noqa: E731
+    run(local, machine(tmp_path, 1))
+    (tmp_path / "releases" / TAG / "model.onnx").write_bytes(b"bitrot")
+    with pytest.raises(ManifestError, match=r"must hold what its own SHA256SUMS says, model\.onnx has other bytes"):
+        run(local, machine(tmp_path, 2))
+
+
+def test_a_dry_run_says_that_the_release_is_kept(tmp_path: Path) -> None:
+    local: Opener = lambda: LocalHost(tmp_path / "releases")  # noqa: E731
+    run(local, machine(tmp_path, 1))
+    result = run(local, machine(tmp_path, 2), dry_run=True)
+    assert {action.kind for action in result.actions} == {"keep"}
