@@ -8,6 +8,7 @@ from model_release.cli.fetch import fetch as fetch
 from model_release.cli.main import COMMANDS as COMMANDS
 from model_release.cli.main import run as run
 from model_release.cli.plan import plan as plan
+from model_release.cli.point import point as point
 from model_release.cli.probe import probe as probe
 from model_release.cli.publish import publish as publish
 from model_release.cli.quantize import quantize as quantize

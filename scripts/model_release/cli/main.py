@@ -20,6 +20,7 @@ from model_release.cli.export import export
 from model_release.cli.fetch import fetch
 from model_release.cli.options import with_version
 from model_release.cli.plan import plan
+from model_release.cli.point import point
 from model_release.cli.probe import probe
 from model_release.cli.publish import publish
 from model_release.cli.quantize import quantize
@@ -68,6 +69,9 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 
 
 COMMANDS = tuple(
-    map(with_version, (export, quantize, verify, browse, release, publish, fetch, probe, plan, weights, build, docs))
+    map(
+        with_version,
+        (export, quantize, verify, browse, release, publish, point, fetch, probe, plan, weights, build, docs),
+    )
 )
 """Every command; scripts/README.md shows their help in this order."""

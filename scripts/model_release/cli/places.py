@@ -109,7 +109,7 @@ class AppOptions:
     env_branch: str | None
     deploy_workflow: str | None
     create_env_file: bool
-    no_env: bool
+    no_env: bool = False
 
     @property
     def names_repository(self) -> bool:

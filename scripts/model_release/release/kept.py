@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_release.base.errors import ManifestError
+from model_release.app.app import Released
+from model_release.base.errors import HostError, ManifestError
 from model_release.base.files import sha256_of, sha256_of_bytes
 from model_release.contract import manifest
 from model_release.contract.dist import Dist, check_manifest, parse_checksums
@@ -69,6 +70,53 @@ def compare_with_public(host: Host, tag: ReleaseTag, state: ReleaseState, wanted
         return Comparison(difference=f"{min(surplus)[:80]!a}: in the release, none here")
     _require_whole(tag, state, entries)
     return Comparison(public=PublicRelease(document=documents[0], entries=tuple(entries)))
+
+
+def read_public(host: Host, tag: ReleaseTag) -> PublicRelease:
+    """Reads a public release back, and holds it against its own checksums.
+
+    Raises:
+        HostError: There is no public release under the tag, or the host refuses.
+        ManifestError: It is none of ours, or its files are not what its checksums say.
+    """
+
+    def one_pass() -> PublicRelease:
+        state = host.state(tag.text)
+        if state is None or not state.published:
+            raise HostError(
+                f"{tag.text} must be a public release, {'it is a draft' if state else 'there is none'}. "
+                "Publish it first, or correct --tag."
+            )
+        document, entries = _read_part(host, tag, "")
+        if document.tag != tag.text:
+            raise ManifestError(
+                f"the manifest of {tag.text} must be its own, got that of {document.tag}. Do not use this release."
+            )
+        _require_whole(tag, state, entries)
+        return PublicRelease(document=document, entries=tuple(entries))
+
+    return host.with_retries(one_pass)
+
+
+def hand_over(host: Host, public: PublicRelease, scratch: Path, *, mirror_url: str = "") -> Released:
+    """What the web app needs to know of a public release.
+
+    Args:
+        host: Where it is.
+        public: From `read_public`.
+        scratch: An empty folder; gets the release's files, where they go into the app's tree.
+        mirror_url: What the app is to use instead; empty without a mirror.
+
+    Raises:
+        ManifestError: A file of the release has other bytes than it says.
+        HostError: The host refuses.
+    """
+    document = public.document
+    url = host.with_retries(lambda: host.asset_url(document.tag, document.delivery.file))
+    released = Released(document=document, dist=scratch, asset_url=url, mirror_url=mirror_url)
+    if released.delivered_by_git:
+        host.with_retries(lambda: copy_released(host, public, scratch))
+    return released
 
 
 def copy_released(host: Host, public: PublicRelease, folder: Path) -> None:

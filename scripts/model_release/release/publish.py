@@ -15,6 +15,7 @@ from model_release.contract.manifest import MANIFEST_NAME, FileEntry, Manifest
 from model_release.contract.tag import ReleaseTag, next_free, parse_tag
 from model_release.hosts.host import Host, ReleaseDetails
 from model_release.hosts.reconcile import Action, ReleaseState, plan_release
+from model_release.release import kept
 from model_release.release.kept import PublicRelease, compare_with_public, copy_released
 from model_release.release.notes import render_notes
 
@@ -63,11 +64,11 @@ def hand_over(result: PublishResult, host: Host, scratch: Path) -> Released:
         ManifestError: A file of the release has other bytes than it says.
         HostError: The host refuses.
     """
-    folder = result.dist
-    if result.kept is not None and result.document.delivery.mode == "git" and not result.mirror_url:
-        public, folder = result.kept, scratch
-        host.with_retries(lambda: copy_released(host, public, scratch))
-    return Released(document=result.document, dist=folder, asset_url=result.model_url, mirror_url=result.mirror_url)
+    if result.kept is not None:
+        return kept.hand_over(host, result.kept, scratch, mirror_url=result.mirror_url)
+    return Released(
+        document=result.document, dist=result.dist, asset_url=result.model_url, mirror_url=result.mirror_url
+    )
 
 
 def publish(
@@ -117,12 +118,12 @@ def publish(
         mirror=mirror,
         planned=planned,
     )
-    kept, details = host.with_retries(run.one_pass)
-    document = kept.document if kept is not None else checked.document
+    public, details = host.with_retries(run.one_pass)
+    document = public.document if public is not None else checked.document
     return PublishResult(
         document=document,
         dist=dist,
-        kept=kept,
+        kept=public,
         actions=tuple(run.done[name] for name in sorted(run.done)),
         published=run.first is not None and run.first.published,
         surplus=run.first.surplus if run.first is not None else 0,
