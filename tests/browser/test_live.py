@@ -89,6 +89,21 @@ def test_the_live_page_refuses_a_model_that_is_not_the_manifests(
 
 @pytest.mark.network
 @pytest.mark.usefixtures("packages")
+def test_the_live_page_of_a_release_without_a_tokenizer_says_so_and_offers_nothing(
+    browser: "Browser", released: Path, tmp_path: Path
+) -> None:
+    silent = shutil.copytree(released, tmp_path / "silent")
+    document = manifest.read(silent)
+    document["files"] = [entry for entry in document["files"] if entry["name"] != "tokenizer.json"]
+    (silent / manifest.MANIFEST_NAME).write_bytes(manifest.render(document))
+    with serve_release(silent) as url, live(browser, url) as page:
+        page.wait_for_selector("#error:visible")
+        assert page.inner_text("#error").startswith("The release must hold tokenizer.json to read text, it has none.")
+        assert page.locator("#ask :enabled").all_inner_texts() == [""], "only the text can be changed"
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("packages")
 def test_serving_says_where_the_page_is_and_ends_with_ctrl_c(released: Path, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     with start("release.py", "serve", released, "--port", 0, cwd=tmp_path) as process:

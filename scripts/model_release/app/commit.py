@@ -9,6 +9,7 @@ from typing import Literal
 from model_release.app.envfile import edited
 from model_release.base.errors import EnvFileError, HostError, UsageError
 from model_release.base.files import git_blob_digest, git_blob_id
+from model_release.base.text import quoted
 from model_release.contract.tag import parse_tag
 
 MAX_BLOB_BYTES = 100_000_000
@@ -120,8 +121,7 @@ def is_plain_path(text: str) -> bool:
 
 def _require(option: str, text: str, *, ok: bool, example: str) -> None:
     if not ok:
-        shown = ascii(text if len(text) <= 60 else text[:60] + "...")
-        raise UsageError(f"{option} must be like {example}, got {shown}. Correct {option}.")
+        raise UsageError(f"{option} must be like {example}, got {quoted(text)}. Correct {option}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ class Deploy:
     def start(self) -> tuple[bool, str]:
         """Starts the workflow if our commit is on the default branch and no run has had it yet.
 
-        So the deploy of a run that was killed after its commit is made up for, and none is made twice.
+        So a deploy that is missing because its run was killed after the commit is started, and none is started twice.
 
         Returns:
             Whether it was started, and what there is to say.

@@ -1,4 +1,4 @@
-"""GitHub's API through PyGithub: bounded requests, and patience with what passes.
+"""GitHub's API through PyGithub: bounded requests, and retries of transient failures.
 
 PyGithub's own retries repeat a POST blindly, its uploads have no timeout, and its downloads are held
 in memory. Here no request is ever repeated: `with_retries` runs a whole *reconciling pass* again, which
@@ -107,7 +107,7 @@ def with_retries(
         what: What a 404 is about.
 
     Raises:
-        HostError: GitHub refuses for good, or patience ended.
+        HostError: GitHub refuses for good, or the policy gave up.
     """
 
     def one_pass() -> _T:

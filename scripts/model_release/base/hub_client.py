@@ -1,4 +1,4 @@
-"""huggingface_hub with our patience inside: every request bounded, every passing fault reported at once.
+"""huggingface_hub with our retry policy inside: every request bounded, every transient fault reported at once.
 
 HF_ENDPOINT, HF_HOME and HF_TOKEN stay huggingface_hub's own affair. Its retries sleep for as long as a
 server asks, so that ours take their place: each request goes through `_OneTry`, and `HubCalls` tries again.

@@ -34,6 +34,7 @@ from model_release.browser.chromium import (
 )
 from model_release.browser.judge import Judge, probes
 from model_release.browser.pages.live import PACKAGES
+from model_release.browser.pages.render import ASSETS
 from model_release.browser.pages.sample import MAX_TOKENS, PROMPT
 from model_release.browser.results import BackendRun, BrowserReport
 from model_release.browser.server import serve
@@ -55,6 +56,12 @@ from model_release.model.weights.tokenizer import TOKENIZER, encode, read_tokeni
 
 _TIMED_RUNS = 5
 _TIMED_MS = 1000  # A WebGPU without a GPU takes seconds a run; one of them tells as much.
+
+PAGES = {
+    **{name: npm.BROWSER / name for name in ("gate.html", "gate.mjs")},
+    "fetching.js": ASSETS / "fetching.js",
+}
+"""What the gate's page is made of, by the name it is served under."""
 
 HARD_TEXT = "“Déjà vu?”\n\tShe can't have 1,000 of them…  🙂"
 """What readers of tokenizers get wrong: bytes of other letters, spaces in a row, contractions, digits."""
@@ -111,8 +118,7 @@ def browse(
     """
     release = check_dist(folder, parse_tag(manifest.read(folder)["tag"]))
     executable()  # What is missing is said before anything is installed.
-    pages = {name: npm.BROWSER / name for name in ("gate.html", "gate.mjs")}
-    mounts = {PACKAGES: npm.install(progress=progress), **pages}
+    mounts = {PACKAGES: npm.install(progress=progress), **PAGES}
     with chromium() as browser, serve(folder, mounts=mounts) as origin:
         gate = _Gate(partial(opened, browser, f"{origin}/gate.html", limit_s=limit_s), folder, progress)
         trials = [

@@ -131,7 +131,7 @@ class Downloader:
                 )
             except RetriesExhaustedError as failure:
                 if arrived() - before >= _STEP_BYTES and time.monotonic() < self._deadline:
-                    continue  # A bad line, but a line.
+                    continue  # Slow, but progressing: start counting attempts again.
                 raise HostError(
                     f"{what} of {self._source.describe()} must arrive, got: {failure.reason[:200]} "
                     f"(attempts: {failure.attempts}). Check the network and run it again; it goes on where it stopped."

@@ -18,7 +18,7 @@ from model_release.browser.pages.plot import log_plot
 from model_release.contract.activations import load_contract
 from model_release.contract.measures import Deviation
 
-_ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parent / "assets"
 _VIEWS = ("basics.js", "colours.js", "grid.js", "views.js")
 _SMALLEST_KL = 1e-9
 """Where the plot's axis begins at the latest: float32 tells no smaller divergence."""
@@ -64,7 +64,7 @@ def render_live(prompt: str) -> bytes:
     """
     return _render(
         "try.html",
-        scripts=(*_VIEWS, "try.js"),
+        scripts=(*_VIEWS, "fetching.js", "try.js"),
         policy={
             "default-src": "'none'",
             "connect-src": "'self'",
@@ -120,7 +120,7 @@ def _render(template: str, *, scripts: tuple[str, ...], policy: Mapping[str, str
 
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_ASSETS),
+        loader=jinja2.FileSystemLoader(ASSETS),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -132,7 +132,7 @@ def _templates() -> jinja2.Environment:
 
 
 def _asset(name: str) -> str:
-    return (_ASSETS / name).read_text(encoding="utf-8")
+    return (ASSETS / name).read_text(encoding="utf-8")
 
 
 def _source(text: str) -> str:
