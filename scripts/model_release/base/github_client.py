@@ -270,10 +270,15 @@ def _send(connection: _Transport | _PlainTransport) -> RequestsResponse:
 def _pieces(answer: requests.Response, deadline: float) -> Iterator[bytes]:
     """A body, piece by piece, until the deadline."""
     with answer:
-        for piece in answer.iter_content(_CHUNK_BYTES):
+        try:
+            for piece in answer.iter_content(_CHUNK_BYTES):
+                if time.monotonic() > deadline:
+                    raise TransientError("an answer that did not end in time")
+                yield piece
+        except requests.RequestException as failure:
             if time.monotonic() > deadline:
-                raise TransientError("an answer that did not end in time")
-            yield piece
+                raise TransientError("an answer that did not end in time") from failure
+            raise
 
 
 # Judgement

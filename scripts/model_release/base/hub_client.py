@@ -65,7 +65,7 @@ class HubCalls:
             except TransientError:
                 raise
             except _BROKEN_OFF as failure:  # Within a body; huggingface_hub has tried to resume it.
-                raise TransientError(str(failure) or type(failure).__name__) from failure
+                raise _transient(failure, self.deadline) from failure
             except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, TypeError, LookupError) as failure:
                 if isinstance(failure, HfHubHTTPError) and failure.response.status_code in self.conflicts:
                     raise TransientError(f"status {failure.response.status_code}") from failure
@@ -126,7 +126,7 @@ class _OneTry(httpx2.Client):
             if not stream:
                 response.read()
         except _BROKEN_OFF as failure:
-            raise TransientError(str(failure) or type(failure).__name__) from failure
+            raise _transient(failure, self.deadline) from failure
         return response
 
     def _head(self, request: httpx2.Request, options: Mapping[str, Any]) -> httpx2.Response:
@@ -134,11 +134,27 @@ class _OneTry(httpx2.Client):
         if time.monotonic() > self.deadline:
             raise TransientError("no answer in time")
         request.extensions["timeout"] = httpx2.Timeout(self.request_timeout_s).as_dict()
+        request.extensions["trace"] = self._notice_connection
         return super().send(request, stream=True, follow_redirects=False, **options)
+
+    def _notice_connection(self, event: str, info: Mapping[str, Any]) -> None:
+        """Lets a new connection read until the deadline: each wait is bounded, a server's interim answers are not."""
+        if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            return
+        stream, deadline = info["return_value"], self.deadline
+        read = stream.read
+
+        def read_in_time(max_bytes: int, timeout: float | None = None) -> bytes:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TransientError("an answer that did not end in time")
+            return cast(bytes, read(max_bytes, left_s if timeout is None else min(timeout, left_s)))
+
+        stream.read = read_in_time
 
 
 class _Bounded(httpx2.SyncByteStream):
-    """A body that ends in an error at the deadline, however slowly it drips, and when it is too long."""
+    """A body that ends in an error at the deadline, and when it is too long."""
 
     def __init__(self, stream: httpx2.SyncByteStream, deadline: float, limit_bytes: float) -> None:
         self._stream, self._deadline, self._limit_bytes = stream, deadline, limit_bytes
@@ -154,6 +170,12 @@ class _Bounded(httpx2.SyncByteStream):
 
     def close(self) -> None:
         self._stream.close()
+
+
+def _transient(failure: httpx2.HTTPError, deadline: float) -> TransientError:
+    """Why there is no whole answer."""
+    late = time.monotonic() > deadline
+    return TransientError("an answer that did not end in time" if late else str(failure) or type(failure).__name__)
 
 
 @contextmanager

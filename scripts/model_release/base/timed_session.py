@@ -17,7 +17,6 @@ from urllib3.connection import HTTPConnection
 from model_release.base.background import in_background
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
     from urllib3.connectionpool import HTTPConnectionPool
 
 
@@ -127,7 +126,7 @@ class _TimedReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
+    def readinto(self, buffer: Any, /) -> int | None:  # noqa: ANN401 - any buffer
         self._sock.hurry()
         return self._raw.readinto(buffer)
 
