@@ -160,13 +160,16 @@ class _Bounded(httpx2.SyncByteStream):
         self._stream, self._deadline, self._limit_bytes = stream, deadline, limit_bytes
 
     def __iter__(self) -> Iterator[bytes]:
-        for piece in self._stream:
-            if time.monotonic() > self._deadline:
-                raise TransientError("an answer that did not end in time")
-            self._limit_bytes -= len(piece)
-            if self._limit_bytes < 0:
-                raise ValueError("an answer that is too long")
-            yield piece
+        try:
+            for piece in self._stream:
+                if time.monotonic() > self._deadline:
+                    raise TransientError("an answer that did not end in time")
+                self._limit_bytes -= len(piece)
+                if self._limit_bytes < 0:
+                    raise ValueError("an answer that is too long")
+                yield piece
+        finally:
+            self.close()
 
     def close(self) -> None:
         self._stream.close()
