@@ -13,7 +13,8 @@ import cli
 from commands import assert_refused, call
 from model_release.base import github_client
 from model_release.base.errors import HostError, WeightsError
-from model_release.base.github_client import connect, download, with_retries
+from model_release.base.github_access import GitHubAccess
+from model_release.base.github_client import Client, connect, download, with_retries
 from model_release.base.http import Web
 from model_release.base.retry import RetryPolicy, TransientError
 from model_release.model.weights.hub import fetch_model
@@ -135,6 +136,11 @@ def test_a_redirect_to_no_address_is_refused_in_a_sentence(location: str, tmp_pa
 
 # -- GitHub's API
 
+
+def reach(url: str) -> Client:
+    return connect(GitHubAccess(token="token", api_url=url))  # noqa: S106 - no secret
+
+
 QUICK = RetryPolicy(attempts=2, request_timeout_s=10, total_timeout_s=DEADLINE_S, sleep=lambda _: None)
 
 
@@ -143,7 +149,7 @@ def test_an_answer_of_github_without_end_ends_at_the_deadline(
     endless: Endless, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(github_client, "_ANSWER_S", DEADLINE_S)
-    client = connect("token", endless.url)
+    client = reach(endless.url)
     with pytest.raises(HostError, match=r"must (answer|be below)"):
         with_retries(lambda: client.get_repo("a/b"), QUICK)
     assert endless.hung_up.wait(SLACK_S)
@@ -152,14 +158,14 @@ def test_an_answer_of_github_without_end_ends_at_the_deadline(
 def test_an_answer_of_github_is_of_a_sane_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(github_client, "_MAX_ANSWER_BYTES", 1 << 20)
     with Server(lambda _: Reply(200, b" " * (2 << 20), {"Content-Type": "application/json"})) as server:
-        client = connect("token", server.url)
+        client = reach(server.url)
         with pytest.raises(HostError, match="below 1 MiB"):
             with_retries(lambda: client.get_repo("a/b"), QUICK)
 
 
 @pytest.mark.usefixtures("in_time")
 def test_the_body_of_a_redirect_of_github_is_not_read(moved: Endless) -> None:
-    client = connect("token", moved.url)
+    client = reach(moved.url)
     with pytest.raises(HostError, match="got a redirect"):
         with_retries(lambda: client.get_repo("a/b"), QUICK)
     with pytest.raises(HostError, match="302"):
@@ -170,7 +176,7 @@ def test_the_body_of_a_redirect_of_github_is_not_read(moved: Endless) -> None:
 @pytest.mark.parametrize("location", ["http://[::1", "", "file:///etc/passwd", "http://a:b/"])
 def test_an_asset_that_leads_to_no_address_is_refused(location: str) -> None:
     with Server(lambda _: Reply(302, b"", {"Location": location})) as server:
-        client = connect("token", server.url)
+        client = reach(server.url)
         with pytest.raises(HostError):
             with_retries(lambda: list(download(client, f"{server.url}/asset")), QUICK)
 

@@ -53,9 +53,8 @@ def swapped(released: Path, export: Callable[..., Path], tmp_path_factory: pytes
     other = gpt2_folder(tmp_path_factory.mktemp("other"), vocab=256, positions=40, seed=1)
     shutil.copyfile(export(other, activations=None, all_layers=True), folder / "model_fp16.onnx")
     document = manifest.read(folder)
-    entries = manifest.describe_files(folder, [entry["name"] for entry in document["files"]])
-    document["files"] = [{"name": e.name, "sha256": e.sha256, "size_bytes": e.size_bytes} for e in entries]
-    (folder / manifest.MANIFEST_NAME).write_bytes(manifest.render(document))
+    entries = manifest.describe_files(folder, document.names)
+    (folder / manifest.MANIFEST_NAME).write_bytes(manifest.render(replace(document, files=entries)))
     described = (*entries, *manifest.describe_files(folder, [manifest.MANIFEST_NAME]))
     (folder / manifest.CHECKSUMS_NAME).write_bytes(manifest.checksums(described))
     return folder
@@ -151,9 +150,9 @@ def test_what_was_right_is_recorded_in_the_manifest_and_told_in_the_notes(releas
     shutil.copytree(released, folder)
     assert call(cli.browse, folder, "--record").code == 0
     document = check_dist(folder, parse_tag("model-v1.0.0")).document
-    for variant in document["variants"]:
-        (entry,) = variant["backends"]
-        assert (entry["backend"], entry["runs"], entry["cosine"]) == ("wasm, 1 thread", True, 1.0)
+    for variant in document.variants:
+        (entry,) = variant.backends or ()
+        assert (entry.backend, entry.runs, entry.cosine) == ("wasm, 1 thread", True, 1.0)
     assert "| `model_fp16.onnx` | 0.0 | `wasm, 1 thread` | 1.0000 |\n" in render_notes(document)
     once = (folder / "manifest.json").read_bytes()
     assert call(cli.browse, folder, "--record").code == 0

@@ -77,7 +77,7 @@ def test_the_live_page_refuses_a_model_that_is_not_the_manifests(
     browser: "Browser", released: Path, tmp_path: Path
 ) -> None:
     broken = shutil.copytree(released, tmp_path / "broken")
-    model = broken / manifest.parse((broken / "manifest.json").read_bytes())["delivery"]["file"]
+    model = broken / manifest.parse((broken / "manifest.json").read_bytes()).delivery.file
     content = bytearray(model.read_bytes())
     content[-1] ^= 1
     model.write_bytes(content)

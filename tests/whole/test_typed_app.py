@@ -84,7 +84,7 @@ def use(site: Path, browser: "Browser") -> Iterator[Callable[[], Any]]:
 @pytest.mark.parametrize("site", ["esbuild", "vite"], indirect=True)
 def test_the_example_reads_the_attention_of_layer_11_in_a_browser(use: Callable[[], Any], dist: Path) -> None:
     seen = use()
-    file = manifest.parse((dist / "manifest.json").read_bytes())["delivery"]["file"]
+    file = manifest.read(dist).delivery.file
     expected = Session(dist / file).run(np.array([IDS]))
     assert sorted(seen["names"]) == sorted(expected)
     np.testing.assert_allclose(seen["rows"], expected["layer_11_attn_probs"][0, 1], atol=1e-5, rtol=0)

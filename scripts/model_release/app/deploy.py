@@ -7,13 +7,9 @@ import github
 from github.Repository import Repository
 from github.Workflow import Workflow
 
-from model_release.app.commit import (
-    HISTORY,
-    AppCommit,
-    read_refusal,
-    words_of,
-)
+from model_release.app.commit import HISTORY, AppCommit
 from model_release.base.errors import HostError
+from model_release.base.github_words import read_refusal, words_of
 
 _ADVICE = {
     403: "Grant actions: write under permissions: in the job",

@@ -23,7 +23,10 @@ from github.Requester import (
 )
 
 from model_release.base.errors import HostError, UsageError
+from model_release.base.github_access import GitHubAccess
+from model_release.base.github_words import NO_PERMISSION, is_overtaken, words_of
 from model_release.base.http import REDIRECTS, AddressError, resolve
+from model_release.base.progress import Progress, silent
 from model_release.base.retry import (
     RetriesExhaustedError,
     RetryPolicy,
@@ -32,18 +35,8 @@ from model_release.base.retry import (
 )
 from model_release.base.timed_session import TimedSession
 
-__all__ = [
-    "DEFAULT_API",
-    "RETRY_POLICY",
-    "RetryPolicy",
-    "TransientError",
-    "connect",
-    "download",
-    "transfer_s",
-    "with_retries",
-]
+Client = github.Github
 
-DEFAULT_API = "https://api.github.com"
 RETRY_POLICY = RetryPolicy(attempts=8, longest_wait_s=900.0, total_timeout_s=4 * 3600.0)
 """Waits out a secondary limit, but not an hourly one that was just used up."""
 
@@ -55,34 +48,26 @@ _SECONDARY_WAIT_S = 60.0  # https://docs.github.com/rest/using-the-rest-api/best
 _CHUNK_BYTES = 1 << 20
 _MAX_ANSWER_BYTES = 64 << 20  # A folder of a hundred thousand files is listed in half of that.
 _MAX_REDIRECTS = 5
-_LOCAL = re.compile(r"localhost|.*\.localhost|127\.[0-9.]+|::1")
-# Another process did the same at the same time, or our own lost request was carried out after all.
-_OVERTAKEN = ("already_exists", "already exists", "not a fast forward")
 
 
-def connect(
-    token: str, api_url: str = DEFAULT_API, *, timeout_s: int = _SILENCE_S, seconds_between_writes: float = 1.0
-) -> github.Github:
+def connect(access: GitHubAccess, *, timeout_s: int = _SILENCE_S, seconds_between_writes: float = 1.0) -> Client:
     """A client that repeats nothing by itself, and whose requests all end.
 
     Args:
-        token: What GITHUB_TOKEN holds. It is in no message.
-        api_url: `https://api.github.com`, or `https://HOST/api/v3` of a GitHub Enterprise Server.
+        access: The API's address, and a token for it.
         timeout_s: Longest silence within a request.
         seconds_between_writes: GitHub asks for one second
             (https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api).
 
     Raises:
-        UsageError: There is no token, or the address is none to send a token to.
+        UsageError: There is no token.
     """
-    token = token.strip()
-    if not re.fullmatch(r"[!-~]+", token):
-        problem = "text without spaces" if token else "set"
-        raise UsageError(f"GITHUB_TOKEN must be {problem}. Use a token that may write the repository's contents.")
+    if not access.token:
+        raise UsageError("GITHUB_TOKEN must be set. Use a token that may write the repository's contents.")
     Requester.injectConnectionClasses(_PlainTransport, _Transport)
     return github.Github(
-        base_url=_checked(api_url),
-        auth=github.Auth.Token(token),
+        base_url=access.api_url,
+        auth=github.Auth.Token(access.token),
         timeout=timeout_s,
         retry=None,
         per_page=100,
@@ -94,7 +79,7 @@ def connect(
 def with_retries(
     attempt: Callable[[], _T],
     retry_policy: RetryPolicy = RETRY_POLICY,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
     *,
     what: str = "the repository",
 ) -> _T:
@@ -138,7 +123,7 @@ def with_retries(
         ) from failure
 
 
-def download(client: github.Github, url: str) -> Iterator[bytes]:
+def download(client: Client, url: str) -> Iterator[bytes]:
     """The bytes of a release asset, in pieces; to be used within `with_retries`.
 
     PyGithub follows redirects with the token where the host's name stays the same, and refuses other
@@ -182,20 +167,6 @@ def download(client: github.Github, url: str) -> Iterator[bytes]:
 def transfer_s(size_bytes: int) -> float:
     """How long so many bytes may take on a slow line, in seconds."""
     return _ANSWER_S + size_bytes / _SLOWEST_BYTES_PER_S
-
-
-def _checked(api_url: str) -> str:
-    """The API's address, if a token may be sent there."""
-    try:
-        parts = urlsplit(api_url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        parts, host = urlsplit(""), ""
-    if parts.scheme not in ("http", "https") or not host or parts.username is not None or parts.query:
-        raise UsageError(f"GITHUB_API_URL must be an address such as {DEFAULT_API}. Correct it.")
-    if parts.scheme == "http" and not _LOCAL.fullmatch(host):
-        raise UsageError(f"GITHUB_API_URL must begin with https://, got http:// for {host[:80]}. Correct it.")
-    return api_url.rstrip("/")
 
 
 # Transport
@@ -287,7 +258,7 @@ def _pieces(answer: requests.Response, deadline: float) -> Iterator[bytes]:
 def _judged(failure: github.GithubException, what: str) -> TransientError | HostError:
     """Whether a refusal may pass, and the sentence for it if not."""
     status, headers = failure.status, {key.lower(): value for key, value in (failure.headers or {}).items()}
-    words, after = _words(failure), headers.get("retry-after", "")
+    words, after = words_of(failure.data) or "without a word", headers.get("retry-after", "")
     reason = f"{status} {words}"
     limited = isinstance(failure, github.RateLimitExceededException)
     if limited or status == 429 or (status == 403 and after):
@@ -298,7 +269,7 @@ def _judged(failure: github.GithubException, what: str) -> TransientError | Host
         return TransientError(reason, least_s=_SECONDARY_WAIT_S)
     if status >= 500 or status in (408, 409):
         return TransientError(reason, float(after) if after.isdecimal() else None)
-    if status == 422 and any(text in words.lower() for text in _OVERTAKEN):
+    if status == 422 and is_overtaken(words):
         return TransientError(reason)
     return HostError(_refusal(status, words, headers.get("x-accepted-github-permissions", ""), what))
 
@@ -307,7 +278,7 @@ def _refusal(status: int, words: str, permissions: str, what: str) -> str:
     """The one sentence for a refusal that no repetition changes."""
     if status == 401:
         return f"GITHUB_TOKEN must be a token that GitHub accepts, got 401 {words}. Use a valid one."
-    if status == 403 and "not accessible by" in words:
+    if status == 403 and NO_PERMISSION in words:
         missing = re.sub(r"[^\w=,; -]", "", permissions)[:80].replace("=", ": ") or "contents: write"
         return (
             f"GITHUB_TOKEN must have the permission {missing}, got 403 {words}. "
@@ -316,18 +287,6 @@ def _refusal(status: int, words: str, permissions: str, what: str) -> str:
     if status == 404:
         return f"{what} must exist and be open to GITHUB_TOKEN, got 404 {words}. Correct --repo, or use another token."
     return f"GitHub must accept this for {what}, got {status} {words}. Change what it names, and run it again."
-
-
-def _words(failure: github.GithubException) -> str:
-    """What GitHub says, its list of errors included."""
-    data = failure.data if isinstance(failure.data, dict) else {}
-    errors = data.get("errors") if isinstance(data.get("errors"), list) else []
-    said = [str(data.get("message") or "")]
-    for error in errors or []:
-        if isinstance(error, dict):
-            error = error.get("message") or " ".join(str(error.get(key, "")) for key in ("field", "code")).strip()
-        said.append(str(error))
-    return ", ".join(text for text in said if text)[:300] or "without a word"
 
 
 def _broken(failure: requests.RequestException) -> TransientError | HostError:

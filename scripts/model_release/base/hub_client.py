@@ -20,6 +20,7 @@ from huggingface_hub.utils._http import default_client_factory, hf_request_event
 from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
 from model_release.base.errors import ReleaseError
+from model_release.base.progress import Progress
 from model_release.base.retry import (
     TRANSIENT_STATUS,
     RetriesExhaustedError,
@@ -47,7 +48,7 @@ class HubCalls:
     error: type[ReleaseError]
     advice: str
     closed: str
-    progress: Callable[[str], None]
+    progress: Progress
     retry_policy: RetryPolicy
     deadline: float
     conflicts: frozenset[int] = frozenset()

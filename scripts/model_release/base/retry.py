@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from model_release.base.progress import Progress
+
 TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 """Answers of a server in trouble: https://www.rfc-editor.org/rfc/rfc9110#name-status-codes"""
 
@@ -80,7 +82,7 @@ class RetryPolicy:
 def retry(
     attempt: Callable[[], _T],
     retry_policy: RetryPolicy,
-    notice: Callable[[str], None],
+    notice: Progress,
     *,
     deadline: float | None = None,
 ) -> _T:

@@ -16,6 +16,7 @@ import jinja2
 from model_release.base.text import megabytes
 from model_release.browser.pages.plot import log_plot
 from model_release.contract.activations import load_contract
+from model_release.contract.manifest import Manifest
 from model_release.contract.measures import Deviation
 
 ASSETS = Path(__file__).parent / "assets"
@@ -25,7 +26,7 @@ _SMALLEST_KL = 1e-9
 
 
 def render_report(
-    document: Mapping[str, Any], by_output: Mapping[str, Mapping[str, Deviation]], sample: Mapping[str, Any]
+    document: Manifest, by_output: Mapping[str, Mapping[str, Deviation]], sample: Mapping[str, Any]
 ) -> bytes:
     """The report of a release.
 
@@ -34,12 +35,9 @@ def render_report(
         by_output: The deviation of each output, by precision and name.
         sample: What `sample.take_sample` gave for the model the app gets.
     """
-    variants = document["variants"]
+    variants = document.variants
     plot = log_plot(
-        [
-            (variant["precision"], variant["size_bytes"] / 1e6, variant["agreement"]["mean_kl_nats"])
-            for variant in variants
-        ],
+        [(variant.precision, variant.size_bytes / 1e6, variant.agreement.mean_kl_nats) for variant in variants],
         floor=_SMALLEST_KL,
     )
     return _render(
@@ -84,19 +82,19 @@ def _error_rows(by_output: Mapping[str, Mapping[str, Deviation]]) -> list[tuple[
     return [(name, [deviations[name] for deviations in by_output.values()]) for name in names]
 
 
-def _origin(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _origin(document: Manifest) -> list[tuple[str, str]]:
     """Where the model comes from, and what was made of it: terms and texts."""
-    model, selection, delivery = document["model"], document["selection"], document["delivery"]
+    model, selection, delivery = document.model, document.selection, document.delivery
     return [
-        ("source", model["source"]),
-        ("revision", model["revision"] or "none"),
-        ("weights sha256", model["weights_sha256"]),
-        ("layers to see", ", ".join(map(str, selection["layers"])) or "none"),
-        ("activations", ", ".join(selection["activations"]) or "none"),
-        ("logits", f"{selection['logits']} positions"),
-        ("ONNX opset", str(selection["opset"])),
-        ("for the web app", f"{delivery['file']}, delivered by {delivery['mode']}"),
-        ("made with", ", ".join(f"{name} {version}" for name, version in sorted(document["made_with"].items()))),
+        ("source", model.source),
+        ("revision", model.revision or "none"),
+        ("weights sha256", model.weights_sha256),
+        ("layers to see", ", ".join(map(str, selection.layers)) or "none"),
+        ("activations", ", ".join(selection.activations) or "none"),
+        ("logits", f"{selection.logits} positions"),
+        ("ONNX opset", str(selection.opset)),
+        ("for the web app", f"{delivery.file}, delivered by {delivery.mode}"),
+        ("made with", ", ".join(f"{name} {version}" for name, version in sorted(document.made_with.items()))),
     ]
 
 
