@@ -9,7 +9,7 @@ from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import MODELS_FOLDER, delivered_names
 from model_release.app.overrides import find_shadows_beside
 from model_release.base.errors import EnvFileError, HostError
-from model_release.base.files import copy_file, write_bytes
+from model_release.base.files import copy_file, read_bytes, write_bytes
 from model_release.contract.manifest import MANIFEST_NAME, Manifest
 
 
@@ -102,8 +102,8 @@ def _edited(app: AppRequest, values: dict[str, str]) -> tuple[str, str]:
         before = ""
     else:
         try:
-            with app.env_file.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-                before = file.read()
+            content = read_bytes(app.env_file, limit_bytes=envfile.MAX_BYTES)
+            before = content.decode("utf-8", errors="surrogateescape")
         except FileNotFoundError as failure:
             raise EnvFileError(
                 f"{app.env_file} must exist. Create it, an empty file will do, or give --create-env-file."
