@@ -4,6 +4,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -63,6 +64,49 @@ class Server:
         self.stopping.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+class Endless:
+    """Answers every connection with a beginning, and then with the same bytes as long as anybody takes them.
+
+    Attributes:
+        url: Its origin.
+        sent_bytes: What was taken so far.
+        hung_up: Set when a client has closed its end.
+    """
+
+    def __init__(self, beginning: bytes, again: bytes, *, pause_s: float = 0.0) -> None:
+        self._beginning, self._again, self._pause_s = beginning, again, pause_s
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._stopping = threading.Event()
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.sent_bytes = 0
+        self.hung_up = threading.Event()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._socket.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=self._answer, args=[self._socket.accept()[0]], daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(self._beginning)
+            while not self._stopping.wait(self._pause_s):
+                connection.sendall(self._again)
+                self.sent_bytes += len(self._again)
+        if not self._stopping.is_set():
+            self.hung_up.set()
 
 
 def ranged(asked: Asked, content: bytes, *, etag: str = '"one"', cut: int | None = None) -> Reply:

@@ -29,8 +29,8 @@ ARROWS = {
 HOMES = {
     "click": {"cli"},
     "github": {"base.github_client", "hosts.github", "app.github", "app.deploy"},
-    "requests": {"base.github_client", "base.http"},
-    "urllib3": {"base.http"},
+    "requests": {"base.github_client", "base.http", "base.timed_session"},
+    "urllib3": {"base.http", "base.timed_session"},
     "httpx2": {"base.hub_client"},
     "huggingface_hub": {"base.hub_client", "hosts.mirror_hub", "model.weights.hub", "model.export.capture"},
     "jsonschema": {"contract.manifest"},

@@ -198,6 +198,10 @@ def _shown(text: str) -> str:
     return ascii(text if len(text) <= 60 else text[:60] + "...")
 
 
+MAX_BYTES = 1 << 20
+"""The longest env file that is read; people's have a few hundred bytes."""
+
+
 URL_KEY = "VITE_MODEL_URL"
 
 

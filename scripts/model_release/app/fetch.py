@@ -27,7 +27,7 @@ from model_release.base.errors import (
     ReleaseError,
     UsageError,
 )
-from model_release.base.files import sha256_of_bytes, write_bytes
+from model_release.base.files import check_replaceable, read_bytes, sha256_of_bytes, write_bytes
 from model_release.base.github_access import GitHubAccess
 from model_release.base.http import Web
 from model_release.base.progress import Progress
@@ -49,9 +49,6 @@ from model_release.hosts.source import (
     WebFolder,
     github_repository,
 )
-
-_MAX_CHECKSUMS_BYTES = 1 << 20
-_MAX_MANIFEST_BYTES = 1 << 23
 
 _TREE = "Commit the release's files (all of them, in full), or give --from to fetch them."
 
@@ -143,6 +140,8 @@ def fetch_model(request: FetchRequest, progress: Progress, *, web: Web | None = 
     tag = request.tag or parse_tag(f"model-v{committed.version}")
     if not _is_absolute(committed.url) and request.place.kind == "env" and request.tag is None:
         return _verify_tree(request, committed, tag)
+    local = request.env_file.with_name(f"{request.env_file.name}.local")
+    _check_local(local)
     # The `?v=` of the env file is about the release it names; --tag may ask for another one.
     agreed = committed if committed.version == tag.version and committed.file else None
     found = _present(request, tag, agreed)
@@ -153,7 +152,6 @@ def fetch_model(request: FetchRequest, progress: Progress, *, web: Web | None = 
         progress(f"release: {source.describe()}")
         outcome = "fetched"
         found, downloaded = _download(request, source, tag, agreed, progress)
-    local = request.env_file.with_name(f"{request.env_file.name}.local")
     values = {URL_KEY: found.url, VERSION_KEY: found.version}
     changed = _write_local(local, values)
     return FetchResult(
@@ -222,7 +220,7 @@ def _verify_tree(request: FetchRequest, committed: _Committed, tag: ReleaseTag) 
         raise _no_url(request, committed.url)
     folder = request.static_dir / MODELS_FOLDER / match[1]
     try:
-        document = manifest.parse((folder / MANIFEST_NAME).read_bytes())
+        document = manifest.parse(read_bytes(folder / MANIFEST_NAME, limit_bytes=manifest.MAX_MANIFEST_BYTES))
     except OSError as failure:
         raise ManifestError(
             f"{folder / MANIFEST_NAME} must be in the app's tree, got: {failure.strerror}. {_TREE}"
@@ -250,7 +248,7 @@ def _present(request: FetchRequest, tag: ReleaseTag, agreed: _Committed | None) 
     """The release, if an earlier run has brought it whole; what is broken counts as not there."""
     for path in sorted((request.static_dir / MODELS_FOLDER).glob(f"*/{MANIFEST_NAME}")):
         try:
-            document = manifest.parse(path.read_bytes())
+            document = manifest.parse(read_bytes(path, limit_bytes=manifest.MAX_MANIFEST_BYTES))
             found = app_files(document, tag, precision=request.precision)
             if agreed:
                 check_query(document, tag, agreed.file, agreed.query)
@@ -296,8 +294,8 @@ def _download(
 ) -> tuple[AppFiles, tuple[str, ...]]:
     """Downloads what is missing, verifies all of it, and only then gives each file its name; the manifest last."""
     downloader = Downloader(source, request.retry_policy, progress)
-    checksums = parse_checksums(downloader.small(CHECKSUMS_NAME, _MAX_CHECKSUMS_BYTES))
-    content = downloader.small(MANIFEST_NAME, _MAX_MANIFEST_BYTES)
+    checksums = parse_checksums(downloader.small(CHECKSUMS_NAME, manifest.MAX_CHECKSUMS_BYTES))
+    content = downloader.small(MANIFEST_NAME, manifest.MAX_MANIFEST_BYTES)
     document = check_manifest(content, checksums, sha256_of_bytes(content))
     wanted = app_files(document, tag, precision=request.precision)
     if agreed:
@@ -305,16 +303,26 @@ def _download(
     folder = _folder(request, wanted)
     with alone_in(folder, progress):
         missing = [entry for entry in wanted.entries if not is_there(folder / entry.name, entry)]
-        partials = {entry.name: downloader.file(entry, folder) for entry in missing}
+        partials = downloader.files(missing, folder)
         for name, partial in partials.items():
             place(partial, folder / name)
-        if _bytes(folder / MANIFEST_NAME) != content:
+        if _bytes(folder / MANIFEST_NAME, manifest.MAX_MANIFEST_BYTES, ManifestError) != content:
             write_bytes(folder / MANIFEST_NAME, content, error=ExportError)
     return wanted, tuple(partials)
 
 
 def _folder(request: FetchRequest, files: AppFiles) -> Path:
     return request.static_dir / MODELS_FOLDER / files.folder
+
+
+def _check_local(path: Path) -> None:
+    """Everything about the env file to write that can be known before there is a model.
+
+    Raises:
+        EnvFileError: It cannot be read, edited safely, or written.
+    """
+    check_replaceable(path, error=EnvFileError)
+    envfile.set_values(_read(path) or "", {URL_KEY: "x", VERSION_KEY: "x"})
 
 
 def _write_local(path: Path, values: Mapping[str, str]) -> bool:
@@ -333,13 +341,13 @@ def _read(path: Path) -> str | None:
     Raises:
         EnvFileError: It cannot be read.
     """
-    content = _bytes(path, EnvFileError)
+    content = _bytes(path, envfile.MAX_BYTES, EnvFileError)
     return None if content is None else content.decode("utf-8", errors="surrogateescape")
 
 
-def _bytes(path: Path, error: type[ReleaseError] = ManifestError) -> bytes | None:
+def _bytes(path: Path, limit_bytes: int, error: type[ReleaseError]) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_bytes(path, limit_bytes=limit_bytes)
     except FileNotFoundError:
         return None
     except OSError as failure:

@@ -8,6 +8,7 @@ import base64
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Literal
 from urllib.parse import quote
@@ -33,7 +34,9 @@ from model_release.app.commit import (
 from model_release.app.deploy import Deploy
 from model_release.app.envfile import changed_lines
 from model_release.base.errors import EnvFileError, HostError
+from model_release.base.files import read_bytes
 from model_release.base.github_client import RETRY_POLICY, Client, with_retries
+from model_release.base.github_limits import MAX_BLOB_BYTES
 from model_release.base.github_words import EMPTY_REPOSITORY, TOO_LARGE, read_refusal, words_of
 from model_release.base.progress import Progress, silent
 from model_release.base.retry import RetryPolicy, TransientError
@@ -249,8 +252,9 @@ class _App:
         request = self._request
         lines = []
         for path in changes.files:
-            self._send(repo, path, self._blobs[path].sha, self._blobs[path].path.read_bytes)
-            lines.append(InputGitTreeElement(path, _FILE_MODE, "blob", sha=self._blobs[path].sha))
+            blob = self._blobs[path]
+            self._send(repo, path, blob.sha, partial(read_bytes, blob.path, limit_bytes=MAX_BLOB_BYTES))
+            lines.append(InputGitTreeElement(path, _FILE_MODE, "blob", sha=blob.sha))
         if changes.env is not None:
             env, sha = changes.env, blob_id(changes.env)
             self._send(repo, request.env_path, sha, lambda: env)

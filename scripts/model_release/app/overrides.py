@@ -12,9 +12,10 @@ from pathlib import Path
 
 from model_release.app.envfile import URL_KEY, get_value
 from model_release.base.errors import EnvFileError
+from model_release.base.files import read_bytes
 from model_release.base.text import quoted
 
-_MAX_WORKFLOW_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 def find_shadows(
@@ -212,9 +213,6 @@ def _quoted(text: str) -> str:
 def _text(path: Path) -> str:
     """A file's text as `envfile` wants it; nothing where there is none to read."""
     try:
-        if path.stat().st_size > _MAX_WORKFLOW_BYTES:
-            return ""
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return file.read()
+        return read_bytes(path, limit_bytes=_MAX_BYTES).decode("utf-8", errors="surrogateescape")
     except OSError:
         return ""

@@ -10,7 +10,7 @@ from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import MODELS_FOLDER
 from model_release.app.overrides import find_shadows_beside
 from model_release.base.errors import EnvFileError, HostError
-from model_release.base.files import copy_file, write_bytes
+from model_release.base.files import copy_file, read_bytes, write_bytes
 from model_release.base.progress import Progress, silent
 
 
@@ -66,8 +66,8 @@ class TreeApp:
             before = ""
         else:
             try:
-                with self.env_file.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-                    before = file.read()
+                content = read_bytes(self.env_file, limit_bytes=envfile.MAX_BYTES)
+                before = content.decode("utf-8", errors="surrogateescape")
             except FileNotFoundError as failure:
                 raise EnvFileError(
                     f"{self.env_file} must exist. Create it, an empty file will do, or give --create-env-file."

@@ -8,8 +8,12 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def in_background(work: Callable[[], Result]) -> Callable[[], Result]:
-    """Begins work in a thread that ends with the program; returns what waits for its result, or raises its error."""
+def in_background(work: Callable[[], Result]) -> Callable[..., Result]:
+    """Begins work in a thread that ends with the program.
+
+    Returns:
+        What waits for the result, for so many seconds if it is told any, and raises the work's error or `TimeoutError`.
+    """
     future: Future[Result] = Future()
 
     def run() -> None:

@@ -75,6 +75,10 @@ class HostError(ReleaseError):
     exit_code = 8
 
 
+class UnfinishedDownloadError(HostError):
+    """A host that stopped answering in the middle of a file; what has arrived stays for the next run."""
+
+
 class EnvFileError(ReleaseError):
     """An env file that cannot be read, edited safely, or written."""
 

@@ -1,8 +1,11 @@
-"""Files: writes that happen whole or not at all, and hashes."""
+"""Files: reads of what is a file and of a sane size, writes that happen whole or not at all, and hashes."""
 
+import errno
 import hashlib
+import io
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +14,62 @@ from pathlib import Path
 from model_release.base.errors import ReleaseError
 
 _LONGEST_NAME_BYTES = 255 - len(".12345678.partial")  # of common file systems, with room for the temporary file's
+
+
+_LARGEST_BYTES = 1 << 40
+"""Larger files than any that is meant: a sparse one may claim to be so large, and would be read for days."""
+
+
+def open_file(path: Path, *, limit_bytes: int = _LARGEST_BYTES) -> io.BufferedReader:
+    """Opens a file to read it: every file that somebody else may have put there is opened here.
+
+    Args:
+        path: Perhaps a pipe that nobody writes to, a device without end, or a sparse file of terabytes.
+        limit_bytes: The largest that is sane for what the file is.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or is larger.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as failure:  # A zero byte in the path.
+        raise FileNotFoundError(errno.ENOENT, str(failure)) from failure
+    try:
+        _require_sane(os.fstat(handle), limit_bytes)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _require_sane(found: os.stat_result, limit_bytes: int) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "a pipe, a socket or a device")
+    if found.st_size > limit_bytes:
+        raise OSError(errno.EFBIG, f"{found.st_size} bytes where at most {limit_bytes} are sane")
+
+
+def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
+    """A small file's content; see `open_file`.
+
+    Raises:
+        OSError: See `open_file`.
+    """
+    with open_file(path, limit_bytes=limit_bytes) as file:
+        content = file.read(limit_bytes + 1)
+    if len(content) > limit_bytes:  # It grows, or the system makes it up as it is read.
+        raise OSError(errno.EFBIG, f"more than {limit_bytes} bytes")
+    return content
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path names a regular file; a path that nothing can be at names none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -33,7 +92,7 @@ def atomic_path(target: Path, *, error: type[ReleaseError], durable: bool = True
             folder in the file's place).
     """
     target = Path(os.path.realpath(target))
-    _check_replaceable(target, error)
+    check_replaceable(target, error=error)
     made: list[Path] = []
     temporary: Path | None = None
     try:
@@ -67,7 +126,7 @@ def write_bytes(target: Path, content: bytes, *, error: type[ReleaseError]) -> N
 
 def copy_file(source: Path, target: Path, *, error: type[ReleaseError]) -> None:
     """Copies a file whole or not at all; see `atomic_path`."""
-    with atomic_path(target, error=error) as temporary:
+    with atomic_path(target, error=error) as temporary, open_file(source):
         shutil.copyfile(source, temporary)
 
 
@@ -78,7 +137,7 @@ def sha256_of(path: Path, *, error: type[ReleaseError]) -> str:
         ReleaseError: `error`, when the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as failure:
         raise error(f"{path} must be readable, got: {failure.strerror or failure}. Make it readable.") from failure
@@ -101,23 +160,24 @@ def git_blob_id(path: Path, *, error: type[ReleaseError]) -> str:
         ReleaseError: `error`, when the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: git_blob_digest(path.stat().st_size)).hexdigest()
+        with open_file(path) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            return hashlib.file_digest(file, lambda: git_blob_digest(size_bytes)).hexdigest()
     except OSError as failure:
         raise error(f"{path} must be readable, got: {failure.strerror or failure}. Make it readable.") from failure
 
 
-def _check_replaceable(target: Path, error: type[ReleaseError]) -> None:
+def check_replaceable(target: Path, *, error: type[ReleaseError]) -> None:
     """Only a file may be replaced: not a folder, not a device or a pipe, and not what cannot have a name.
 
     Raises:
         ReleaseError: `error`.
     """
-    if os.path.lexists(target) and not target.is_file():
-        what = "a directory" if target.is_dir() else "no file"
-        raise error(f"{target} must be a file to write, it is {what}. Choose another path.")
     if max(len(os.fsencode(part)) for part in target.parts) > _LONGEST_NAME_BYTES:
         raise error(f"{target.name[:40]}... is too long for a file's name. Choose another path.")
+    if os.path.lexists(target) and not is_file(target):
+        what = "a directory" if target.is_dir() else "no file"
+        raise error(f"{target} must be a file to write, it is {what}. Choose another path.")
 
 
 def remove_made(folders: list[Path]) -> None:

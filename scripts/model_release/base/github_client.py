@@ -25,7 +25,7 @@ from github.Requester import (
 from model_release.base.errors import HostError, UsageError
 from model_release.base.github_access import GitHubAccess
 from model_release.base.github_words import NO_PERMISSION, is_overtaken, words_of
-from model_release.base.http import REDIRECTS
+from model_release.base.http import REDIRECTS, AddressError, resolve
 from model_release.base.progress import Progress, silent
 from model_release.base.retry import (
     RetriesExhaustedError,
@@ -33,6 +33,7 @@ from model_release.base.retry import (
     TransientError,
     retry,
 )
+from model_release.base.timed_session import TimedSession
 
 Client = github.Github
 
@@ -45,6 +46,8 @@ _ANSWER_S = 120.0  # for a whole answer, whatever its size
 _SLOWEST_BYTES_PER_S = 100_000.0
 _SECONDARY_WAIT_S = 60.0  # https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api
 _CHUNK_BYTES = 1 << 20
+_MAX_ANSWER_BYTES = 64 << 20  # A folder of a hundred thousand files is listed in half of that.
+_MAX_REDIRECTS = 5
 
 
 def connect(access: GitHubAccess, *, timeout_s: int = _SILENCE_S, seconds_between_writes: float = 1.0) -> Client:
@@ -138,18 +141,27 @@ def download(client: Client, url: str) -> Iterator[bytes]:
     headers = {"Accept": "application/octet-stream", "User-Agent": "PyGithub/Python"}
     if urlsplit(url)[:2] != urlsplit(client.requester.base_url)[:2] or auth is None:
         raise HostError("an asset's address must be the API's own. Check GITHUB_API_URL.")
-    with requests.Session() as session:
-        session.auth = Requester.noopAuth  # or a .netrc would be read
-        authorized = headers | {"Authorization": f"{auth.token_type} {auth.token}"}
-        answer = session.get(url, headers=authorized, stream=True, timeout=_SILENCE_S, allow_redirects=False)
-        if answer.status_code in REDIRECTS:
+    login = {"Authorization": f"{auth.token_type} {auth.token}"}
+    with TimedSession() as session:
+        session.deadline = time.monotonic() + _ANSWER_S
+        for _ in range(_MAX_REDIRECTS + 1):
+            answer = session.get(url, headers=headers | login, stream=True, timeout=_SILENCE_S)
+            if answer.status_code not in REDIRECTS:
+                break
             answer.close()
-            answer = session.get(answer.headers.get("Location", ""), headers=headers, stream=True, timeout=_SILENCE_S)
+            login = {}
+            try:
+                url = resolve(url, answer.headers.get("Location", ""))
+            except AddressError as failure:
+                raise HostError(
+                    f"an asset must be where GitHub says, but its address {failure}. Try later."
+                ) from failure
         if answer.status_code != 200:
-            message = answer.text[:200] if answer.status_code < 400 else f"download: {answer.reason}"
+            message = f"download: {answer.reason[:200]}"
             raise Requester.createException(answer.status_code, dict(answer.headers), {"message": message})
         length = answer.headers.get("Content-Length", "")
-        yield from _pieces(answer, time.monotonic() + transfer_s(int(length) if length.isdecimal() else 0))
+        session.deadline = time.monotonic() + transfer_s(int(length) if re.fullmatch("[0-9]{1,12}", length) else 0)
+        yield from _pieces(answer, session.deadline)
 
 
 def transfer_s(size_bytes: int) -> float:
@@ -173,7 +185,12 @@ class _Answer(RequestsResponse):
                 f"GitHub must answer itself, got a redirect ({self.status}). The repository may have another "
                 "name now: correct --repo, or GITHUB_API_URL."
             )
-        body = b"".join(_pieces(self.response, self._deadline)).decode(errors="replace")
+        content = bytearray()
+        for piece in _pieces(self.response, self._deadline):
+            content += piece
+            if len(content) > _MAX_ANSWER_BYTES:
+                raise HostError(f"GitHub's answers must be below {_MAX_ANSWER_BYTES >> 20} MiB. Check GITHUB_API_URL.")
+        body = content.decode(errors="replace")
         kind = self.headers.get("Content-Type", "")
         if self.status < 400 and body and "json" not in kind:
             raise TransientError(f"an answer that is no JSON but {kind[:40] or 'nothing known'}; see GITHUB_API_URL")
@@ -185,6 +202,7 @@ class _Transport(HTTPSRequestsConnectionClass):
 
     def __init__(self, host: str, port: int | None = None, **options: Any) -> None:  # noqa: ANN401 - PyGithub's
         super().__init__(host, port, **{**options, "timeout": options.get("timeout") or _SILENCE_S})
+        self.session: TimedSession = TimedSession()
 
     def getresponse(self) -> RequestsResponse:
         """Sends what `request` was given."""
@@ -196,6 +214,7 @@ class _PlainTransport(HTTPRequestsConnectionClass):
 
     def __init__(self, host: str, port: int | None = None, **options: Any) -> None:  # noqa: ANN401 - PyGithub's
         super().__init__(host, port, **{**options, "timeout": options.get("timeout") or _SILENCE_S})
+        self.session: TimedSession = TimedSession()
 
     def getresponse(self) -> RequestsResponse:
         """Sends what `request` was given."""
@@ -205,7 +224,7 @@ class _PlainTransport(HTTPRequestsConnectionClass):
 def _send(connection: _Transport | _PlainTransport) -> RequestsResponse:
     """One request; the deadline counts from here, a large body has longer."""
     size_bytes = int(connection.headers.get("Content-Length", "0"))
-    deadline = time.monotonic() + transfer_s(size_bytes)
+    connection.session.deadline = deadline = time.monotonic() + transfer_s(size_bytes)
     answer = connection.session.request(
         connection.verb,
         f"{connection.protocol}://{connection.host}:{connection.port}{connection.url}",
@@ -222,10 +241,15 @@ def _send(connection: _Transport | _PlainTransport) -> RequestsResponse:
 def _pieces(answer: requests.Response, deadline: float) -> Iterator[bytes]:
     """A body, piece by piece, until the deadline."""
     with answer:
-        for piece in answer.iter_content(_CHUNK_BYTES):
+        try:
+            for piece in answer.iter_content(_CHUNK_BYTES):
+                if time.monotonic() > deadline:
+                    raise TransientError("an answer that did not end in time")
+                yield piece
+        except requests.RequestException as failure:
             if time.monotonic() > deadline:
-                raise TransientError("an answer that did not end in time")
-            yield piece
+                raise TransientError("an answer that did not end in time") from failure
+            raise
 
 
 # Judgement

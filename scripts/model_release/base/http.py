@@ -4,11 +4,9 @@ Whoever asks decides what a redirect may do: a browser's rules are in `hosts.cor
 `hosts.source`.
 """
 
-import queue
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +16,7 @@ import requests
 import urllib3
 
 from model_release.base.retry import TransientError
+from model_release.base.timed_session import TimedSession
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """https://fetch.spec.whatwg.org/#redirect-status"""
@@ -77,8 +76,7 @@ class Web:
 
     def __init__(self, *, timeout_s: float = 20.0) -> None:
         self._timeout_s = timeout_s
-        self._session = requests.Session()
-        self._session.auth = _nobody  # Otherwise a login of ~/.netrc goes to whoever we are sent to.
+        self._session = TimedSession()
         self._session.headers.clear()
         self._session.headers.update({"User-Agent": "model-release", "Accept": "*/*", "Accept-Encoding": "identity"})
 
@@ -98,16 +96,13 @@ class Web:
             TransientError: There is no answer, or not in time.
             AddressError: The URL cannot be asked.
         """
-        wait_s = min(self._timeout_s, deadline - time.monotonic())
-        if wait_s <= 0:
+        if deadline <= time.monotonic():
             raise TransientError("no answer in time")
         self._session.cookies.clear()
+        self._session.deadline = min(deadline, time.monotonic() + 3 * self._timeout_s)  # For the head of the answer.
         try:
-            response = _within(
-                min(3 * self._timeout_s, deadline - time.monotonic()),
-                lambda: self._session.get(
-                    url, headers=dict(headers), stream=True, allow_redirects=False, timeout=(wait_s, wait_s)
-                ),
+            response = self._session.get(
+                url, headers=dict(headers), stream=True, allow_redirects=False, timeout=self._timeout_s
             )
         except requests.exceptions.SSLError as failure:
             raise AddressError("has no certificate this machine trusts") from failure
@@ -115,6 +110,7 @@ class Web:
             raise AddressError("is no address that can be asked") from failure
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as failure:
             raise TransientError(_reason(failure)) from failure
+        self._session.deadline = deadline
         with response:
             yield Response(
                 status=response.status_code,
@@ -187,41 +183,6 @@ def without_secrets(url: str) -> str:
         return (origin_of(url) + urlsplit(url).path)[:200]
     except ValueError:
         return ascii(url[:60])
-
-
-def _within(seconds: float, ask: Callable[[], requests.Response]) -> requests.Response:
-    """Waits no longer than that for the head of an answer.
-
-    The timeouts of sockets bound each read, so neither a name server nor headers that come byte by
-    byte are bounded by them.
-    """
-    answers: queue.SimpleQueue[requests.Response | BaseException] = queue.SimpleQueue()
-    over = threading.Event()
-
-    def work() -> None:
-        try:
-            response = ask()
-        except BaseException as failure:  # noqa: BLE001 - raised again by who waits
-            answers.put(failure)
-            return
-        answers.put(response)
-        if over.is_set():
-            response.close()
-
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        answer = answers.get(timeout=max(seconds, 0.001))
-    except queue.Empty:
-        over.set()
-        raise TransientError("no answer in time") from None
-    if isinstance(answer, BaseException):
-        raise answer
-    return answer
-
-
-def _nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Adds no login."""
-    return request
 
 
 def _pieces(raw: urllib3.response.BaseHTTPResponse, deadline: float) -> Iterator[bytes]:

@@ -4,9 +4,10 @@ HF_ENDPOINT, HF_HOME and HF_TOKEN stay huggingface_hub's own affair. Its retries
 server asks, so that ours take their place: each request goes through `_OneTry`, and `HubCalls` tries again.
 """
 
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -29,6 +30,7 @@ from model_release.base.retry import (
 )
 
 _T = TypeVar("_T")
+_MAX_ANSWER_BYTES = 64 << 20  # A list of files; the files themselves are streamed.
 _BROKEN_OFF = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ProxyError)
 
 
@@ -64,7 +66,7 @@ class HubCalls:
             except TransientError:
                 raise
             except _BROKEN_OFF as failure:  # Within a body; huggingface_hub has tried to resume it.
-                raise TransientError(str(failure) or type(failure).__name__) from failure
+                raise _transient(failure, self.deadline) from failure
             except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, TypeError, LookupError) as failure:
                 if isinstance(failure, HfHubHTTPError) and failure.response.status_code in self.conflicts:
                     raise TransientError(f"status {failure.response.status_code}") from failure
@@ -102,43 +104,82 @@ class HubCalls:
 
 
 class _OneTry(httpx2.Client):
-    """A client that reports every passing fault at once, and stops reading at the deadline."""
+    """A client that reports every passing fault at once, reads no redirect's body, and stops at the deadline."""
 
     request_timeout_s: float
     deadline: float
 
     def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:  # noqa: ANN401
-        if time.monotonic() > self.deadline:
-            raise TransientError("no answer in time")
-        request.extensions["timeout"] = httpx2.Timeout(self.request_timeout_s).as_dict()
+        follow = options.pop("follow_redirects", self.follow_redirects) is not False
         try:
-            response = super().send(request, stream=True, **options)
+            response = self._head(request, options)
+            for _ in range(self.max_redirects):
+                if not follow or response.next_request is None:
+                    break
+                response.close()
+                response = self._head(response.next_request, options)
             if response.status_code in TRANSIENT_STATUS:
                 response.close()
                 after = response.headers.get("Retry-After", "")
                 raise TransientError(f"status {response.status_code}", float(after) if after.isdecimal() else None)
-            response.stream = _UntilDeadline(cast(httpx2.SyncByteStream, response.stream), self.deadline)
+            limit_bytes = math.inf if stream else _MAX_ANSWER_BYTES
+            response.stream = _Bounded(cast(httpx2.SyncByteStream, response.stream), self.deadline, limit_bytes)
             if not stream:
                 response.read()
         except _BROKEN_OFF as failure:
-            raise TransientError(str(failure) or type(failure).__name__) from failure
+            raise _transient(failure, self.deadline) from failure
         return response
 
+    def _head(self, request: httpx2.Request, options: Mapping[str, Any]) -> httpx2.Response:
+        """The status and the headers of an answer."""
+        if time.monotonic() > self.deadline:
+            raise TransientError("no answer in time")
+        request.extensions["timeout"] = httpx2.Timeout(self.request_timeout_s).as_dict()
+        request.extensions["trace"] = self._notice_connection
+        return super().send(request, stream=True, follow_redirects=False, **options)
 
-class _UntilDeadline(httpx2.SyncByteStream):
-    """A body that ends in an error at the deadline, however slowly it drips."""
+    def _notice_connection(self, event: str, info: Mapping[str, Any]) -> None:
+        """Lets a new connection read until the deadline: each wait is bounded, a server's interim answers are not."""
+        if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            return
+        stream, deadline = info["return_value"], self.deadline
+        read = stream.read
 
-    def __init__(self, stream: httpx2.SyncByteStream, deadline: float) -> None:
-        self._stream, self._deadline = stream, deadline
+        def read_in_time(max_bytes: int, timeout: float | None = None) -> bytes:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TransientError("an answer that did not end in time")
+            return cast(bytes, read(max_bytes, left_s if timeout is None else min(timeout, left_s)))
+
+        stream.read = read_in_time
+
+
+class _Bounded(httpx2.SyncByteStream):
+    """A body that ends in an error at the deadline, and when it is too long."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, deadline: float, limit_bytes: float) -> None:
+        self._stream, self._deadline, self._limit_bytes = stream, deadline, limit_bytes
 
     def __iter__(self) -> Iterator[bytes]:
-        for piece in self._stream:
-            if time.monotonic() > self._deadline:
-                raise TransientError("an answer that did not end in time")
-            yield piece
+        try:
+            for piece in self._stream:
+                if time.monotonic() > self._deadline:
+                    raise TransientError("an answer that did not end in time")
+                self._limit_bytes -= len(piece)
+                if self._limit_bytes < 0:
+                    raise ValueError("an answer that is too long")
+                yield piece
+        finally:
+            self.close()
 
     def close(self) -> None:
         self._stream.close()
+
+
+def _transient(failure: httpx2.HTTPError, deadline: float) -> TransientError:
+    """Why there is no whole answer."""
+    late = time.monotonic() > deadline
+    return TransientError("an answer that did not end in time" if late else str(failure) or type(failure).__name__)
 
 
 @contextmanager

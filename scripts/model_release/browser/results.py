@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from model_release.base.errors import ContractError, ManifestError, NumericMismatchError
+from model_release.base.files import read_bytes
 from model_release.contract.clauses import NOTHING_JUDGED, Finding, Judgement
+from model_release.contract.manifest import MAX_MANIFEST_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,8 @@ def read_timings(path: Path) -> Measured:
         ManifestError: It cannot be read, or holds something else.
     """
     try:
-        return {(str(row.pop("file")), str(row.pop("backend"))): _timings(row) for row in json.loads(path.read_bytes())}
+        content = read_bytes(path, limit_bytes=MAX_MANIFEST_BYTES)
+        return {(str(row.pop("file")), str(row.pop("backend"))): _timings(row) for row in json.loads(content)}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as failure:
         raise ManifestError(f"{path} must hold a browser's figures, got: {failure!r:.100}. Remove it.") from failure
 

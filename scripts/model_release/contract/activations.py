@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model_release.base.errors import ContractError, UsageError
+from model_release.base.files import read_bytes
 from model_release.contract.selection import Selection
 from model_release.contract.shape import ModelShape, is_table
 from model_release.contract.storage import Storage
@@ -22,6 +23,7 @@ CONTRACT_FOLDER = Path(__file__).resolve().parents[3] / "contract"
 FULL_PRECISION = "fp32"
 """The precision of `model.onnx`, from which the others are made."""
 
+_LIMIT_BYTES = 1 << 24
 _LAYERED = re.compile(r"layer_(0|[1-9][0-9]*)_([a-z][a-z0-9_]*)")
 
 
@@ -231,7 +233,7 @@ def load_contract() -> Contract:
     """
     path = CONTRACT_FOLDER / "activations.json"
     try:
-        return _parse(json.loads(path.read_text(encoding="utf-8")))
+        return _parse(json.loads(read_bytes(path, limit_bytes=_LIMIT_BYTES).decode()))
     except (OSError, ValueError, KeyError, TypeError) as failure:
         raise ContractError(
             f"contract/activations.json must be readable and fit its schema, got {failure!r}. Restore the file."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_release.base.errors import ManifestError
+from model_release.base.files import is_file, read_bytes
 from model_release.base.github_limits import ASSET_NAME
 from model_release.contract import manifest
 from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME, TIMINGS_NAME, FileEntry, Manifest
@@ -43,7 +44,7 @@ def check_dist(dist: Path, tag: ReleaseTag) -> Dist:
         ManifestError: Something is missing, too much or different.
     """
     try:
-        present = {path.name: path.is_file() for path in dist.iterdir()}
+        present = {path.name: is_file(path) for path in dist.iterdir()}
         prefixes = sorted({"", *(name.removesuffix(MANIFEST_NAME) for name in present if name.endswith(MANIFEST_NAME))})
         parts = {prefix: _read_part(dist, prefix, tag) for prefix in prefixes}
         beside = {prefix + TIMINGS_NAME for prefix in prefixes} & present.keys()
@@ -84,8 +85,8 @@ def _read_part(dist: Path, prefix: str, tag: ReleaseTag) -> tuple[Manifest, byte
         OSError: One of them cannot be read.
     """
     manifest_name, checksums_name = manifest.part_names(prefix)
-    document = manifest.parse((dist / manifest_name).read_bytes())
-    sums = (dist / checksums_name).read_bytes()
+    document = manifest.parse(read_bytes(dist / manifest_name, limit_bytes=manifest.MAX_MANIFEST_BYTES))
+    sums = read_bytes(dist / checksums_name, limit_bytes=manifest.MAX_CHECKSUMS_BYTES)
     if (document.tag, document.version) != (tag.text, tag.version):
         raise ManifestError(
             f"{manifest_name} must be of {tag.text}, got {document.tag[:80]!a} "

@@ -18,7 +18,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from model_release.base.errors import HostError, ManifestError
-from model_release.base.files import sha256_of
+from model_release.base.files import read_bytes, sha256_of
 from model_release.base.github_limits import ASSET_NAME, MAX_ASSET_BYTES
 from model_release.contract.activations import CONTRACT_FOLDER
 from model_release.contract.selection import Logits
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MANIFEST_NAME = "manifest.json"
 CHECKSUMS_NAME = "SHA256SUMS"
 REPORT_NAME = "report.html"
+MAX_MANIFEST_BYTES = 1 << 23
+MAX_CHECKSUMS_BYTES = 1 << 20
 MANIFEST_VERSION = 1
 
 
@@ -244,13 +246,16 @@ def describe_files(folder: Path, names: Iterable[str]) -> tuple[FileEntry, ...]:
             raise ManifestError(
                 f"a release file's name must match {ASSET_NAME.pattern}, got {name[:80]!r}. Rename the file."
             )
-        digest = sha256_of(folder / name, error=ManifestError)
-        size_bytes = (folder / name).stat().st_size
+        try:
+            size_bytes = (folder / name).stat().st_size
+        except OSError as failure:
+            raise ManifestError(f"{folder / name} must be readable, got: {failure.strerror}. Restore it.") from failure
         if size_bytes > MAX_ASSET_BYTES:
             raise HostError(
                 f"{name} must be smaller than 2 GiB to be a release asset, got {size_bytes / 1e6:.0f} MB. "
                 f"Choose a smaller precision."
             )
+        digest = sha256_of(folder / name, error=ManifestError)
         entries.append(FileEntry(name=name, size_bytes=size_bytes, sha256=digest))
     return tuple(entries)
 
@@ -287,7 +292,7 @@ def read(folder: Path) -> Manifest:
         ManifestError: There is none, or see `parse`.
     """
     try:
-        return parse((folder / MANIFEST_NAME).read_bytes())
+        return parse(read_bytes(folder / MANIFEST_NAME, limit_bytes=MAX_MANIFEST_BYTES))
     except OSError as failure:
         raise ManifestError(
             f"{folder} must be a release with its {MANIFEST_NAME}, got: {failure.strerror}. "

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from model_release.base.errors import UsageError, WeightsError
+from model_release.base.files import read_bytes
 from model_release.contract.activations import CONTRACT_FOLDER
 
 REGISTRY = CONTRACT_FOLDER / "models.json"
+_LIMIT_BYTES = 1 << 24
 
 _ID = re.compile(r"(?!.*(\.\.|--))(\w[\w.-]{0,95}/)?\w[\w.-]{0,95}", re.ASCII)
 _REVISION = re.compile(r"(?!.*\.\.)[\w.-][\w./-]{0,199}", re.ASCII)
@@ -22,9 +24,9 @@ def load_registry(path: Path = REGISTRY) -> dict[str, Any]:
         WeightsError: The file is missing or broken.
     """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["models"])
-    except (OSError, ValueError, KeyError, TypeError) as failure:
-        raise WeightsError(f"{path} must list the pinned models, got {failure!r}. Restore the file.") from failure
+        return dict(json.loads(read_bytes(path, limit_bytes=_LIMIT_BYTES).decode())["models"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as failure:
+        raise WeightsError(f"{path} must list the pinned models, got {failure!r:.200}. Restore the file.") from failure
 
 
 def locate(model: str, revision: str | None, pinned: Mapping[str, Any]) -> tuple[str, str]:

@@ -3,14 +3,16 @@
 import contextlib
 import os
 import re
+import stat
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from model_release.base.errors import ExportError, HostError, ManifestError
-from model_release.base.files import sha256_of
+from model_release.base.errors import ExportError, HostError, ManifestError, UnfinishedDownloadError
+from model_release.base.files import is_file, make_parents, remove_made, sha256_of
 from model_release.base.progress import Progress
 from model_release.base.retry import (
     RetriesExhaustedError,
@@ -63,6 +65,25 @@ class Downloader:
 
         return self._patiently(name, read)
 
+    def files(self, entries: Iterable[FileEntry], folder: Path) -> dict[str, Path]:
+        """Files of the release by name, each as `file` gives it; all of them or, after a final no, none.
+
+        Raises:
+            UnfinishedDownloadError: One could not be had yet; what has arrived stays for the next run.
+            HostError: The release does not hold one of them.
+            ManifestError: See `file`.
+            ExportError: See `file`; what has arrived stays.
+        """
+        wanted = tuple(entries)
+        try:
+            return {entry.name: self.file(entry, folder) for entry in wanted}
+        except UnfinishedDownloadError:
+            raise
+        except (HostError, ManifestError):
+            for entry in wanted:
+                (folder / _partial_name(entry)).unlink(missing_ok=True)
+            raise
+
     def file(self, entry: FileEntry, folder: Path) -> Path:
         """A file of the release as a partial file of `folder`, complete and verified; the caller renames it.
 
@@ -70,11 +91,15 @@ class Downloader:
         another release is. Wrong bytes are removed and fetched once more, from the start.
 
         Raises:
-            HostError: It cannot be had; what has arrived stays for the next run.
+            UnfinishedDownloadError: It cannot be had yet; what has arrived stays for the next run.
+            HostError: The release does not hold it.
             ManifestError: It has other bytes than promised, twice.
             ExportError: It cannot be written.
         """
         partial = folder / _partial_name(entry)
+        with _explained(partial):
+            if os.path.lexists(partial) and not stat.S_ISREG(partial.lstat().st_mode):
+                partial.unlink()  # A link would be written through, a pipe waited for.
         for again in (False, True):
             self._fill(entry, partial)
             if not _differs(partial, entry):
@@ -130,7 +155,7 @@ class Downloader:
             except RetriesExhaustedError as failure:
                 if arrived() - before >= _STEP_BYTES and time.monotonic() < self._deadline:
                     continue  # Slow, but progressing: start counting attempts again.
-                raise HostError(
+                raise UnfinishedDownloadError(
                     f"{what} of {self._source.describe()} must arrive, got: {failure.reason[:200]} "
                     f"(attempts: {failure.attempts}). Check the network and run it again; it goes on where it stopped."
                 ) from failure
@@ -140,36 +165,51 @@ class Downloader:
 def alone_in(folder: Path, progress: Progress, *, timeout_s: float = 3600.0) -> Iterator[None]:
     """Keeps two runs from writing into one folder at a time, where the system can; it ends with the process.
 
+    The folder is made. One that the block leaves empty is removed again, with those above that were made.
+
     Raises:
         HostError: Another run does not end.
         ExportError: The folder cannot be made.
     """
+    made: list[Path] = []
+    deadline = time.monotonic() + timeout_s
     try:
-        import fcntl
-    except ImportError:  # Windows.
-        yield
-        return
+        with ExitStack() as held:
+            while True:
+                with _explained(folder):
+                    made = make_parents(folder) or made
+                if _lock(folder, held, progress, deadline):
+                    break
+            yield
+    except BaseException:
+        remove_made(made)
+        raise
+
+
+def _lock(folder: Path, held: ExitStack, progress: Progress, deadline: float) -> bool:
+    """Keeps other runs out until `held` ends; false if one of them has removed the folder meanwhile."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
     with _explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
-    try:
-        deadline, told = time.monotonic() + timeout_s, False
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise HostError(f"{folder} must be free, but another run holds it. Wait for it to end.") from None
-                if not told:
-                    progress(f"{folder}: waiting for another run")
-                    told = True
-                time.sleep(0.2)
-            except OSError:
-                break  # A file system without locks.
-        yield
-    finally:
-        os.close(handle)
+    held.callback(os.close, handle)
+    told = False
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise HostError(f"{folder} must be free, but another run holds it. Wait for it to end.") from None
+            if not told:
+                progress(f"{folder}: waiting for another run")
+                told = True
+            time.sleep(0.2)
+        except OSError:
+            break  # A file system without locks.
+    return folder.exists() and os.path.samestat(os.fstat(handle), folder.stat())
 
 
 def place(partial: Path, target: Path) -> None:
@@ -186,7 +226,7 @@ def place(partial: Path, target: Path) -> None:
 
 def is_there(path: Path, entry: FileEntry) -> bool:
     """Whether a file is the promised one."""
-    return path.is_file() and not _differs(path, entry)
+    return is_file(path) and not _differs(path, entry)
 
 
 class _Reporter:

@@ -20,7 +20,7 @@ from github.GitReleaseAsset import GitReleaseAsset
 from github.Repository import Repository
 
 from model_release.base.errors import HostError, ManifestError
-from model_release.base.files import atomic_path
+from model_release.base.files import atomic_path, open_file
 from model_release.base.github_client import RETRY_POLICY, Client, download, transfer_s, with_retries
 from model_release.base.github_limits import MAX_ASSETS
 from model_release.base.github_words import BURNED_TAG
@@ -214,7 +214,7 @@ class GitHubHost:
         self._progress(f"Uploading {entry.name} ({entry.size_bytes / 1e6:.1f} MB)")
         self._attempted.add(entry.name)
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 body = _Body(file, entry, self._progress)
                 asset = release.upload_asset_from_memory(
                     cast(BinaryIO, body), entry.size_bytes, entry.name, "application/octet-stream"

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from model_release.base.errors import HostError
-from model_release.base.files import copy_file, make_parents, remove_made, sha256_of
+from model_release.base.files import copy_file, is_file, make_parents, open_file, read_bytes, remove_made, sha256_of
+from model_release.contract.manifest import MAX_MANIFEST_BYTES
 from model_release.hosts.host import ReleaseDetails, T
 from model_release.hosts.reconcile import Action, ReleaseState, RemoteFile
 
@@ -43,7 +44,7 @@ class LocalHost:
                 RemoteFile(
                     name=path.name,
                     size_bytes=path.stat().st_size,
-                    sha256=sha256_of(path, error=HostError) if path.is_file() else "",
+                    sha256=sha256_of(path, error=HostError) if is_file(path) else "",
                 )
                 for path in sorted(folder.iterdir())
             )
@@ -65,7 +66,7 @@ class LocalHost:
         """See `Host`."""
         path = self._root / tag / name
         try:
-            return path.read_bytes() if path.is_file() else None
+            return read_bytes(path, limit_bytes=MAX_MANIFEST_BYTES) if is_file(path) else None
         except OSError as failure:
             raise HostError(
                 f"{path} must be readable, got: {failure.strerror}. Give it back its permissions."
@@ -148,7 +149,7 @@ class LocalHost:
 
 def _copy(source: Path, target: Path) -> None:
     """Copies a file and waits until it is on disk."""
-    with source.open("rb") as reader, target.open("wb") as writer:
+    with open_file(source) as reader, target.open("wb") as writer:
         shutil.copyfileobj(reader, writer, 2**20)
         writer.flush()
         os.fsync(writer.fileno())

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from model_release.base.errors import HostError, UsageError
-from model_release.base.files import sha256_of
+from model_release.base.files import open_file, sha256_of
 from model_release.base.http import CONTENT_TYPES
 from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry, checksums
 
@@ -104,7 +104,7 @@ class S3Mirror:
         """One PUT; the store refuses it if the bytes do not have the checksum (where it knows checksums)."""
         if sha256_of(path, error=HostError) != entry.sha256:
             raise HostError(f"{path} must have the sha256 {entry.sha256}. Make the release again.")
-        with path.open("rb") as file:
+        with open_file(path) as file:
             self._client.put_object(
                 Bucket=self._bucket,
                 Key=key,

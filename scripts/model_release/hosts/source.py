@@ -1,6 +1,7 @@
 """Where the files of a published release are read from: GitHub, a served folder, a folder of this machine."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -9,7 +10,9 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from model_release.base.errors import HostError, UsageError
+from model_release.base.files import open_file
 from model_release.base.github_access import GitHubAccess
+from model_release.base.github_limits import MAX_ASSET_BYTES
 from model_release.base.http import (
     REDIRECTS,
     AddressError,
@@ -43,14 +46,14 @@ class LocalFolder:
         """See `Source`."""
         path = self.folder / name
         try:
-            file = path.open("rb")
+            file = open_file(path, limit_bytes=MAX_ASSET_BYTES)
         except OSError as failure:
             raise HostError(
                 f"{path} must be readable, got: {failure.strerror}. Correct --from or the tag."
             ) from failure
         with file:
             file.seek(start)
-            size_bytes = path.stat().st_size
+            size_bytes = os.fstat(file.fileno()).st_size
             yield Opened(start=start, size_bytes=size_bytes, etag="", pieces=iter(lambda: file.read(_PIECE_BYTES), b""))
 
 

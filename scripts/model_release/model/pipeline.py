@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_release.base.errors import ExportError, QuantizeError, UsageError
+from model_release.base.files import is_file
 from model_release.base.progress import Progress, silent
 from model_release.contract.activations import (
     FULL_PRECISION,
@@ -163,7 +164,7 @@ def quantize_model(
     for precision in precisions:
         progress(f"quantize: {precision}")
         target = output_dir / model_file_name(precision)
-        if target.resolve() == model.resolve():
+        if os.path.realpath(target) == os.path.realpath(model):
             raise QuantizeError(f"{target} is the model to read. Choose another --output-dir.")
         quantize_file(model, target, precision, ids)
         targets.append(target)
@@ -249,7 +250,7 @@ def calibration_ids_for(model: Path, tokenizer: Path | None, calibration: Path |
     )
 
     beside = model.with_name(TOKENIZER)
-    if tokenizer is None and not beside.is_file():
+    if tokenizer is None and not is_file(beside):
         if calibration is not None:
             raise UsageError(f"--calibration needs a tokenizer, got none beside {model}. Give --tokenizer.")
         return []

@@ -12,13 +12,13 @@ from itertools import count, takewhile
 from pathlib import Path
 
 from model_release.base.errors import ReleaseError
-from model_release.base.files import atomic_path
+from model_release.base.files import atomic_path, is_file
 from model_release.contract.manifest import data_file_name
 
 
 def data_files(model: Path) -> list[Path]:
     """The data files beside a model file, in order."""
-    return list(takewhile(Path.is_file, (model.with_name(data_file_name(model.name, number)) for number in count())))
+    return list(takewhile(is_file, (model.with_name(data_file_name(model.name, number)) for number in count())))
 
 
 def model_bytes(model: Path) -> int:

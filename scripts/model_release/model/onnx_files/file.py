@@ -18,6 +18,7 @@ import onnx
 import onnx_ir as ir
 
 from model_release.base.errors import ContractError, ReleaseError
+from model_release.base.files import open_file
 from model_release.base.text import first_lines
 from model_release.contract.manifest import data_file_name, is_data_file
 from model_release.model.onnx_files.data_files import atomic_model
@@ -222,7 +223,10 @@ class _Place:
 def _read_outline(path: Path) -> tuple[onnx.ModelProto, dict[str, _Place]]:
     """A file's graph, and the places of the large tensors' bytes left out of it."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with (
+            open_file(path, limit_bytes=MAX_FILE_BYTES) as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             outline, inside = _outline(content)
         proto = onnx.ModelProto.FromString(outline)
     except (OSError, ValueError, google.protobuf.message.DecodeError) as failure:
@@ -249,7 +253,8 @@ def _outside_place(path: Path, tensor: onnx.TensorProto) -> _Place:
     data = path.with_name(location)
     try:
         place = _Place(path=data, offset=int(entries.get("offset", "0")), length=int(entries["length"]))
-        size_bytes = data.stat().st_size
+        with open_file(data, limit_bytes=MAX_FILE_BYTES) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
     except (OSError, ValueError, KeyError) as failure:
         raise ContractError(
             f"{data} must hold {tensor.name[:80]!r}, got: {first_lines(failure)}. "
@@ -275,7 +280,7 @@ def _stored_tensor(place: _Place, tensor: onnx.TensorProto) -> ir.LazyTensor:
         )
 
     def load() -> ir.TensorProtocol:
-        with path.open("rb") as file:
+        with open_file(path, limit_bytes=MAX_FILE_BYTES) as file:
             file.seek(place.offset)
             raw = np.frombuffer(file.read(length), dtype=np.uint8)
         if dtype.bitwidth < 8:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from model_release.base.background import in_background
 from model_release.base.errors import WeightsError
-from model_release.base.files import sha256_of
+from model_release.base.files import is_file, open_file, read_bytes, sha256_of
 from model_release.contract.manifest import FileEntry
 from model_release.contract.shape import (
     EMBEDDING,
@@ -58,7 +58,7 @@ class SafetensorsFile:
         try:
             with safe_open(path, framework="np"):  # Checks bounds, overlaps, and sizes against shapes.
                 pass
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 (length,) = struct.unpack("<Q", file.read(8))
                 header: dict[str, Any] = json.loads(file.read(length))
         except (SafetensorError, OSError, ValueError) as failure:
@@ -167,7 +167,7 @@ def load_folder(
         raise WeightsError(f"The model's folder must exist, got {folder}. Give a folder with {CONFIG} and weights.")
 
     def present(name: str) -> bool:
-        return (files is None or name in files) and (folder / name).is_file()
+        return (files is None or name in files) and is_file(folder / name)
 
     if not present(CONFIG):
         raise WeightsError(f"{folder} must hold {CONFIG}, got none. Copy it from where the weights come from.")
@@ -211,12 +211,7 @@ def read_json(path: Path, limit_bytes: int) -> dict[str, Any]:
         WeightsError: Unreadable, larger than `limit_bytes`, not UTF-8, not JSON, or not an object.
     """
     try:
-        size_bytes = path.stat().st_size
-        if size_bytes > limit_bytes:
-            raise WeightsError(
-                f"{path} must be at most {limit_bytes} bytes, got {size_bytes}. Use the model's own file."
-            )
-        parsed = json.loads(path.read_text(encoding="utf-8"))
+        parsed = json.loads(read_bytes(path, limit_bytes=limit_bytes).decode())
     except (OSError, ValueError, RecursionError) as failure:
         reason = "nesting too deep" if isinstance(failure, RecursionError) else failure
         raise WeightsError(f"{path} must be a JSON object, got: {reason}. Fetch the file again.") from failure

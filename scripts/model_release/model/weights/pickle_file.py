@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model_release.base.errors import WeightsError
+from model_release.base.files import open_file
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +58,7 @@ def _load(path: Path) -> object:
     import torch
 
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             is_archive = file.read(4) == b"PK\x03\x04"
         with warnings.catch_warnings(action="ignore"):  # PyTorch's own remarks on old formats.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)

@@ -1,5 +1,6 @@
 """Which weights are asked for, and where they come from."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,13 @@ class SourceRequest:
     @property
     def name(self) -> str:
         """A short name for folders and URLs: the model's own, without its organisation."""
-        text = "demo" if self.demo else self.folder.resolve().name if self.folder else (self.model or DEFAULT_MODEL)
+        text = (
+            "demo"
+            if self.demo
+            else Path(os.path.realpath(self.folder)).name
+            if self.folder
+            else (self.model or DEFAULT_MODEL)
+        )
         last = text.rsplit("/", 1)[-1]
         return (
             "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in last).strip("._-")[:60]

@@ -5,6 +5,7 @@ from pathlib import Path
 import tokenizers
 
 from model_release.base.errors import WeightsError
+from model_release.base.files import read_bytes
 from model_release.model.weights.folder import Weights
 
 _DEMO = Path(__file__).resolve().parents[3] / "demo_model"
@@ -16,6 +17,9 @@ CALIBRATION_TEXT = _DEMO / "calibration.txt"
 """English to calibrate on; none of it is in the validation text."""
 
 TOKENIZER = "tokenizer.json"
+
+_MAX_TOKENIZER_BYTES = 1 << 28  # The largest in use have some 30 MB.
+_MAX_TEXT_BYTES = 1 << 26
 
 
 def load_tokenizer(weights: Weights) -> tokenizers.Tokenizer | None:
@@ -41,7 +45,7 @@ def read_tokenizer(path: Path, vocab: int) -> tokenizers.Tokenizer:
             released, and the web app would fail on it.
     """
     try:
-        tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        tokenizer = tokenizers.Tokenizer.from_str(read_bytes(path, limit_bytes=_MAX_TOKENIZER_BYTES).decode())
     except OSError as failure:
         raise WeightsError(f"{path} must be readable, got: {failure.strerror}.") from failure
     except Exception as failure:
@@ -65,7 +69,7 @@ def encode_file(tokenizer: tokenizers.Tokenizer | None, path: Path) -> list[int]
     if tokenizer is None:
         return []
     try:
-        return encode(tokenizer, path.read_text(encoding="utf-8"))
+        return encode(tokenizer, read_bytes(path, limit_bytes=_MAX_TEXT_BYTES).decode())
     except OSError as failure:
         raise WeightsError(f"{path} must be readable, got: {failure.strerror}. Restore the file.") from failure
     except UnicodeDecodeError as failure:
