@@ -128,7 +128,7 @@ def test_no_fault_of_any_request_loses_the_mirror(tmp_path: Path, kind: str) -> 
         make_repository(root)
         with StandInHub(root / "hub") as server, pytest.MonkeyPatch.context() as patch:
             patch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-            patch.setattr("test_hub_mirror.QUICK", RetryPolicy(request_timeout_s=0.3, sleep=lambda _: None))
+            patch.setitem(globals(), "QUICK", RetryPolicy(request_timeout_s=0.3, sleep=lambda _: None))
             patch.setenv("HF_TOKEN", "x")
             server.faults.append(Fault(path=path, method=method, kind=kind, times=1))
             dist = release_folder(root)
@@ -190,7 +190,7 @@ def test_what_is_no_repository_is_refused(target: str) -> None:
 
 
 def test_our_client_leaves_the_librarys_own_in_place() -> None:
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import get_session
 
     with bounded(QUICK):
         ours = type(get_session())

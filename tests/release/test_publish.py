@@ -645,9 +645,10 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         document["variants"][0]["agreement"]["text"] = HOSTILE
         document["files"][0]["name"] = HOSTILE
         document["made_with"] = {HOSTILE: HOSTILE}
+        captured.append(document)
 
     captured: list[dict[str, Any]] = []
-    make_dist(tmp_path / "dist", change=lambda document: (hostile(document), captured.append(document))[0])
+    make_dist(tmp_path / "dist", change=hostile)
     (document,) = captured
     notes = render_notes(document, document)
     assert "\x1b" not in notes

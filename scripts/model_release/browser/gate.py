@@ -162,9 +162,10 @@ class _Gate:
             return [position * (vocab - 1) // longest for position in range(longest)]
         files = {"tokenizer": tokenizer, "config": config if config in names else None}
         reader = read_tokenizer(self._folder / tokenizer, vocab)
+        ids: list[int] = []
         with self._open_page() as ask:
             for text in (HARD_TEXT, PROMPT):
-                ids: list[int] = ask("gate.encode", {"text": text, **files})
+                ids = ask("gate.encode", {"text": text, **files})
                 self.findings += output_checks.check_tokens(text, ids, encode(reader, text))
         return ids[:longest] or [0]
 
