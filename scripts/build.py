@@ -1,7 +1,6 @@
 """Make a release folder without publishing it. See `python scripts/build.py --help`."""
 
-from model_release.cli.build import build
-from model_release.cli.main import run
+from model_release.cli.entry import main
 
 if __name__ == "__main__":
-    run(build)
+    main("build")

@@ -1,7 +1,6 @@
 """Bring the generated parts of the documents up to date. See `python scripts/docs.py --help`."""
 
-from model_release.cli.docs import docs
-from model_release.cli.main import run
+from model_release.cli.entry import main
 
 if __name__ == "__main__":
-    run(docs)
+    main("docs")

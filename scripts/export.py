@@ -1,7 +1,6 @@
 """Export a model to ONNX with its activations. See `python scripts/export.py --help`."""
 
-from model_release.cli.export import export
-from model_release.cli.main import run
+from model_release.cli.entry import main
 
 if __name__ == "__main__":
-    run(export)
+    main("export")

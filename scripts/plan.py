@@ -1,7 +1,6 @@
 """Check and print what a release run will do. See `python scripts/plan.py --help`."""
 
-from model_release.cli.main import run
-from model_release.cli.plan import plan
+from model_release.cli.entry import main
 
 if __name__ == "__main__":
-    run(plan)
+    main("plan")

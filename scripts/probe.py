@@ -1,7 +1,6 @@
 """Ask whether a browser would get a file. See `python scripts/probe.py --help`."""
 
-from model_release.cli.main import run
-from model_release.cli.probe import probe
+from model_release.cli.entry import main
 
 if __name__ == "__main__":
-    run(probe)
+    main("probe")

@@ -1,7 +1,6 @@
 """Make smaller precisions of an exported model. See `python scripts/quantize.py --help`."""
 
-from model_release.cli.main import run
-from model_release.cli.quantize import quantize
+from model_release.cli.entry import main
 
 if __name__ == "__main__":
-    run(quantize)
+    main("quantize")

@@ -1,7 +1,6 @@
 """Make a whole release: the chain in order. See `python scripts/release.py --help`."""
 
-from model_release.cli.main import run
-from model_release.cli.release import release
+from model_release.cli.entry import main
 
 if __name__ == "__main__":
-    run(release)
+    main("release")

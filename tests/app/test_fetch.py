@@ -12,7 +12,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -32,6 +32,7 @@ from model_release.base.errors import (
     ReleaseError,
     UsageError,
 )
+from model_release.base.github_access import GitHubAccess
 from model_release.base.retry import RetryPolicy
 from model_release.contract.dist import check_manifest, parse_checksums
 from model_release.contract.tag import parse_tag
@@ -112,8 +113,8 @@ def app(tmp_path: Path, site: StandInGitHub, repository: Repository) -> App:
     return App(tmp_path, f"{site.url}/{repository.full_name}/releases/download/{TAG}/model_fp16.onnx")
 
 
-def at(site: StandInGitHub, **options: Any) -> Place:
-    return Place(**{"server_url": site.url, "api_url": site.url} | options)
+def at(site: StandInGitHub, *, kind: Literal["env", "github"] = "env", **options: str) -> Place:
+    return Place(kind=kind, github=GitHubAccess(api_url=site.url, server_url=site.url, **options))
 
 
 # -- the whole way, on GitHub
@@ -122,7 +123,7 @@ def at(site: StandInGitHub, **options: Any) -> Place:
 @pytest.mark.network
 @pytest.mark.parametrize("kind", ["env", "github"])
 def test_the_app_gets_its_model_and_a_second_run_asks_nobody(
-    app: App, site: StandInGitHub, kind: str, repository: Repository
+    app: App, site: StandInGitHub, kind: Literal["env", "github"], repository: Repository
 ) -> None:
     place = at(site, kind=kind, repository=repository.full_name if kind == "github" else "")
     lines: list[str] = []
@@ -446,7 +447,8 @@ def test_the_token_does_not_follow_a_redirect_of_the_api_to_another_host(tmp_pat
             return Reply(302, headers={"Location": f"{storage.url}/{asked.path.rpartition('/')[2]}"})
 
         with Server(reply) as api:
-            place = Place(kind="github", repository=NAME, server_url=api.url, api_url=api.url, token=READER)
+            access = GitHubAccess(repository=NAME, server_url=api.url, api_url=api.url, token=READER)
+            place = Place(kind="github", github=access)
             app = App(tmp_path)
             app.fetch(tag=TAG, place=place)
             logins = [each.headers.get("Authorization") for each in api.asked]

@@ -16,13 +16,7 @@ from click.testing import CliRunner, Result
 import cli
 from dists import FILES as DIST_FILES
 from dists import REPOSITORY, make_dist, publish_to
-from model_release.app.commit import (
-    MAX_BLOB_BYTES,
-    AppCommit,
-    describe_blob,
-    is_plain_path,
-    read_refusal,
-)
+from model_release.app.commit import AppCommit, describe_blob, is_plain_path
 from model_release.app.envfile import edited
 from model_release.app.github import AppResult, commit_to_app
 from model_release.app.point import WebApp, point_app_at_release
@@ -33,8 +27,12 @@ from model_release.base.errors import (
     ReleaseError,
     UsageError,
 )
-from model_release.base.github_client import RetryPolicy, connect
+from model_release.base.github_access import GitHubAccess
+from model_release.base.github_client import connect
+from model_release.base.github_limits import MAX_BLOB_BYTES
+from model_release.base.github_words import read_refusal
 from model_release.base.http import Web
+from model_release.base.retry import RetryPolicy
 from model_release.contract import manifest
 from model_release.hosts.source import GitHubRelease
 from standins.github import CLASSIC, EVERY_FAULT, RESTRICTED, RULESET, Fault, Repository, StandInGitHub, Token, fault
@@ -94,8 +92,12 @@ def wanted(**changes: Any) -> AppCommit:
 def commit(
     site: StandInGitHub, request: AppCommit, *, holder: str = "write", said: list[str] | None = None
 ) -> AppResult:
-    api = connect(f"{holder}-token", site.url, timeout_s=5, seconds_between_writes=0)
+    api = connect(access_to(site, f"{holder}-token"), timeout_s=5, seconds_between_writes=0)
     return commit_to_app(api, request, retry_policy=RETRY_POLICY, progress=(said if said is not None else []).append)
+
+
+def access_to(site: StandInGitHub, token: str = "write-token") -> GitHubAccess:  # noqa: S107 - the stand-in's
+    return GitHubAccess(token=token, repository=REPOSITORY, api_url=site.url, server_url=site.url)
 
 
 def messages(repository: Repository, branch: str = "main") -> list[str]:
@@ -651,10 +653,11 @@ def test_paths_and_bytes_of_an_env_file() -> None:
 
 def point(site: StandInGitHub, dist: Path, app: WebApp, **changes: Any) -> tuple[AppResult, str]:
     """Points the app at what the release `TAG` of `REPOSITORY` shows to people."""
-    source = GitHubRelease(REPOSITORY, TAG, Web(), server_url=site.url, api_url=site.url, token="write-token")  # noqa: S106
+    access = access_to(site)
+    source = GitHubRelease(access, TAG, Web())
     document = manifest.parse((dist / manifest.MANIFEST_NAME).read_bytes())
     given = {"asset_url": f"{site.url}/{REPOSITORY}/releases/download/{TAG}/model.onnx", "source": source}
-    api = connect("write-token", site.url, seconds_between_writes=0)
+    api = connect(access, seconds_between_writes=0)
     return point_app_at_release(api, app, document, dist, retry_policy=RETRY_POLICY, **{**given, **changes})
 
 
@@ -722,10 +725,9 @@ def test_delivery_by_git_brings_model_tokenizer_config_and_manifest(
 def test_an_address_that_no_browser_can_ask_for_is_refused(tmp_path: Path) -> None:
     dist = make_dist(tmp_path / "dist")
     document = manifest.parse((dist / manifest.MANIFEST_NAME).read_bytes())
+    api = connect(GitHubAccess(token="t"))  # noqa: S106 - no secret
     with pytest.raises(UsageError, match="--base-url"):
-        point_app_at_release(
-            connect("t"), WEB_APP, document, dist, asset_url="file:///releases/model.onnx", source=None
-        )
+        point_app_at_release(api, WEB_APP, document, dist, asset_url="file:///releases/model.onnx", source=None)
     with pytest.raises(UsageError, match="--static-dir"):
         replace(WEB_APP, static_path="../static")
 

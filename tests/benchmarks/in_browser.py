@@ -18,6 +18,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from model_release.browser import npm
 from model_release.browser.chromium import Ask, chromium, opened
+from model_release.browser.gate import PAGES
 from model_release.browser.pages.live import PACKAGES
 from model_release.browser.server import serve
 
@@ -39,10 +40,9 @@ def main() -> None:
         for name in {name for pair in PAIRS for name in pair}:
             print(f"making {name}", file=sys.stderr)
             workshop.file(name)
-        pages = {name: npm.BROWSER / name for name in ("gate.html", "gate.mjs")}
         with (
             chromium() as browser,
-            serve(workshop.folder, mounts={PACKAGES: npm.install(), **pages}) as origin,
+            serve(workshop.folder, mounts={PACKAGES: npm.install(), **PAGES}) as origin,
         ):
             rows = []
             for name, base in PAIRS:

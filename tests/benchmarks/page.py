@@ -1,4 +1,4 @@
-"""Measurements -> a Markdown page, and the few lines of it that the project's README shows."""
+"""Measurements -> a Markdown page, and a table that sums it up."""
 
 from collections.abc import Mapping
 from statistics import median
@@ -63,7 +63,7 @@ def render(results: Results, *, title: str, rounds: int, machine: str, judged: b
 
 
 def summarize(results: Results, machine: str) -> str:
-    """What the README shows of a run with all sections: making, size, speed and quality, ours beside theirs."""
+    """One table of a run with all sections: making, size, speed and quality, ours beside theirs."""
     quality = results.quality[DEMO]
     rows = []
     for name in (OURS, *PRECISIONS, OPTIMUM, *PEERS_QUANTIZERS):

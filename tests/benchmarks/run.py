@@ -71,7 +71,7 @@ def read_sections(_: click.Context, __: click.Parameter, text: str | None) -> li
     metavar="FILE",
     help="Also write the page here, and the plot beside it as FILE.svg.",
 )
-@click.option("--record", is_flag=True, help="Write page, plot and summary into the two READMEs; all sections.")
+@click.option("--record", is_flag=True, help="Write summary, page and plot into the README here; all sections.")
 @click.option(
     "--peers", type=click.Path(path_type=Path), metavar="DIR", help="The peers' environment, made if missing."
 )

@@ -18,22 +18,25 @@ from dists import REPOSITORY, TAG, make_dist, publish_to
 from model_release.base.errors import ContractError, ManifestError
 from model_release.browser import gate, npm
 from model_release.browser.chromium import PageLostError, opened
-from model_release.browser.gate import BACKENDS, Backend, browse
+from model_release.browser.gate import BACKENDS, PAGES, Backend, browse
 from model_release.browser.judge import Judge
 from model_release.browser.judge import probes as make_probes
 from model_release.browser.record import record
 from model_release.browser.report import render_browsing
 from model_release.browser.results import BackendRun, BrowserReport
+from model_release.browser.server import serve
 from model_release.contract import manifest
 from model_release.contract.activations import load_contract
 from model_release.contract.dist import check_dist
 from model_release.contract.measures import Array
 from model_release.contract.metadata import metadata_of
 from model_release.contract.tag import parse_tag
+from model_release.hosts.local import LocalHost
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
 from model_release.model.weights.tokenizer import encode
 from model_release.release.notes import render_notes
+from model_release.release.publish import publish
 from standins.github import StandInGitHub
 
 if TYPE_CHECKING:
@@ -50,9 +53,8 @@ def swapped(released: Path, export: Callable[..., Path], tmp_path_factory: pytes
     other = gpt2_folder(tmp_path_factory.mktemp("other"), vocab=256, positions=40, seed=1)
     shutil.copyfile(export(other, activations=None, all_layers=True), folder / "model_fp16.onnx")
     document = manifest.read(folder)
-    entries = manifest.describe_files(folder, [entry["name"] for entry in document["files"]])
-    document["files"] = [{"name": e.name, "sha256": e.sha256, "size_bytes": e.size_bytes} for e in entries]
-    (folder / manifest.MANIFEST_NAME).write_bytes(manifest.render(document))
+    entries = manifest.describe_files(folder, document.names)
+    (folder / manifest.MANIFEST_NAME).write_bytes(manifest.render(replace(document, files=entries)))
     described = (*entries, *manifest.describe_files(folder, [manifest.MANIFEST_NAME]))
     (folder / manifest.CHECKSUMS_NAME).write_bytes(manifest.checksums(described))
     return folder
@@ -120,6 +122,19 @@ def test_a_backend_that_hangs_is_told_and_the_next_one_is_tried(released: Path, 
     assert browser.contexts == []
 
 
+@pytest.mark.network
+def test_the_gates_page_says_what_it_cannot_fetch(browser: "Browser", tmp_path: Path) -> None:
+    build = "data:text/javascript,export const env = { wasm: {} };"
+    request = {"build": build, "files": ["model.onnx"], "providers": [], "threads": 0}
+    said = r"model\.onnx must be served beside this page, the server answers 404\. Serve a whole release\."
+    with (
+        serve(tmp_path, mounts=PAGES) as origin,
+        opened(browser, f"{origin}/gate.html") as ask,
+        pytest.raises(Exception, match=said),
+    ):
+        ask("gate.open", request)
+
+
 @pytest.mark.parametrize("work", ["new Promise(() => {})", "(() => { for (;;); })()"], ids=["waiting", "busy"])
 def test_a_page_that_never_answers_is_given_up(browser: "Browser", work: str) -> None:
     page = f"data:text/html,<script>window.think = () => {work}</script>"
@@ -135,9 +150,9 @@ def test_what_was_right_is_recorded_in_the_manifest_and_told_in_the_notes(releas
     shutil.copytree(released, folder)
     assert call(cli.browse, folder, "--record").code == 0
     document = check_dist(folder, parse_tag("model-v1.0.0")).document
-    for variant in document["variants"]:
-        (entry,) = variant["backends"]
-        assert (entry["backend"], entry["runs"], entry["cosine"]) == ("wasm, 1 thread", True, 1.0)
+    for variant in document.variants:
+        (entry,) = variant.backends or ()
+        assert (entry.backend, entry.runs, entry.cosine) == ("wasm, 1 thread", True, 1.0)
     assert "| `model_fp16.onnx` | 0.0 | `wasm, 1 thread` | 1.0000 |\n" in render_notes(document)
     once = (folder / "manifest.json").read_bytes()
     assert call(cli.browse, folder, "--record").code == 0
@@ -176,7 +191,8 @@ def test_a_file_that_holds_no_figures_is_refused(tmp_path: Path, content: str) -
     dist = make_dist(tmp_path / "dist")
     (dist / "browser.json").write_text(content)
     with pytest.raises(ManifestError, match="must hold a browser's figures"):
-        check_dist(dist, parse_tag(TAG))
+        publish(dist, parse_tag(TAG), LocalHost(tmp_path / "releases"))
+    assert not (tmp_path / "releases").exists()
 
 
 def test_what_does_not_run_is_recorded_with_its_reason(released: Path, tmp_path: Path) -> None:

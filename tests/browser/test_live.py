@@ -77,7 +77,7 @@ def test_the_live_page_refuses_a_model_that_is_not_the_manifests(
     browser: "Browser", released: Path, tmp_path: Path
 ) -> None:
     broken = shutil.copytree(released, tmp_path / "broken")
-    model = broken / manifest.parse((broken / "manifest.json").read_bytes())["delivery"]["file"]
+    model = broken / manifest.parse((broken / "manifest.json").read_bytes()).delivery.file
     content = bytearray(model.read_bytes())
     content[-1] ^= 1
     model.write_bytes(content)
@@ -85,6 +85,21 @@ def test_the_live_page_refuses_a_model_that_is_not_the_manifests(
         page.wait_for_selector("#error:visible")
         assert f"{model.name} must be the file of the manifest, its sha256 is" in page.inner_text("#error")
         assert page.locator("#views:visible").count() == 0
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("packages")
+def test_the_live_page_of_a_release_without_a_tokenizer_says_so_and_offers_nothing(
+    browser: "Browser", released: Path, tmp_path: Path
+) -> None:
+    silent = shutil.copytree(released, tmp_path / "silent")
+    document = manifest.read(silent)
+    document["files"] = [entry for entry in document["files"] if entry["name"] != "tokenizer.json"]
+    (silent / manifest.MANIFEST_NAME).write_bytes(manifest.render(document))
+    with serve_release(silent) as url, live(browser, url) as page:
+        page.wait_for_selector("#error:visible")
+        assert page.inner_text("#error").startswith("The release must hold tokenizer.json to read text, it has none.")
+        assert page.locator("#ask :enabled").all_inner_texts() == [""], "only the text can be changed"
 
 
 @pytest.mark.network

@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,18 +44,20 @@ def test_a_report_holds_what_the_released_model_returns_for_the_prompt(released:
 def test_the_manifest_and_the_checksums_list_the_report(released: Path) -> None:
     digest = hashlib.sha256((released / "report.html").read_bytes()).hexdigest()
     document = manifest.parse((released / "manifest.json").read_bytes())
-    assert {entry["sha256"] for entry in document["files"] if entry["name"] == "report.html"} == {digest}
+    entry = document.entry("report.html")
+    assert entry is not None
+    assert entry.sha256 == digest
     assert f"{digest}  report.html" in (released / "SHA256SUMS").read_text().splitlines()
 
 
 def test_a_report_tells_every_file_and_hash_clause_and_output(released: Path) -> None:
     text = (released / "report.html").read_text()
     document = manifest.parse((released / "manifest.json").read_bytes())
-    told = [entry["sha256"] for entry in document["files"] if entry["name"] != "report.html"]
+    told = [entry.sha256 for entry in document.files if entry.name != "report.html"]
     judged = [clause.id for clause in load_contract().clauses.values() if clause.stage != "browser"]
-    told += [document["model"]["weights_sha256"], "layer_0_attn_probs", "layer_1_mlp_output", *judged]
+    told += [document.model.weights_sha256, "layer_0_attn_probs", "layer_1_mlp_output", *judged]
     assert [fact for fact in told if fact not in text] == []
-    assert text.count('aria-label="holds"') == len(judged) * len(document["variants"])
+    assert text.count('aria-label="holds"') == len(judged) * len(document.variants)
 
 
 def test_in_the_plot_smaller_is_further_left_and_closer_is_further_down() -> None:
@@ -99,9 +102,12 @@ def test_the_largest_report_stays_below_two_megabytes(tmp_path: Path) -> None:
     shape = ModelShape(layers=48, heads=25, hidden=1600, intermediate=1, vocab=50257, positions=1024, tied=True)
     selection = Selection(layers=tuple(range(48)), activations=load_contract().all_activations)
     names = [output.name for output in load_contract().expected_outputs(shape, selection)]
-    document = json.loads((make_dist(tmp_path / "dist") / "manifest.json").read_bytes())
-    document["model"]["shape"] = {"layers": 48, "heads": 25}
-    document["variants"] *= 6
+
+    def enlarge(document: dict[str, Any]) -> None:
+        document["model"]["shape"] = {"layers": 48, "heads": 25}
+        document["variants"] *= 6
+
+    document = manifest.read(make_dist(tmp_path / "dist", change=enlarge))
     deviation = Deviation(kind="logits", max_abs=0.1, relative=0.1, cosine=1.0)
     worst = {str(variant): dict.fromkeys(names, deviation) for variant in range(6)}
     tensors = {"embedding_sum": {"shape": [12, 1600], "float16": "A" * sample.MAX_BYTES}}

@@ -13,11 +13,12 @@ import pytest
 
 import cli
 from commands import assert_refused, call
-from model_release.app import files, overrides
+from model_release.app import overrides
 from model_release.base import http
 from model_release.base.errors import HostError, ManifestError, UsageError
 from model_release.base.http import Response, Web
 from model_release.base.retry import TransientError
+from model_release.contract import manifest
 from model_release.hosts import cors_probe, mirror_s3, source
 from model_release.hosts.cors_probe import (
     MAX_REDIRECTS,
@@ -66,7 +67,7 @@ def ask(url: str, pages: Mapping[str, tuple[int, Mapping[str, str], bytes]], **o
 
 
 @pytest.mark.parametrize(
-    "room", [cors_probe, http, source, files, overrides, mirror_s3], ids=lambda room: room.__name__
+    "room", [cors_probe, http, source, manifest, overrides, mirror_s3], ids=lambda room: room.__name__
 )
 def test_examples_in_docstrings_are_true(room: ModuleType) -> None:
     done = doctest.testmod(room)

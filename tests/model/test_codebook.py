@@ -1,4 +1,4 @@
-"""Rounding to codes: scales chosen by error, codebooks, and errors that are made up for."""
+"""Rounding to codes: scales chosen by error, codebooks, and errors that are compensated."""
 
 import doctest
 

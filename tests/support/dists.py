@@ -1,11 +1,13 @@
 """Small release folders with valid manifests, and a publisher that waits for nothing."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from model_release.base import github_client
+from model_release.base.github_access import GitHubAccess
 from model_release.base.retry import RetryPolicy
 from model_release.contract import manifest
 from model_release.contract.tag import parse_tag
@@ -83,7 +85,7 @@ def make_dist(
     if prefix:
         document["asset_prefix"] = prefix
     change(document)
-    (folder / manifest_name).write_bytes(manifest.render(document))
+    (folder / manifest_name).write_bytes(manifest.render(manifest.parse(json.dumps(document).encode())))
     described = (*entries, *manifest.describe_files(folder, [manifest_name]))
     (folder / checksums_name).write_bytes(manifest.checksums(described))
     return folder
@@ -99,7 +101,8 @@ def github_host(
     **retry_policy: Any,
 ) -> GitHubHost:
     """A host that waits for nothing; `waits` gets what it would have waited."""
-    client = github_client.connect(token, url or site.url, seconds_between_writes=0)
+    access = GitHubAccess(token=token, api_url=url or site.url)
+    client = github_client.connect(access, seconds_between_writes=0)
     patient = RetryPolicy(**{"attempts": 8, "sleep": (waits if waits is not None else []).append, **retry_policy})
     return GitHubHost(client, REPOSITORY, retry_policy=patient, progress=progress)
 

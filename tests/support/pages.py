@@ -53,7 +53,7 @@ def unpacked(tensor: dict[str, Any]) -> Array:
 
 def outputs_for(release: Path, ids: list[int]) -> dict[str, Array]:
     """What the released model that the app gets returns, without the batch axis."""
-    file = manifest.parse((release / "manifest.json").read_bytes())["delivery"]["file"]
+    file = manifest.parse((release / "manifest.json").read_bytes()).delivery.file
     return {name: array[0] for name, array in Session(release / file).run(np.array([ids])).items()}
 
 
@@ -66,7 +66,7 @@ def hostile_report(folder: Path) -> bytes:
         document["made_with"] = {HOSTILE[1]: HOSTILE[2]}
         document["variants"][0] |= {"precision": HOSTILE[0], "computed": HOSTILE[1]}
 
-    document = json.loads((make_dist(folder, change=attack) / "manifest.json").read_bytes())
+    document = manifest.read(make_dist(folder, change=attack))
     seq = len(HOSTILE)
     values = base64.b64encode(np.tri(seq, dtype="<f2").tobytes()).decode()
     top = [{"id": token, "text": text, "p": 0.1} for token, text in enumerate(HOSTILE)]

@@ -14,7 +14,8 @@ export async function loadModel(url: URL, tell: (share: number) => void): Promis
   let received = 0;
   const counted = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
     transform(part, out) {
-      tell((received += part.length) / size);
+      received += part.length;
+      tell(received / size);
       out.enqueue(part);
     },
   });

@@ -85,8 +85,10 @@ def test_the_plot_has_a_line_for_each_series_and_a_point_for_each_figure(results
     assert (plot.count("<polyline"), plot.count("<circle")) == (2, 4)
 
 
-def test_figures_replace_only_what_stands_between_the_marks() -> None:
-    document = "before\n<!-- measured -->\nold\n<!-- end -->\nafter\n<!-- generated: help -->\nkept\n<!-- end -->\n"
-    assert with_measured(document, "new\n") == document.replace("old", "new")
-    with pytest.raises(BenchmarkError, match="must have one part for measurements, got 0"):
-        with_measured("no marks", "new")
+def test_figures_replace_only_what_stands_between_their_marks() -> None:
+    document = (
+        "before\n<!-- measured: summary -->\nold\n<!-- end -->\nbetween\n<!-- measured: page -->\nkept\n<!-- end -->\n"
+    )
+    assert with_measured(document, "summary", "new\n") == document.replace("old", "new")
+    with pytest.raises(BenchmarkError, match="must have one part measured: page, got 0"):
+        with_measured("no marks", "page", "new")

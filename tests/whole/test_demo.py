@@ -3,6 +3,7 @@
 import hashlib
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,13 +92,14 @@ def test_a_release_is_complete_and_sha256sum_agrees(released: tuple[Path, Releas
     )
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)
     document = manifest.parse((folder / "manifest.json").read_bytes())
-    for entry in document["files"]:
-        assert hashlib.sha256((folder / entry["name"]).read_bytes()).hexdigest() == entry["sha256"]
+    for entry in document.files:
+        assert hashlib.sha256((folder / entry.name).read_bytes()).hexdigest() == entry.sha256
 
 
 def test_the_fp32_model_equals_pytorch_closely(released: tuple[Path, ReleaseResult, list[str]]) -> None:
-    (full,) = [variant for variant in released[1].document["variants"] if variant["precision"] == "fp32"]
-    errors = {row["kind"]: row["max_abs"] for row in full["deviations"]}
+    full = released[1].document.variant("fp32")
+    assert full is not None
+    errors = {row.kind: row.max_abs for row in full.deviations}
     assert errors["logits"] <= 1e-4
     assert errors["attn_probs"] <= 1e-5
 
@@ -112,7 +114,7 @@ def test_a_small_model_is_delivered_by_git_under_a_versioned_url(
 ) -> None:
     folder, result, _ = released
     digest = hashlib.sha256((folder / "releases" / "model-v1.0.0" / "model_fp16.onnx").read_bytes()).hexdigest()
-    assert result.document["delivery"]["mode"] == "git"
+    assert result.document.delivery.mode == "git"
     assert result.model_url == f"models/demo/model_fp16.onnx?v=1.0.0-{digest[:8]}"
     assert (folder / "app" / ".env.production").read_bytes() == (
         b"# the app\r\nVITE_TITLE='See through'\r\n"
@@ -131,6 +133,14 @@ def test_a_second_run_gives_the_same_bytes_and_writes_nothing(released: tuple[Pa
     assert manifest.render(second.document) == manifest.render(first.document)
     assert not second.env_changed
     assert env_file.stat().st_mtime_ns == before
+
+
+def test_the_readmes_lines_read_it_in_python(released: tuple[Path, ReleaseResult, list[str]], tmp_path: Path) -> None:
+    readme = (DEMO_FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "out").symlink_to(released[0])
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == re.findall(r"# (\(.*\))", code)[0]
 
 
 def test_it_has_learned_english(released: tuple[Path, ReleaseResult, list[str]]) -> None:

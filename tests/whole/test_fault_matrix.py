@@ -22,6 +22,7 @@ import pytest
 from dists import TAG, TOKEN, make_dist
 from model_release.base import github_client
 from model_release.base.errors import ReleaseError
+from model_release.base.github_access import GitHubAccess
 from model_release.base.retry import RetryPolicy
 from model_release.contract.tag import parse_tag
 from model_release.hosts.github import GitHubHost
@@ -68,7 +69,8 @@ class Ground:
 
     def publish(self, *, attempts: int = 8, **options: Any) -> PublishResult:
         """A publisher in a client of its own, as a new process would be."""
-        client = github_client.connect(TOKEN, self.site.url, seconds_between_writes=0)
+        access = GitHubAccess(token=TOKEN, api_url=self.site.url)
+        client = github_client.connect(access, seconds_between_writes=0)
         retry_policy = RetryPolicy(attempts=attempts, sleep=lambda _: None)
         return publish(self.dist, parse_tag(TAG), GitHubHost(client, self.name, retry_policy=retry_policy), **options)
 
@@ -199,11 +201,12 @@ PUBLISHER = """
 import sys
 sys.path[:0] = [{scripts!r}, {tests!r}]
 from pathlib import Path
-from model_release.hosts import github_api
+from model_release.base.github_access import GitHubAccess
+from model_release.base.github_client import connect
+from model_release.contract.tag import parse_tag
 from model_release.hosts.github import GitHubHost
-from model_release.publishing import publish
-from model_release.tags import parse_tag
-client = github_api.connect("{token}", "{url}", seconds_between_writes=0)
+from model_release.release.publish import publish
+client = connect(GitHubAccess(token="{token}", api_url="{url}"), seconds_between_writes=0)
 publish(Path({dist!r}), parse_tag("{tag}"), GitHubHost(client, "{name}"))
 """
 

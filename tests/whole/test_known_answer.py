@@ -30,12 +30,13 @@ def greedy(model: Path, prompt: list[int], length: int) -> list[int]:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_released_gpt2_gives_the_known_answer(precision: str) -> None:
     document = manifest.parse((DIST / "manifest.json").read_bytes())
-    (file,) = [variant["file"] for variant in document["variants"] if variant["precision"] == precision]
-    assert greedy(DIST / file, ANSWER[:2], len(ANSWER)) == ANSWER
+    variant = document.variant(precision)
+    assert variant is not None
+    assert greedy(DIST / variant.file, ANSWER[:2], len(ANSWER)) == ANSWER
 
 
 def test_it_is_the_pinned_gpt2_with_the_layers_that_were_asked_for() -> None:
     document = manifest.parse((DIST / "manifest.json").read_bytes())
-    assert document["model"]["revision"] == "607a30d783dfa663caf39e06633721c8d4cfcd7e"
-    assert document["model"]["parameters"] == 124_439_808
-    assert document["selection"]["layers"] == [0, 5, 11]
+    assert document.model.revision == "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+    assert document.model.parameters == 124_439_808
+    assert document.selection.layers == (0, 5, 11)

@@ -148,7 +148,7 @@ def test_scripts_hold_no_expression_and_checkouts_no_credentials(path: Path) -> 
     for step in steps_of(load(path)):
         assert "${{" not in step.get("run", "")
         if step.get("uses", "").startswith("actions/checkout@"):
-            assert step["with"]["retry-credentials"] is False
+            assert step["with"]["persist-credentials"] is False
 
 
 def test_only_publish_holds_the_token() -> None:

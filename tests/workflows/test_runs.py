@@ -173,10 +173,10 @@ def test_a_pushed_tag_becomes_a_release_that_the_app_points_at(bench: Bench) -> 
     assert run.jobs == ALL_WELL
     assets = bench.assets()
     document = manifest.parse(_asset(bench, "manifest.json"))
-    assert assets.keys() == {entry["name"] for entry in document["files"]} | {"manifest.json", "SHA256SUMS"}
+    assert assets.keys() == {*document.names} | {"manifest.json", "SHA256SUMS"}
     assert run.attested == assets
-    assert all(assets[entry["name"]] == entry["sha256"] for entry in document["files"])
-    assert document["selection"]["layers"] == [11]
+    assert all(assets[entry.name] == entry.sha256 for entry in document.files)
+    assert document.selection.layers == (11,)
     url = f"{bench.site.url}/{APP}/releases/download/{TAG}/model_fp16.onnx?v=1.0.0-{assets['model_fp16.onnx'][:8]}"
     assert bench.env() == ENV.replace(b"URL=", f"URL={url}".encode()) + b"VITE_MODEL_VERSION=1.0.0\r\n"
     assert [dispatch.workflow for dispatch in bench.app.dispatches] == ["deploy.yml"]
@@ -230,8 +230,8 @@ def test_a_browser_judges_the_models_before_they_are_published(
     checkout = own_checkout(tmp_path / "judged", change=prepare, source=bench.checkout)
     run = bench.publish(checkout=checkout, variables={**DEMO, "MODEL_RELEASE_NO_BROWSER": ""})
     assert run.jobs == ALL_WELL
-    for variant in manifest.parse(_asset(bench, "manifest.json"))["variants"]:
-        judged = {entry["backend"]: entry["runs"] for entry in variant["backends"]}
+    for variant in manifest.parse(_asset(bench, "manifest.json")).variants:
+        judged = {entry.backend: entry.runs for entry in variant.backends or ()}
         assert judged.keys() == {"wasm, 1 thread", "webgpu"}
         assert judged["wasm, 1 thread"]
     assert run.attested.keys() - bench.assets().keys() == {"browser.json"}
@@ -261,8 +261,8 @@ def test_another_repository_calls_the_workflow_and_releases_two_models(bench: Be
     assert run.attested == assets
     plain = manifest.parse(_asset(bench, "manifest.json"))
     companion = manifest.parse(_asset(bench, "gpt2-manifest.json"))
-    assert (plain["name"], companion["name"]) == ("demo", "gpt2")
-    listed = [entry["name"] for document in (plain, companion) for entry in document["files"]]
+    assert (plain.name, companion.name) == ("demo", "gpt2")
+    listed = [*plain.names, *companion.names]
     own = ["manifest.json", "SHA256SUMS", "gpt2-manifest.json", "gpt2-SHA256SUMS"]
     assert sorted(assets) == sorted([*listed, *own])
     assert {"model.onnx", "gpt2-model.onnx", "gpt2-model_fp16.onnx"} <= assets.keys()

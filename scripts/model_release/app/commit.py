@@ -4,37 +4,23 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from model_release.app.envfile import edited
 from model_release.base.errors import EnvFileError, HostError, UsageError
 from model_release.base.files import git_blob_digest, git_blob_id
+from model_release.base.github_limits import MAX_BLOB_BYTES, REPOSITORY
+from model_release.base.text import quoted
 from model_release.contract.tag import parse_tag
-
-MAX_BLOB_BYTES = 100_000_000
-"""The largest file the git data API takes (https://docs.github.com/rest/git/blobs: "up to 100 megabytes")."""
 
 HISTORY = 100
 """How many commits or runs are looked through for ours: one page."""
 
 BRANCH_PREFIX = "model-release/"
 
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _WORKFLOW = re.compile(r"[\w.-]+\.ya?ml", re.ASCII)
 # https://git-scm.com/docs/git-check-ref-format, without the names that need care in URLs and shells.
 _BRANCH = re.compile(r"(?!.*(?:\.\.|//|/\.|\.lock(?:/|$)|[./]$))[\w][\w./#+@-]*", re.ASCII)
 _MAX_PATH = 400  # characters
-
-# Dependabot looks for the second to fourth of these texts for the same reason (dependabot-core, pull_request_updater).
-_PROTECTED = re.compile(
-    r"through a pull request|protected branch|not authorized to push|required status check|rule violations"
-    r"|approv(?:ing|ed) review|protected ref",
-    re.IGNORECASE,
-)
-
-_FORBIDDEN = re.compile(r"not accessible by|not permitted|must have|write access", re.IGNORECASE)
-
-Refusal = Literal["protected", "moved", "forbidden", "other"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +49,7 @@ class AppCommit:
 
     def __post_init__(self) -> None:
         parse_tag(self.tag)
-        check_repository(self.repository)
+        _require("--env-repo", self.repository, ok=bool(REPOSITORY.fullmatch(self.repository)), example="owner/name")
         if self.branch is not None:
             _require("--env-branch", self.branch, ok=bool(_BRANCH.fullmatch(self.branch)), example="main")
         for path in (self.env_path, *self.files):
@@ -93,16 +79,6 @@ class AppCommit:
         return "\n".join([*lines, "", "The branch is protected, so this change waits for you. Deploy after merging."])
 
 
-def check_repository(text: str) -> None:
-    """Refuses what is no `owner/name`, before it reaches a URL.
-
-    Raises:
-        UsageError: It is none.
-    """
-    ok = bool(_REPOSITORY.fullmatch(text)) and not {".", ".."} & set(text.split("/"))
-    _require("--env-repo", text, ok=ok, example="owner/name")
-
-
 def is_plain_path(text: str) -> bool:
     """Whether a path stays inside a repository, and is the same for git, URLs and people.
 
@@ -120,8 +96,7 @@ def is_plain_path(text: str) -> bool:
 
 def _require(option: str, text: str, *, ok: bool, example: str) -> None:
     if not ok:
-        shown = ascii(text if len(text) <= 60 else text[:60] + "...")
-        raise UsageError(f"{option} must be like {example}, got {shown}. Correct {option}.")
+        raise UsageError(f"{option} must be like {example}, got {quoted(text)}. Correct {option}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,31 +206,3 @@ def folders(paths: Iterable[str]) -> list[str]:
     """
     found = sorted({str(PurePosixPath(path).parent) for path in paths})
     return ["" if folder == "." else folder for folder in found]
-
-
-def read_refusal(status: int, message: str) -> Refusal:
-    """What a refused write to a branch means.
-
-    A protected branch answers 409 (contents), 422 (refs) or 403 in words of its own; without them a 409
-    or 422 says that the branch moved. Whether the branch is listed as protected says little: the token
-    may be exempt, and rulesets are not listed there. A 403 may also be a rate limit, which is `other`.
-    """
-    if status in (403, 409, 422) and _PROTECTED.search(message):
-        return "protected"
-    if status in (409, 422):
-        return "moved"
-    return "forbidden" if status == 404 or (status == 403 and _FORBIDDEN.search(message)) else "other"
-
-
-def words_of(answer: object) -> str:
-    """What GitHub says in an answer that refuses, its list of errors included, on one line.
-
-    >>> words_of({"message": "Validation Failed", "errors": [{"message": "No commits"}]}), words_of(None)
-    ('Validation Failed, No commits', '')
-    """
-    if not isinstance(answer, dict):
-        return ""
-    errors = answer.get("errors")
-    said = [answer.get("message"), *(errors if isinstance(errors, list) else ())]
-    texts = (each.get("message") or each.get("code") if isinstance(each, dict) else each for each in said)
-    return ", ".join(" ".join(str(text).split()) for text in texts if text)[:300]

@@ -7,13 +7,9 @@ import github
 from github.Repository import Repository
 from github.Workflow import Workflow
 
-from model_release.app.commit import (
-    HISTORY,
-    AppCommit,
-    read_refusal,
-    words_of,
-)
+from model_release.app.commit import HISTORY, AppCommit
 from model_release.base.errors import HostError
+from model_release.base.github_words import read_refusal, words_of
 
 _ADVICE = {
     403: "Grant actions: write under permissions: in the job",
@@ -38,7 +34,7 @@ class Deploy:
     def start(self) -> tuple[bool, str]:
         """Starts the workflow if our commit is on the default branch and no run has had it yet.
 
-        So the deploy of a run that was killed after its commit is made up for, and none is made twice.
+        So a deploy that is missing because its run was killed after the commit is started, and none is started twice.
 
         Returns:
             Whether it was started, and what there is to say.

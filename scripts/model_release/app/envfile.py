@@ -1,7 +1,7 @@
 r"""Edits keys of a dotenv file and leaves every other byte alone: text in, text out.
 
 Vite up to 7 reads env files with the npm package `dotenv`, Vite 8 with Node's `util.parseEnv`; both then
-use `dotenv-expand`, which replaces `$NAME` and `${NAME}` and turns `\$` into `$`. This room finds
+use `dotenv-expand`, which replaces `$NAME` and `${NAME}` and turns `\$` into `$`. It finds
 assignments exactly as `dotenv` does, and writes only forms that each of them reads back as the wanted
 value; what has no such form is refused. Some layouts are for `dotenv` alone: Node ignores `KEY: value` and
 a key right behind a BOM, and reads on into the next line after `OTHER= ` or a quote left open.

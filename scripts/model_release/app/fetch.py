@@ -6,7 +6,7 @@ own origin. What is there already, with the right hashes, needs no network.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -28,7 +28,9 @@ from model_release.base.errors import (
     UsageError,
 )
 from model_release.base.files import write_bytes
+from model_release.base.github_access import GitHubAccess
 from model_release.base.http import Web
+from model_release.base.progress import Progress
 from model_release.base.retry import RetryPolicy
 from model_release.contract import manifest
 from model_release.contract.dist import check_manifest, parse_checksums
@@ -36,7 +38,6 @@ from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME
 from model_release.contract.tag import ReleaseTag, parse_tag
 from model_release.hosts.download import (
     Downloader,
-    Progress,
     alone_in,
     is_there,
     place,
@@ -66,17 +67,13 @@ class Place:
         kind: `env` is the folder that `VITE_MODEL_URL` points into.
         folder: Of `local`: the folder that holds a folder a tag.
         base_url: Of `url`: where such a folder is served.
-        repository: Of `github`: `owner/name`.
-        token: For a private repository on GitHub; may be empty.
+        github: Where GitHub is, and a token if there is one; of `github` the repository too.
     """
 
     kind: Literal["env", "github", "local", "url"] = "env"
     folder: Path = Path()
     base_url: str = ""
-    repository: str = ""
-    server_url: str = "https://github.com"
-    api_url: str = "https://api.github.com"
-    token: str = field(default="", repr=False)
+    github: GitHubAccess = field(default_factory=GitHubAccess)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +273,7 @@ def _source(request: FetchRequest, committed: _Committed, tag: ReleaseTag, web: 
         return LocalFolder(folder=place.folder / tag.text)
     if place.kind == "url":
         return WebFolder(f"{place.base_url.rstrip('/')}/{tag.text}", web)
-    repository = place.repository
+    access = place.github
     if place.kind == "env":
         if not _is_absolute(committed.url):
             raise UsageError("--tag needs to know where its release is. Give --from or --base-url.")
@@ -286,14 +283,13 @@ def _source(request: FetchRequest, committed: _Committed, tag: ReleaseTag, web: 
             folder = f"{parent}/{tag.text}"
         elif request.tag is not None and committed.version != tag.version:
             raise UsageError(f"--tag needs to know where its release is; {URL_KEY} does not tell. Give --from.")
-        repository = github_repository(folder, place.server_url)
+        repository = github_repository(folder, access.server_url)
         if not repository:
             return WebFolder(folder, web)
-    if not repository:
+        access = replace(access, repository=repository)
+    if not access.repository:
         raise UsageError("--from github needs --repo OWNER/NAME, or GITHUB_REPOSITORY. Give one.")
-    return GitHubRelease(
-        repository, tag.text, web, server_url=place.server_url, api_url=place.api_url, token=place.token
-    )
+    return GitHubRelease(access, tag.text, web)
 
 
 def _download(

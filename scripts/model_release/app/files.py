@@ -4,13 +4,12 @@ Names become paths and URLs here, sizes become downloads, so both are judged bef
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from model_release.base.errors import ManifestError
-from model_release.contract import manifest
-from model_release.contract.manifest import ASSET_NAME, MANIFEST_NAME, FileEntry, is_data_file, version_query
+from model_release.base.github_limits import ASSET_NAME, MAX_ASSET_BYTES, MAX_ASSETS
+from model_release.contract.manifest import MANIFEST_NAME, FileEntry, Manifest, is_data_file, version_query
 from model_release.contract.tag import ReleaseTag
 
 MODELS_FOLDER = "models"
@@ -21,7 +20,6 @@ TOKENIZER_PREFIXES = ("tokenizer", "vocab.", "merges.")
 
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
-_MAX_FILES = 1000  # https://docs.github.com/repositories/releasing-projects-on-github/about-releases
 _ADVICE = "Do not use this release; make it again."
 
 
@@ -52,18 +50,18 @@ class AppFiles:
         return f"{MODELS_FOLDER}/{self.folder}/{self.model.name}?v={version_query(self.version, self.model.sha256)}"
 
 
-def delivered_names(document: Mapping[str, Any], model: str) -> tuple[str, ...]:
+def delivered_names(document: Manifest, model: str) -> tuple[str, ...]:
     """The files that go to the app beside `manifest.json`: the model, its data files, the tokenizer and the config."""
-    names = sorted(entry["name"] for entry in document["files"])
+    names = sorted(document.names)
     data = [name for name in names if is_data_file(name, model)]
     return (model, *data, *(name for name in names if name.startswith(TOKENIZER_PREFIXES)), CONFIG)
 
 
-def app_files(document: Mapping[str, Any], tag: ReleaseTag, *, precision: str | None = None) -> AppFiles:
+def app_files(document: Manifest, tag: ReleaseTag, *, precision: str | None = None) -> AppFiles:
     """What the app gets.
 
     Args:
-        document: A manifest that fits its schema.
+        document: The release's manifest.
         tag: The release that was asked for.
         precision: Another variant than the one the release delivers.
 
@@ -71,21 +69,21 @@ def app_files(document: Mapping[str, Any], tag: ReleaseTag, *, precision: str | 
         ManifestError: It is another release's, has no such variant or file, or a name or a size that no
             release of ours has.
     """
-    if (document["tag"], document["version"]) != (tag.text, tag.version):
+    if (document.tag, document.version) != (tag.text, tag.version):
         raise ManifestError(
-            f"{MANIFEST_NAME} must be of {tag.text}, got {document['tag'][:80]!a} with version "
-            f"{document['version'][:80]!a}. {_ADVICE}"
+            f"{MANIFEST_NAME} must be of {tag.text}, got {document.tag[:80]!a} with version "
+            f"{document.version[:80]!a}. {_ADVICE}"
         )
-    if not _FOLDER.fullmatch(document["name"]):
-        raise ManifestError(f"the model's name must match {_FOLDER.pattern}, got {document['name'][:80]!a}. {_ADVICE}")
-    entries = _entries(document["files"])
-    variants = {variant["precision"]: variant["file"] for variant in document["variants"]}
+    if not _FOLDER.fullmatch(document.name):
+        raise ManifestError(f"the model's name must match {_FOLDER.pattern}, got {document.name[:80]!a}. {_ADVICE}")
+    entries = _entries(document.files)
+    variants = {variant.precision: variant.file for variant in document.variants}
     if precision is not None and precision not in variants:
         raise ManifestError(
             f"--precision must be one of this release, {', '.join(map(ascii, sorted(variants)))}, "
             f"got {precision[:60]!a}. Choose one of them."
         )
-    model = document["delivery"]["file"] if precision is None else variants[precision]
+    model = document.delivery.file if precision is None else variants[precision]
     names = delivered_names(document, model)
     for name in names:
         if name not in entries:
@@ -93,14 +91,14 @@ def app_files(document: Mapping[str, Any], tag: ReleaseTag, *, precision: str | 
     if len(set(names)) != len(names) or MANIFEST_NAME in names:
         raise ManifestError(f"the model must be a file of its own, got {model[:80]!a}. {_ADVICE}")
     return AppFiles(
-        folder=document["name"],
+        folder=document.name,
         version=tag.version,
         model=entries[model],
         others=tuple(entries[name] for name in names[1:]),
     )
 
 
-def check_query(document: Mapping[str, Any], tag: ReleaseTag, file: str, query: str) -> None:
+def check_query(document: Manifest, tag: ReleaseTag, file: str, query: str) -> None:
     """Holds the env file's `?v=` against the release.
 
     Args:
@@ -112,8 +110,8 @@ def check_query(document: Mapping[str, Any], tag: ReleaseTag, file: str, query: 
     Raises:
         ManifestError: They disagree: one of them was changed without the other.
     """
-    sha256 = next((entry["sha256"] for entry in document["files"] if entry["name"] == file), None)
-    expected = version_query(tag.version, sha256) if sha256 else "nothing of this name"
+    entry = document.entry(file)
+    expected = version_query(tag.version, entry.sha256) if entry else "nothing of this name"
     if query != expected:
         raise ManifestError(
             f"the env file and the release must agree on {file[:80]!a}, but VITE_MODEL_URL says "
@@ -121,20 +119,20 @@ def check_query(document: Mapping[str, Any], tag: ReleaseTag, file: str, query: 
         )
 
 
-def _entries(files: Iterable[Mapping[str, Any]]) -> dict[str, FileEntry]:
+def _entries(files: Iterable[FileEntry]) -> dict[str, FileEntry]:
     """The manifest's files by name, with names and sizes a release can have."""
     entries: dict[str, FileEntry] = {}
     folded: set[str] = set()
     for file in files:
-        name, size = file["name"], file["size_bytes"]
+        name, size = file.name, file.size_bytes
         if not ASSET_NAME.fullmatch(name) or name.endswith("."):
             raise ManifestError(f"a release file's name must match {ASSET_NAME.pattern}, got {name[:80]!a}. {_ADVICE}")
         if name.casefold() in folded:  # One file, on the file systems of Windows and macOS.
             raise ManifestError(f"{name} must be listed once. {_ADVICE}")
-        if type(size) is not int or not 0 <= size <= manifest.MAX_ASSET_BYTES:
+        if not 0 <= size <= MAX_ASSET_BYTES:
             raise ManifestError(f"{name} must be smaller than 2 GiB, got {str(size)[:40]} bytes. {_ADVICE}")
         folded.add(name.casefold())
-        entries[name] = FileEntry(name=name, size_bytes=size, sha256=file["sha256"])
-    if len(entries) > _MAX_FILES:
-        raise ManifestError(f"a release must have at most {_MAX_FILES} files, got {len(entries)}. {_ADVICE}")
+        entries[name] = file
+    if len(entries) > MAX_ASSETS:
+        raise ManifestError(f"a release must have at most {MAX_ASSETS} files, got {len(entries)}. {_ADVICE}")
     return entries

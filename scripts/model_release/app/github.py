@@ -1,6 +1,6 @@
 """The web app's repository on GitHub: one commit with the env values and, delivered by git, the model's files.
 
-Every pass reads the branch, plans (`appplan`), and writes once, expecting what it read; so a re-run, a retry
+Every pass reads the branch, plans (`app.commit`), and writes once, expecting what it read; so a re-run, a retry
 and a repair are the same thing. What a protected branch refuses becomes a pull request, one for each release.
 """
 
@@ -29,18 +29,14 @@ from model_release.app.commit import (
     describe_blob,
     folders,
     plan_app,
-    read_refusal,
-    words_of,
 )
 from model_release.app.deploy import Deploy
 from model_release.app.envfile import changed_lines
 from model_release.base.errors import EnvFileError, HostError
-from model_release.base.github_client import (
-    RETRY_POLICY,
-    RetryPolicy,
-    TransientError,
-    with_retries,
-)
+from model_release.base.github_client import RETRY_POLICY, Client, with_retries
+from model_release.base.github_words import EMPTY_REPOSITORY, TOO_LARGE, read_refusal, words_of
+from model_release.base.progress import Progress, silent
+from model_release.base.retry import RetryPolicy, TransientError
 
 _FILE_MODE = "100644"
 _NO_PULLS = (
@@ -48,7 +44,6 @@ _NO_PULLS = (
     "Workflow permissions, and pull-requests: write in the job."
 )
 
-Client = github.Github
 Outcome = Literal["unchanged", "committed", "pull request", "branch pushed"]
 
 
@@ -71,16 +66,16 @@ class AppResult:
 
 
 def commit_to_app(
-    api: github.Github,
+    api: Client,
     request: AppCommit,
     *,
     retry_policy: RetryPolicy = RETRY_POLICY,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> AppResult:
     """Puts values and files into the app's repository, by commit or by pull request, and starts its deploy.
 
     Args:
-        api: From `github_api.connect`.
+        api: From `github_client.connect`.
         request: What goes where.
         retry_policy: How long GitHub may take.
         progress: Told each line that changes, and each wait.
@@ -104,11 +99,11 @@ def commit_to_app(
 
 
 def check_app(
-    api: github.Github,
+    api: Client,
     request: AppCommit,
     *,
     retry_policy: RetryPolicy = RETRY_POLICY,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> None:
     """Everything that can be refused before there is a release; writes nothing.
 
@@ -136,9 +131,7 @@ class _Branch:
 class _App:
     """The repository, and what this run knows of what it did there already."""
 
-    def __init__(
-        self, api: github.Github, request: AppCommit, blobs: Mapping[str, Blob], progress: Callable[[str], None]
-    ) -> None:
+    def __init__(self, api: Client, request: AppCommit, blobs: Mapping[str, Blob], progress: Progress) -> None:
         self._api, self._request, self._blobs, self._progress = api, request, blobs, progress
         self._repository: Repository | None = None
         self._sent: set[str] = set()  # ids of blobs that GitHub has
@@ -205,7 +198,7 @@ class _App:
             ref = repo.get_git_ref(f"heads/{name}")
             commit = ref.object.sha
         except github.GithubException as failure:
-            if failure.status == 404 or (failure.status == 409 and "empty" in words_of(failure.data)):
+            if failure.status == 404 or (failure.status == 409 and EMPTY_REPOSITORY in words_of(failure.data)):
                 return None
             raise
         env, env_sha = self._env_file(repo, commit)
@@ -277,7 +270,7 @@ class _App:
         except OSError as failure:
             raise HostError(f"{path}'s source must be readable, got: {failure.strerror}. Release again.") from failure
         except github.GithubException as failure:
-            if failure.status in (413, 422) and "too large" in words_of(failure.data):
+            if failure.status in (413, 422) and TOO_LARGE in words_of(failure.data):
                 raise HostError(
                     f"{path} must be small enough for GitHub's git data API, got: {words_of(failure.data)} "
                     "Use --delivery release, or a smaller precision."

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from model_release.app.envfile import URL_KEY, get_value
 from model_release.base.errors import EnvFileError
+from model_release.base.text import quoted
 
 _MAX_WORKFLOW_BYTES = 1 << 20
 
@@ -40,14 +41,14 @@ def find_shadows(
     for key, value in expected.items():
         if key in environment and environment[key] != value:
             warnings.append(
-                f"the environment sets {key} to {_shown(environment[key])}, and Vite takes it before any file. "
+                f"the environment sets {key} to {_quoted(environment[key])}, and Vite takes it before any file. "
                 "Unset it for the app's build."
             )
         for name in _before(file):
             found = _value(files.get(name, ""), key)
             if found is not None and found != value and not _is_fetched_copy(found, value):
                 warnings.append(
-                    f"{name} sets {key} to {_shown(found)}, and Vite reads it before {file}. Delete the line"
+                    f"{name} sets {key} to {_quoted(found)}, and Vite reads it before {file}. Delete the line"
                     f"{', or run fetch.py again' if '://' in expected.get(URL_KEY, '') else ''}."
                 )
         for name in (file, *_before(file)):
@@ -197,15 +198,15 @@ def _problem(key: str, found: str, value: str) -> str | None:
     found = re.sub(r"\s+#.*", "", found).strip().strip("\"'")
     if found == value:
         return None
-    sentence = f"it sets {key} to {_shown(found)}, and Vite takes it before any file"
+    sentence = f"it sets {key} to {_quoted(found)}, and Vite takes it before any file"
     if source := re.search(r"\$\{\{\s*((?:secrets|vars|env|inputs)\.[\w-]+)", found):
         sentence += f"; where {source[1]} is not set, the value is blank"
     return f"{sentence}. Remove it from the app's build."
 
 
-def _shown(text: str) -> str:
-    """A short, printable form of a value."""
-    return ascii(text if len(text) <= 80 else text[:80] + "...") if text else "nothing"
+def _quoted(text: str) -> str:
+    """A value for a warning."""
+    return quoted(text, 80) if text else "nothing"
 
 
 def _text(path: Path) -> str:

@@ -4,20 +4,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from model_release.app.commit import AppCommit, is_plain_path
 from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import MODELS_FOLDER, app_files
-from model_release.app.github import (
-    AppResult,
-    Client,
-    check_app,
-    commit_to_app,
-)
+from model_release.app.github import AppResult, check_app, commit_to_app
 from model_release.base.errors import HostError, UsageError
-from model_release.base.github_client import RETRY_POLICY, RetryPolicy, with_retries
-from model_release.contract.manifest import MANIFEST_NAME, version_query
+from model_release.base.github_client import RETRY_POLICY, Client, with_retries
+from model_release.base.retry import RetryPolicy
+from model_release.contract.manifest import MANIFEST_NAME, Manifest, version_query
 from model_release.contract.tag import parse_tag
 from model_release.hosts.host import Source
 
@@ -66,7 +61,7 @@ class WebApp:
 def point_app_at_release(
     api: Client,
     app: WebApp,
-    document: Mapping[str, Any],
+    document: Manifest,
     dist: Path,
     *,
     asset_url: str,
@@ -78,7 +73,7 @@ def point_app_at_release(
     """Commits the model's URL to the web app, and the model itself where it is delivered by git.
 
     Args:
-        api: From `github_api.connect`, with a token for the app's repository.
+        api: From `github_client.connect`, with a token for the app's repository.
         app: The web app.
         document: The manifest of a release that is public by now.
         dist: The release's files.
@@ -95,12 +90,12 @@ def point_app_at_release(
         HostError: The release does not answer, or GitHub refuses.
         EnvFileError: The env file is missing there, or cannot be edited safely.
     """
-    tag = parse_tag(document["tag"])
+    tag = parse_tag(document.tag)
     chosen = app_files(document, tag)
     files: dict[str, Path] = {}
     if mirror_url:
         url = mirror_url
-    elif document["delivery"]["mode"] == "git":
+    elif document.delivery.mode == "git":
         url = chosen.url
         names = [*(entry.name for entry in chosen.entries), MANIFEST_NAME]
         files = {f"{app.static_path}/{MODELS_FOLDER}/{chosen.folder}/{name}": dist / name for name in names}
@@ -124,7 +119,7 @@ class AppPointer:
     """`point_app_at_release` for one app and release, ready to be called when that is public.
 
     Attributes:
-        api: From `github_api.connect`, with a token for the app's repository.
+        api: From `github_client.connect`, with a token for the app's repository.
         source: The release as people see it, if it is on the web.
     """
 
@@ -139,9 +134,7 @@ class AppPointer:
         request = self.app.commit("model-v0.0.0", {URL_KEY: "x", VERSION_KEY: "x"}, {})
         check_app(self.api, request, retry_policy=self.retry_policy, progress=self.progress)
 
-    def point(
-        self, document: Mapping[str, Any], dist: Path, asset_url: str, *, mirror_url: str = ""
-    ) -> tuple[AppResult, str]:
+    def point(self, document: Manifest, dist: Path, asset_url: str, *, mirror_url: str = "") -> tuple[AppResult, str]:
         """See `point_app_at_release`."""
         return point_app_at_release(
             self.api,

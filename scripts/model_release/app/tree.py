@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from model_release.app import envfile
 from model_release.app.envfile import URL_KEY, VERSION_KEY
@@ -11,7 +10,7 @@ from model_release.app.files import MODELS_FOLDER, delivered_names
 from model_release.app.overrides import find_shadows_beside
 from model_release.base.errors import EnvFileError, HostError
 from model_release.base.files import copy_file, write_bytes
-from model_release.contract import manifest
+from model_release.contract.manifest import MANIFEST_NAME, Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ def check_tree(app: AppRequest) -> None:
         )
 
 
-def deliver_files(app: AppRequest, document: dict[str, Any], dist: Path) -> str:
+def deliver_files(app: AppRequest, document: Manifest, dist: Path) -> str:
     """Puts the model and what goes with it into the app's tree.
 
     Returns:
@@ -55,8 +54,8 @@ def deliver_files(app: AppRequest, document: dict[str, Any], dist: Path) -> str:
     Raises:
         HostError: The static folder cannot be written.
     """
-    folder, file = f"{MODELS_FOLDER}/{document['name']}", document["delivery"]["file"]
-    for name in (*delivered_names(document, file), manifest.MANIFEST_NAME):
+    folder, file = f"{MODELS_FOLDER}/{document.name}", document.delivery.file
+    for name in (*delivered_names(document, file), MANIFEST_NAME):
         copy_file(dist / name, app.static_dir / folder / name, error=HostError)
     return f"{folder}/{file}"
 

@@ -1,7 +1,7 @@
 """Every failure this program can explain: a class, an exit code and a next step.
 
-The message form is "X must be Y, got Z. Do W." in one line. `cli.py` prints it and exits with the
-class's code; no other room prints or exits. Anything that is not a `ReleaseError` is a defect and
+The message form is "X must be Y, got Z. Do W." in one line. `cli.main` prints it and exits with the
+class's code; nothing below prints or exits. Anything that is not a `ReleaseError` is a defect and
 keeps its traceback (exit code 1).
 """
 

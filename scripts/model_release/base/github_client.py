@@ -1,4 +1,4 @@
-"""GitHub's API through PyGithub: bounded requests, and patience with what passes.
+"""GitHub's API through PyGithub: bounded requests, and retries of transient failures.
 
 PyGithub's own retries repeat a POST blindly, its uploads have no timeout, and its downloads are held
 in memory. Here no request is ever repeated: `with_retries` runs a whole *reconciling pass* again, which
@@ -23,6 +23,10 @@ from github.Requester import (
 )
 
 from model_release.base.errors import HostError, UsageError
+from model_release.base.github_access import GitHubAccess
+from model_release.base.github_words import NO_PERMISSION, is_overtaken, words_of
+from model_release.base.http import REDIRECTS
+from model_release.base.progress import Progress, silent
 from model_release.base.retry import (
     RetriesExhaustedError,
     RetryPolicy,
@@ -30,18 +34,8 @@ from model_release.base.retry import (
     retry,
 )
 
-__all__ = [
-    "DEFAULT_API",
-    "RETRY_POLICY",
-    "RetryPolicy",
-    "TransientError",
-    "connect",
-    "download",
-    "transfer_s",
-    "with_retries",
-]
+Client = github.Github
 
-DEFAULT_API = "https://api.github.com"
 RETRY_POLICY = RetryPolicy(attempts=8, longest_wait_s=900.0, total_timeout_s=4 * 3600.0)
 """Waits out a secondary limit, but not an hourly one that was just used up."""
 
@@ -51,35 +45,26 @@ _ANSWER_S = 120.0  # for a whole answer, whatever its size
 _SLOWEST_BYTES_PER_S = 100_000.0
 _SECONDARY_WAIT_S = 60.0  # https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api
 _CHUNK_BYTES = 1 << 20
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_LOCAL = re.compile(r"localhost|.*\.localhost|127\.[0-9.]+|::1")
-# Another process did the same at the same time, or our own lost request was carried out after all.
-_OVERTAKEN = ("already_exists", "already exists", "not a fast forward")
 
 
-def connect(
-    token: str, api_url: str = DEFAULT_API, *, timeout_s: int = _SILENCE_S, seconds_between_writes: float = 1.0
-) -> github.Github:
+def connect(access: GitHubAccess, *, timeout_s: int = _SILENCE_S, seconds_between_writes: float = 1.0) -> Client:
     """A client that repeats nothing by itself, and whose requests all end.
 
     Args:
-        token: What GITHUB_TOKEN holds. It is in no message.
-        api_url: `https://api.github.com`, or `https://HOST/api/v3` of a GitHub Enterprise Server.
+        access: The API's address, and a token for it.
         timeout_s: Longest silence within a request.
         seconds_between_writes: GitHub asks for one second
             (https://docs.github.com/rest/using-the-rest-api/best-practices-for-using-the-rest-api).
 
     Raises:
-        UsageError: There is no token, or the address is none to send a token to.
+        UsageError: There is no token.
     """
-    token = token.strip()
-    if not re.fullmatch(r"[!-~]+", token):
-        problem = "text without spaces" if token else "set"
-        raise UsageError(f"GITHUB_TOKEN must be {problem}. Use a token that may write the repository's contents.")
+    if not access.token:
+        raise UsageError("GITHUB_TOKEN must be set. Use a token that may write the repository's contents.")
     Requester.injectConnectionClasses(_PlainTransport, _Transport)
     return github.Github(
-        base_url=_checked(api_url),
-        auth=github.Auth.Token(token),
+        base_url=access.api_url,
+        auth=github.Auth.Token(access.token),
         timeout=timeout_s,
         retry=None,
         per_page=100,
@@ -91,7 +76,7 @@ def connect(
 def with_retries(
     attempt: Callable[[], _T],
     retry_policy: RetryPolicy = RETRY_POLICY,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
     *,
     what: str = "the repository",
 ) -> _T:
@@ -104,7 +89,7 @@ def with_retries(
         what: What a 404 is about.
 
     Raises:
-        HostError: GitHub refuses for good, or patience ended.
+        HostError: GitHub refuses for good, or the policy gave up.
     """
 
     def one_pass() -> _T:
@@ -135,7 +120,7 @@ def with_retries(
         ) from failure
 
 
-def download(client: github.Github, url: str) -> Iterator[bytes]:
+def download(client: Client, url: str) -> Iterator[bytes]:
     """The bytes of a release asset, in pieces; to be used within `with_retries`.
 
     PyGithub follows redirects with the token where the host's name stays the same, and refuses other
@@ -157,7 +142,7 @@ def download(client: github.Github, url: str) -> Iterator[bytes]:
         session.auth = Requester.noopAuth  # or a .netrc would be read
         authorized = headers | {"Authorization": f"{auth.token_type} {auth.token}"}
         answer = session.get(url, headers=authorized, stream=True, timeout=_SILENCE_S, allow_redirects=False)
-        if answer.status_code in _REDIRECTS:
+        if answer.status_code in REDIRECTS:
             answer.close()
             answer = session.get(answer.headers.get("Location", ""), headers=headers, stream=True, timeout=_SILENCE_S)
         if answer.status_code != 200:
@@ -172,20 +157,6 @@ def transfer_s(size_bytes: int) -> float:
     return _ANSWER_S + size_bytes / _SLOWEST_BYTES_PER_S
 
 
-def _checked(api_url: str) -> str:
-    """The API's address, if a token may be sent there."""
-    try:
-        parts = urlsplit(api_url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        parts, host = urlsplit(""), ""
-    if parts.scheme not in ("http", "https") or not host or parts.username is not None or parts.query:
-        raise UsageError(f"GITHUB_API_URL must be an address such as {DEFAULT_API}. Correct it.")
-    if parts.scheme == "http" and not _LOCAL.fullmatch(host):
-        raise UsageError(f"GITHUB_API_URL must begin with https://, got http:// for {host[:80]}. Correct it.")
-    return api_url.rstrip("/")
-
-
 # Transport
 
 
@@ -197,7 +168,7 @@ class _Answer(RequestsResponse):
         self._deadline = deadline
 
     def read(self) -> str:
-        if self.status in _REDIRECTS:
+        if self.status in REDIRECTS:
             raise HostError(
                 f"GitHub must answer itself, got a redirect ({self.status}). The repository may have another "
                 "name now: correct --repo, or GITHUB_API_URL."
@@ -263,7 +234,7 @@ def _pieces(answer: requests.Response, deadline: float) -> Iterator[bytes]:
 def _judged(failure: github.GithubException, what: str) -> TransientError | HostError:
     """Whether a refusal may pass, and the sentence for it if not."""
     status, headers = failure.status, {key.lower(): value for key, value in (failure.headers or {}).items()}
-    words, after = _words(failure), headers.get("retry-after", "")
+    words, after = words_of(failure.data) or "without a word", headers.get("retry-after", "")
     reason = f"{status} {words}"
     limited = isinstance(failure, github.RateLimitExceededException)
     if limited or status == 429 or (status == 403 and after):
@@ -274,7 +245,7 @@ def _judged(failure: github.GithubException, what: str) -> TransientError | Host
         return TransientError(reason, least_s=_SECONDARY_WAIT_S)
     if status >= 500 or status in (408, 409):
         return TransientError(reason, float(after) if after.isdecimal() else None)
-    if status == 422 and any(text in words.lower() for text in _OVERTAKEN):
+    if status == 422 and is_overtaken(words):
         return TransientError(reason)
     return HostError(_refusal(status, words, headers.get("x-accepted-github-permissions", ""), what))
 
@@ -283,7 +254,7 @@ def _refusal(status: int, words: str, permissions: str, what: str) -> str:
     """The one sentence for a refusal that no repetition changes."""
     if status == 401:
         return f"GITHUB_TOKEN must be a token that GitHub accepts, got 401 {words}. Use a valid one."
-    if status == 403 and "not accessible by" in words:
+    if status == 403 and NO_PERMISSION in words:
         missing = re.sub(r"[^\w=,; -]", "", permissions)[:80].replace("=", ": ") or "contents: write"
         return (
             f"GITHUB_TOKEN must have the permission {missing}, got 403 {words}. "
@@ -292,18 +263,6 @@ def _refusal(status: int, words: str, permissions: str, what: str) -> str:
     if status == 404:
         return f"{what} must exist and be open to GITHUB_TOKEN, got 404 {words}. Correct --repo, or use another token."
     return f"GitHub must accept this for {what}, got {status} {words}. Change what it names, and run it again."
-
-
-def _words(failure: github.GithubException) -> str:
-    """What GitHub says, its list of errors included."""
-    data = failure.data if isinstance(failure.data, dict) else {}
-    errors = data.get("errors") if isinstance(data.get("errors"), list) else []
-    said = [str(data.get("message") or "")]
-    for error in errors or []:
-        if isinstance(error, dict):
-            error = error.get("message") or " ".join(str(error.get(key, "")) for key in ("field", "code")).strip()
-        said.append(str(error))
-    return ", ".join(text for text in said if text)[:300] or "without a word"
 
 
 def _broken(failure: requests.RequestException) -> TransientError | HostError:

@@ -1,6 +1,7 @@
 """One GET at a time, as plain facts: no redirect is followed, no login is added, and every wait ends.
 
-Whoever asks decides what a redirect may do: a browser's rules are in `probing`, a download's in `sources`.
+Whoever asks decides what a redirect may do: a browser's rules are in `hosts.cors_probe`, a download's in
+`hosts.source`.
 """
 
 import queue
@@ -22,6 +23,20 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """https://fetch.spec.whatwg.org/#redirect-status"""
 
 MAX_URL_CHARS = 8192
+
+CONTENT_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".json": "application/json",
+    ".md": "text/markdown; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".wasm": "application/wasm",
+}
+"""What a file is served as, by its suffix; anything else is application/octet-stream."""
 
 _PIECE_BYTES = 1 << 18
 _DEFAULT_PORTS = {"http": 80, "https": 443}

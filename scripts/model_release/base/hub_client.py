@@ -1,4 +1,4 @@
-"""huggingface_hub with our patience inside: every request bounded, every passing fault reported at once.
+"""huggingface_hub with our retry policy inside: every request bounded, every transient fault reported at once.
 
 HF_ENDPOINT, HF_HOME and HF_TOKEN stay huggingface_hub's own affair. Its retries sleep for as long as a
 server asks, so that ours take their place: each request goes through `_OneTry`, and `HubCalls` tries again.
@@ -19,6 +19,7 @@ from huggingface_hub.utils._http import default_client_factory, hf_request_event
 from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
 from model_release.base.errors import ReleaseError
+from model_release.base.progress import Progress
 from model_release.base.retry import (
     TRANSIENT_STATUS,
     RetriesExhaustedError,
@@ -45,7 +46,7 @@ class HubCalls:
     error: type[ReleaseError]
     advice: str
     closed: str
-    progress: Callable[[str], None]
+    progress: Progress
     retry_policy: RetryPolicy
     deadline: float
     conflicts: frozenset[int] = frozenset()

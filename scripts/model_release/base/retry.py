@@ -1,10 +1,12 @@
-"""How long something may take, and when it is tried again: one rule for every server we talk to."""
+"""How long something may take, and when it is tried again: one policy for every server we talk to."""
 
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
+
+from model_release.base.progress import Progress
 
 TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 """Answers of a server in trouble: https://www.rfc-editor.org/rfc/rfc9110#name-status-codes"""
@@ -13,7 +15,7 @@ _T = TypeVar("_T")
 
 
 class TransientError(Exception):
-    """An attempt that may go better later.
+    """A failure that may pass: another attempt may succeed.
 
     It is no `ReleaseError`, so that nothing on its way takes it for the end.
 
@@ -53,7 +55,7 @@ class RetryPolicy:
         cap_wait_s: Where the doubling ends.
         longest_wait_s: Longest wait a server may ask for.
         sleep: Waits that many seconds; tests put their own here.
-        jitter: A number from 0 to 1; it keeps a matrix of jobs from knocking in step.
+        jitter: A number from 0 to 1; it spreads retries of parallel jobs.
     """
 
     attempts: int = 5
@@ -80,11 +82,11 @@ class RetryPolicy:
 def retry(
     attempt: Callable[[], _T],
     retry_policy: RetryPolicy,
-    notice: Callable[[str], None],
+    notice: Progress,
     *,
     deadline: float | None = None,
 ) -> _T:
-    """Makes attempts until one works, or fails for good, or patience ends.
+    """Makes attempts until one works, or fails for good, or the policy gives up.
 
     Args:
         attempt: Raises `TransientError` for a failure that may pass; anything else ends it.
@@ -93,7 +95,7 @@ def retry(
         deadline: When to stop, if it is not to count from now; see `RetryPolicy.deadline`.
 
     Raises:
-        RetriesExhaustedError: RetryPolicy ended.
+        RetriesExhaustedError: The policy gave up.
     """
     deadline = retry_policy.deadline() if deadline is None else deadline
     number = 1

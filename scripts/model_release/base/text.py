@@ -1,4 +1,4 @@
-"""Text for people: one line, tables that align, sizes."""
+"""Text for people: one line, short quotes, tables that align, sizes."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,25 @@ def one_line(text: str) -> str:
     one line, and a workflow command such as `::error::` must not begin one.
     """
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def quoted(text: str, limit: int = 60) -> str:
+    """Foreign text as a short quote, in which nothing is left that a terminal, a log or a workflow command acts on.
+
+    >>> quoted("a" * 6), quoted("a" * 7, 6)
+    ("'aaaaaa'", "'aaaaaa...'")
+    """
+    return ascii(text if len(text) <= limit else f"{text[:limit]}...")
+
+
+def first_lines(failure: BaseException, count: int = 1) -> str:
+    """What a library says of a failure, as far as it fits in a sentence; its class if it says nothing.
+
+    >>> first_lines(ValueError("no shape, 3 nodes")), first_lines(KeyError())
+    ('no shape, 3 nodes', 'KeyError')
+    """
+    text = getattr(failure, "strerror", None) or str(failure)
+    return " ".join(str(text).strip().splitlines()[:count])[:300] or type(failure).__name__
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:

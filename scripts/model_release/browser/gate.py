@@ -34,6 +34,7 @@ from model_release.browser.chromium import (
 )
 from model_release.browser.judge import Judge, probes
 from model_release.browser.pages.live import PACKAGES
+from model_release.browser.pages.render import ASSETS
 from model_release.browser.pages.sample import MAX_TOKENS, PROMPT
 from model_release.browser.results import BackendRun, BrowserReport
 from model_release.browser.server import serve
@@ -45,6 +46,7 @@ from model_release.contract.activations import (
 )
 from model_release.contract.clauses import Finding
 from model_release.contract.dist import check_dist
+from model_release.contract.manifest import Manifest
 from model_release.contract.metadata import metadata_of
 from model_release.contract.output_checks import Array
 from model_release.contract.tag import parse_tag
@@ -55,6 +57,12 @@ from model_release.model.weights.tokenizer import TOKENIZER, encode, read_tokeni
 
 _TIMED_RUNS = 5
 _TIMED_MS = 1000  # A WebGPU without a GPU takes seconds a run; one of them tells as much.
+
+PAGES = {
+    **{name: npm.BROWSER / name for name in ("gate.html", "gate.mjs")},
+    "fetching.js": ASSETS / "fetching.js",
+}
+"""What the gate's page is made of, by the name it is served under."""
 
 HARD_TEXT = "“Déjà vu?”\n\tShe can't have 1,000 of them…  🙂"
 """What readers of tokenizers get wrong: bytes of other letters, spaces in a row, contractions, digits."""
@@ -109,10 +117,9 @@ def browse(
         MissingToolError: Chromium, Playwright or npm is missing.
         ContractError: onnxruntime cannot run the fp32 file.
     """
-    release = check_dist(folder, parse_tag(manifest.read(folder)["tag"]))
+    release = check_dist(folder, parse_tag(manifest.read(folder).tag))
     executable()  # What is missing is said before anything is installed.
-    pages = {name: npm.BROWSER / name for name in ("gate.html", "gate.mjs")}
-    mounts = {PACKAGES: npm.install(progress=progress), **pages}
+    mounts = {PACKAGES: npm.install(progress=progress), **PAGES}
     with chromium() as browser, serve(folder, mounts=mounts) as origin:
         gate = _Gate(partial(opened, browser, f"{origin}/gate.html", limit_s=limit_s), folder, progress)
         trials = [
@@ -136,31 +143,30 @@ class _Gate:
         self._open_page, self._folder, self._progress = open_page, folder, progress
         self.findings: list[Finding] = []
 
-    def try_model(self, document: Mapping[str, Any], backends: Sequence[Backend]) -> Iterator[BackendRun]:
+    def try_model(self, document: Manifest, backends: Sequence[Backend]) -> Iterator[BackendRun]:
         """Every file of one model of the release, given its manifest, on every backend."""
-        reference = next((v["file"] for v in document["variants"] if v["precision"] == FULL_PRECISION), None)
-        if reference is None:
+        full = document.variant(FULL_PRECISION)
+        if full is None:
             raise ManifestError(f"the manifest must list an {FULL_PRECISION} model, got none. Make the release again.")
-        metadata = metadata_of(reference, read_facts(self._folder / reference).props)
+        metadata = metadata_of(full.file, read_facts(self._folder / full.file).props)
         prompt = self._prompt(document, metadata.shape.vocab, metadata.shape.positions)
         judge = Judge(
             load_contract().expected_outputs(metadata.shape, metadata.selection),
-            probes(Session(self._folder / reference), prompt, metadata.shape.vocab),
+            probes(Session(self._folder / full.file), prompt, metadata.shape.vocab),
         )
-        for variant in document["variants"]:
-            precision = load_contract().precision(variant["precision"])
+        for variant in document.variants:
+            precision = load_contract().precision(variant.precision)
             for backend in backends:
-                self._progress(f"browse {variant['file']}: {backend.name}")
-                yield self._try(variant["file"], precision, backend, judge)
+                self._progress(f"browse {variant.file}: {backend.name}")
+                yield self._try(variant.file, precision, backend, judge)
 
-    def _prompt(self, document: Mapping[str, Any], vocab: int, positions: int) -> list[int]:
+    def _prompt(self, document: Manifest, vocab: int, positions: int) -> list[int]:
         """The prompt by the released tokenizer files, or ids spread over a vocabulary without words."""
         longest = min(MAX_TOKENS, positions)
-        prefix, names = document.get("asset_prefix", ""), {entry["name"] for entry in document["files"]}
-        tokenizer, config = (prefix + name for name in (TOKENIZER, "tokenizer_config.json"))
-        if tokenizer not in names:
+        tokenizer, config = (document.asset_prefix + name for name in (TOKENIZER, "tokenizer_config.json"))
+        if tokenizer not in document.names:
             return [position * (vocab - 1) // longest for position in range(longest)]
-        files = {"tokenizer": tokenizer, "config": config if config in names else None}
+        files = {"tokenizer": tokenizer, "config": config if config in document.names else None}
         reader = read_tokenizer(self._folder / tokenizer, vocab)
         ids: list[int] = []
         with self._open_page() as ask:

@@ -1,15 +1,14 @@
 """A browser's verdicts -> the manifests of a release that is not published yet; its figures beside them."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from model_release.base.errors import ManifestError
 from model_release.base.files import write_bytes
 from model_release.browser.results import BackendRun, BrowserReport, Timings, render_timings
 from model_release.contract import manifest
 from model_release.contract.dist import check_dist
-from model_release.contract.manifest import TIMINGS_NAME
+from model_release.contract.manifest import TIMINGS_NAME, BackendEntry
 from model_release.contract.tag import parse_tag
 
 
@@ -22,19 +21,20 @@ def record(folder: Path, result: BrowserReport) -> None:
     Raises:
         ManifestError: The folder holds no release, or other files than its manifest says.
     """
-    release = check_dist(folder, parse_tag(manifest.read(folder)["tag"]))
+    release = check_dist(folder, parse_tag(manifest.read(folder).tag))
     for document in (release.document, *release.companions):
-        files = {variant["file"] for variant in document["variants"]}
-        trials = [trial for trial in result.trials if trial.file in files]
-        for variant in document["variants"]:
-            variant["backends"] = [_entry(trial) for trial in trials if trial.file == variant["file"]]
-        prefix = document.get("asset_prefix", "")
+        trials = [trial for trial in result.trials if trial.file in document.variants_by_file]
+        variants = (
+            replace(variant, backends=tuple(_entry(trial) for trial in trials if trial.file == variant.file))
+            for variant in document.variants
+        )
+        recorded = replace(document, variants=tuple(variants))
+        prefix = document.asset_prefix
         measured = {(trial.file, trial.backend): _figures(trial) for trial in trials}
         write_bytes(folder / f"{prefix}{TIMINGS_NAME}", render_timings(measured), error=ManifestError)
         manifest_name, checksums_name = manifest.part_names(prefix)
-        write_bytes(folder / manifest_name, manifest.render(document), error=ManifestError)
-        entries = [manifest.FileEntry(**entry) for entry in document["files"]]
-        sums = manifest.checksums([*entries, *manifest.describe_files(folder, [manifest_name])])
+        write_bytes(folder / manifest_name, manifest.render(recorded), error=ManifestError)
+        sums = manifest.checksums([*document.files, *manifest.describe_files(folder, [manifest_name])])
         write_bytes(folder / checksums_name, sums, error=ManifestError)
 
 
@@ -42,14 +42,14 @@ def _figures(trial: BackendRun) -> Timings:
     return Timings(**{field.name: getattr(trial, field.name) for field in fields(Timings)})
 
 
-def _entry(trial: BackendRun) -> dict[str, Any]:
+def _entry(trial: BackendRun) -> BackendEntry:
     if trial.refused:
-        return {"backend": trial.backend, "runs": False, "reason": trial.refused}
+        return BackendEntry(backend=trial.backend, runs=False, reason=trial.refused)
     if trial.worst_cosine is None or trial.worst_relative is None:
         raise ManifestError(f"{trial.file} must be right on {trial.backend} to be recorded. Do not release this file.")
-    return {
-        "backend": trial.backend,
-        "runs": True,
-        "cosine": round(trial.worst_cosine, 4),
-        "relative": manifest.rounded(trial.worst_relative),
-    }
+    return BackendEntry(
+        backend=trial.backend,
+        runs=True,
+        cosine=round(trial.worst_cosine, 4),
+        relative=manifest.rounded(trial.worst_relative),
+    )

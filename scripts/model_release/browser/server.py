@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from model_release.base.errors import UsageError
+from model_release.base.http import CONTENT_TYPES
 
 _HEADERS = {
     # Both isolate the page, and only isolated pages get threads and exact clocks
@@ -18,19 +19,6 @@ _HEADERS = {
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cache-Control": "no-store",  # A model that is made again must not come from a cache.
     "X-Content-Type-Options": "nosniff",
-}
-
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".mjs": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".json": "application/json",
-    ".md": "text/markdown; charset=utf-8",
-    ".txt": "text/plain; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".wasm": "application/wasm",
 }
 
 
@@ -74,7 +62,7 @@ class _Handler(SimpleHTTPRequestHandler):
     """GET and HEAD of files; a folder answers with its index.html or not at all."""
 
     protocol_version = "HTTP/1.1"
-    extensions_map = {".onnx": "application/octet-stream", "": "application/octet-stream", **_TYPES}  # noqa: RUF012
+    extensions_map = {".onnx": "application/octet-stream", "": "application/octet-stream", **CONTENT_TYPES}  # noqa: RUF012
 
     def __init__(self, root: Path, mounts: Mapping[str, Path], *arguments: Any) -> None:  # noqa: ANN401 - the server's
         self._root, self._mounts = root, mounts

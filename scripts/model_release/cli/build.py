@@ -65,4 +65,4 @@ def build(
     )
     document = make_dist(request, output, numbered(print_progress, STEPS), print_progress)
     add_summary(render_card(document))
-    click.echo(f"{output}: {len(document['files'])} files, {request.tag.text}, every model equal to PyTorch")
+    click.echo(f"{output}: {len(document.files)} files, {request.tag.text}, every model equal to PyTorch")

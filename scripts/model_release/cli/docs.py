@@ -1,15 +1,17 @@
-"""One source, generated copies: the contract as tables and as types, the commands' help, the example.
+"""One source, generated copies: the contract as tables and as types, the commands' help, the map, the example.
 
 In Markdown a generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything
 around it is prose written by people. The contract's TypeScript is generated from end to end.
 """
 
+import ast
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
 
+import model_release
 from model_release.base.errors import ManifestError
 from model_release.base.text import markdown_table
 from model_release.contract.activations import (
@@ -25,7 +27,8 @@ from model_release.contract.shape import ModelShape
 from model_release.contract.storage import Storage
 
 _ROOT = CONTRACT_FOLDER.parent
-_EXAMPLE = _ROOT / "tests" / "typed_app" / "app.ts"
+_PACKAGE = Path(__file__).parents[1]
+_EXAMPLE = _ROOT / "tests" / "typed_app" / "main.ts"
 
 _INPUT_SHAPE = "[batch, seq]"
 _INPUT_MEANING = "Token ids, 0 to vocab − 1; at most the model's positions."
@@ -61,10 +64,11 @@ def documents(commands: Iterable[click.Command]) -> dict[Path, str]:
         "precisions": _precisions,
         "tolerances": _tolerances,
         "metadata": _metadata,
+        "map": _map,
         "help": lambda: _help(commands),
         "example": lambda: f"```ts\n{_EXAMPLE.read_text(encoding='utf-8')}```",
     }
-    paths = (CONTRACT_FOLDER / "ACTIVATIONS_CONTRACT.md", _ROOT / "README.md")
+    paths = (CONTRACT_FOLDER / "ACTIVATIONS_CONTRACT.md", _ROOT / "README.md", _PACKAGE.with_name("README.md"))
     filled = {path: fill(path.read_text(encoding="utf-8"), parts) for path in paths}
     return {**filled, CONTRACT_FOLDER / "activations.d.ts": _types()}
 
@@ -214,6 +218,25 @@ def _member(output: OutputKind) -> str:
     return f"  /** `[{', '.join(output.dims)}]`: {output.meaning} */\n  readonly {member};"
 
 
+def _map() -> str:
+    """The packages in their order, each with its charter and what its modules say of themselves."""
+    parts = []
+    for package in (_PACKAGE / name for name in re.findall(r"^    (\w+)", model_release.__doc__ or "", re.MULTILINE)):
+        rows = [
+            [f"`{str(path.relative_to(package)).removesuffix('__init__.py')}`", _summary(path)]
+            for path in sorted(package.rglob("*.py"))
+            if path.parent != package or path.name != "__init__.py"
+        ]
+        charter = _summary(package / "__init__.py")
+        parts.append(f"### `{package.name}`\n\n{charter}\n\n{markdown_table(['module', 'what'], rows)}")
+    return "\n\n".join(parts)
+
+
+def _summary(path: Path) -> str:
+    """The first paragraph of a module's docstring."""
+    return " ".join((ast.get_docstring(ast.parse(path.read_bytes())) or "").partition("\n\n")[0].split())
+
+
 def _help(commands: Iterable[click.Command]) -> str:
     """The commands' own help, at a width that fits a page."""
     blocks = []
@@ -237,16 +260,17 @@ def _with_subcommands(commands: Iterable[click.Command]) -> Iterator[tuple[str, 
 @click.pass_obj
 @click.option("--check", is_flag=True, help="Change nothing; fail if a document is not up to date.")
 def docs(commands: tuple[click.Command, ...], *, check: bool) -> None:
-    """Write what is generated: the contract's tables and types, and the README's example and help."""
+    """Write what is generated: the contract's tables and types, and parts of the READMEs."""
     from model_release.base.errors import ManifestError
     from model_release.base.files import write_bytes
 
     for path, text in documents(commands).items():
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
+        name = path.relative_to(_ROOT)
         if check:
             raise ManifestError(
-                f"{path.name} must hold what its sources say. Run python scripts/docs.py and commit the result."
+                f"{name} must hold what its sources say. Run python scripts/docs.py and commit the result."
             )
         write_bytes(path, text.encode(), error=ManifestError)
-        click.echo(f"{path.name}: written")
+        click.echo(f"{name}: written")

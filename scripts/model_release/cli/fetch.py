@@ -8,6 +8,7 @@ import click
 
 from model_release.base.errors import UsageError
 from model_release.cli.options import print_progress, tree_options
+from model_release.cli.places import github_access
 
 if TYPE_CHECKING:
     from model_release.app.fetch import Place
@@ -83,8 +84,5 @@ def _place(text: str, repository: str | None, base_url: str | None) -> "Place":
         )
     return Place(
         kind="github" if text == "github" else "env",
-        repository=repository or (os.environ.get("GITHUB_REPOSITORY", "") if text == "github" else ""),
-        server_url=os.environ.get("GITHUB_SERVER_URL") or "https://github.com",
-        api_url=os.environ.get("GITHUB_API_URL") or "https://api.github.com",
-        token=os.environ.get("GITHUB_TOKEN", ""),
+        github=github_access(repository),
     )

@@ -19,6 +19,7 @@ from model_release.cli.build import build
 from model_release.cli.docs import docs
 from model_release.cli.export import export
 from model_release.cli.fetch import fetch
+from model_release.cli.options import with_version
 from model_release.cli.plan import plan
 from model_release.cli.probe import probe
 from model_release.cli.publish import publish
@@ -67,5 +68,7 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
     sys.exit(_SIGNALLED + number)
 
 
-COMMANDS = (export, quantize, verify, browse, release, publish, fetch, probe, plan, weights, build, docs)
-"""Every command; the README shows their help in this order."""
+COMMANDS = tuple(
+    map(with_version, (export, quantize, verify, browse, release, publish, fetch, probe, plan, weights, build, docs))
+)
+"""Every command; scripts/README.md shows their help in this order."""

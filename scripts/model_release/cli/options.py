@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from model_release.base.errors import UsageError
+from model_release.base.version import VERSION
 
 if TYPE_CHECKING:
     from model_release.contract.request import SelectionRequest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 DEFAULT_OUTPUT = Path("apps/web/static/models/gpt2/model.onnx")
 DEFAULT_ENV_FILE = Path("apps/web/.env.production")
+TOOL_VERSION = f"transformer-model-release {VERSION}"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -49,6 +51,19 @@ def options(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _C
         return command
 
     return decorate
+
+
+def with_version(command: click.Command) -> click.Command:
+    """A command that also tells the tool's version: by `--version`, unless it has such an option already."""
+    if any("--version" in parameter.opts for parameter in command.params):
+        return command
+    option = click.version_option(
+        VERSION,
+        message=TOOL_VERSION,
+        help="Print the tool's version and exit.",
+        allow_from_autoenv=False,  # MODEL_RELEASE_VERSION is a release's.
+    )
+    return option(command)
 
 
 source_options = options(

@@ -13,9 +13,17 @@ from model_release.cli.options import print_progress
 
 if TYPE_CHECKING:
     from model_release.app.point import AppPointer, WebApp
+    from model_release.base.github_access import GitHubAccess
     from model_release.hosts.host import Host, Mirror
     from model_release.hosts.local import LocalHost
     from model_release.hosts.mirror import AppMirror
+
+
+def github_access(repository: str | None = None) -> "GitHubAccess":
+    """GitHub, as the environment says; `repository` in place of the one it names."""
+    from model_release.base.github_access import GitHubAccess
+
+    return GitHubAccess.from_environment(os.environ, repository=repository)
 
 
 def _local_host(text: str, base_url: str) -> tuple["LocalHost", Path]:
@@ -37,7 +45,7 @@ def release_host(text: str, repository: str | None, base_url: str, tag: str) -> 
     """The host that `release` is to use, and where the release is found there."""
     if text == "github" and not base_url:
         host = publish_host(text, repository)
-        return host, f"{tag} of {repository or os.environ.get('GITHUB_REPOSITORY', '')} on GitHub"
+        return host, f"{tag} of {github_access(repository).repository} on GitHub"
     if repository is not None:
         raise UsageError("--repo is for --host github, which needs no --base-url. Leave one of them out.")
     place, folder = _local_host(text, base_url)
@@ -49,8 +57,8 @@ def publish_host(text: str, repository: str | None) -> "Host":
     kind, _, folder = text.partition(":")
     if kind == "local" and folder and repository is None:
         return _local_host(text, "")[0]
-    repository = repository or os.environ.get("GITHUB_REPOSITORY", "")
-    if text != "github" or not repository:
+    access = github_access(repository)
+    if text != "github" or not access.repository:
         raise UsageError(
             f"--host must be github with --repo or GITHUB_REPOSITORY, or local:DIR without, got {text[:80]!a}. "
             "Use e.g. --host github --repo octocat/app."
@@ -58,9 +66,7 @@ def publish_host(text: str, repository: str | None) -> "Host":
     from model_release.base import github_client
     from model_release.hosts import github
 
-    api_url = os.environ.get("GITHUB_API_URL") or github_client.DEFAULT_API
-    client = github_client.connect(os.environ.get("GITHUB_TOKEN", ""), api_url)
-    return github.GitHubHost(client, repository, progress=print_progress)
+    return github.GitHubHost(github_client.connect(access), access.repository, progress=print_progress)
 
 
 def named_web_app(
@@ -74,7 +80,7 @@ def named_web_app(
     """The web app's repository on GitHub; this one if no other is named."""
     from model_release.app.point import WebApp
 
-    repository = repository or os.environ.get("GITHUB_REPOSITORY", "")
+    repository = repository or github_access().repository
     if not repository:
         raise UsageError("--env-repo must be the web app's OWNER/NAME, as GITHUB_REPOSITORY is not set. Give it.")
     return WebApp(
@@ -95,19 +101,11 @@ def app_pointer(app: "WebApp", host: str, repository: str | None, base_url: str,
     from model_release.hosts.host import Source
     from model_release.hosts.source import GitHubRelease, WebFolder
 
-    api_url = os.environ.get("GITHUB_API_URL") or github_client.DEFAULT_API
-    token = os.environ.get("GITHUB_TOKEN", "")
-    client = github_client.connect(token, api_url)
+    access = github_access(repository)
+    client = github_client.connect(access)
     source: Source | None = None
     if host == "github":
-        source = GitHubRelease(
-            repository or os.environ.get("GITHUB_REPOSITORY", ""),
-            tag,
-            Web(),
-            server_url=os.environ.get("GITHUB_SERVER_URL") or "https://github.com",
-            api_url=api_url,
-            token=token.strip(),
-        )
+        source = GitHubRelease(access, tag, Web())
     elif base_url:
         source = WebFolder(f"{base_url.rstrip('/')}/{tag}", Web())
     return AppPointer(api=client, app=app, source=source, progress=print_progress)

@@ -10,15 +10,34 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from model_release.cli.actions import add_outputs, add_summary
-from model_release.cli.options import build_options, build_request, selection_options
+from model_release.cli.options import TOOL_VERSION, build_options, build_request, selection_options
 
 if TYPE_CHECKING:
     from model_release.contract.selection import Logits
 
 
+_ALONE = "\0"  # `--version` without a value; no argument and no variable can hold this.
+
+
+def _tool_version(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """`--version` alone asks for the tool's version, as it does everywhere; with a value it is the release's."""
+    if value == _ALONE and not context.resilient_parsing:
+        click.echo(TOOL_VERSION)
+        context.exit()
+    return value
+
+
 @click.command()
 @click.option("--tag", metavar="TAG", help="The release's tag. [default: the tag that was pushed]")
-@click.option("--version", metavar="VERSION", help="In place of --tag: its version, e.g. 1.0.0.")
+@click.option(
+    "--version",
+    metavar="[VERSION]",
+    is_flag=False,
+    flag_value=_ALONE,
+    callback=_tool_version,
+    is_eager=True,
+    help="In place of --tag: its version, e.g. 1.0.0. Without one: print the tool's version and exit.",
+)
 @click.option(
     "--model",
     "models",

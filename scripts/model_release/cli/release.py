@@ -130,17 +130,17 @@ def release(
         )
         return
     result = release_model(request, place, print_progress)
-    variants = {variant["file"]: variant for variant in result.document["variants"]}
+    variants = result.document.variants_by_file
     rows = []
-    for entry in result.document["files"]:
-        variant = variants.get(entry["name"])
+    for entry in result.document.files:
+        variant = variants.get(entry.name)
         checks = (
-            f"{len(variant['clauses'])} clauses hold, KL {variant['agreement']['mean_kl_nats']:.0e}, "
-            f"top-1 {variant['agreement']['top1']:.1%}"
+            f"{len(variant.clauses)} clauses hold, KL {variant.agreement.mean_kl_nats:.0e}, "
+            f"top-1 {variant.agreement.top1:.1%}"
             if variant
             else ""
         )
-        rows.append([entry["name"], megabytes(entry["size_bytes"]), variant["precision"] if variant else "", checks])
+        rows.append([entry.name, megabytes(entry.size_bytes), variant.precision if variant else "", checks])
     click.echo("\n" + table(["file", "MB", "precision", "checks"], rows, right=[1]))
     click.echo(f"\nrelease:  {where}")
     if web_app is not None and result.pointed is not None:

@@ -86,7 +86,7 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """|got - expected| <= atol + rtol x the largest |expected| of the row; see `checks._check_close`."""
+    """|got - expected| <= atol + rtol x the largest |expected| of the row; see `output_checks.check_reference`."""
 
     atol: float
     rtol: float

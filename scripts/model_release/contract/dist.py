@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from model_release.base.errors import ManifestError
+from model_release.base.github_limits import ASSET_NAME
 from model_release.contract import manifest
-from model_release.contract.manifest import ASSET_NAME, CHECKSUMS_NAME, MANIFEST_NAME, TIMINGS_NAME, FileEntry
+from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME, TIMINGS_NAME, FileEntry, Manifest
 from model_release.contract.tag import ReleaseTag
 
 _AGAIN = "Make the release again."
@@ -26,8 +26,8 @@ class Dist:
         beside: Files that tell what the models needed in a browser, if one was asked; no part of the release.
     """
 
-    document: dict[str, Any]
-    companions: tuple[dict[str, Any], ...]
+    document: Manifest
+    companions: tuple[Manifest, ...]
     entries: tuple[FileEntry, ...]
     beside: tuple[Path, ...]
 
@@ -76,7 +76,7 @@ def check_dist(dist: Path, tag: ReleaseTag) -> Dist:
     )
 
 
-def _read_part(dist: Path, prefix: str, tag: ReleaseTag) -> tuple[dict[str, Any], bytes]:
+def _read_part(dist: Path, prefix: str, tag: ReleaseTag) -> tuple[Manifest, bytes]:
     """A model's manifest and the bytes of its checksums.
 
     Raises:
@@ -86,29 +86,26 @@ def _read_part(dist: Path, prefix: str, tag: ReleaseTag) -> tuple[dict[str, Any]
     manifest_name, checksums_name = manifest.part_names(prefix)
     document = manifest.parse((dist / manifest_name).read_bytes())
     sums = (dist / checksums_name).read_bytes()
-    if (document["tag"], document["version"]) != (tag.text, tag.version):
+    if (document.tag, document.version) != (tag.text, tag.version):
         raise ManifestError(
-            f"{manifest_name} must be of {tag.text}, got {document['tag'][:80]!a} "
-            f"with version {document['version'][:80]!a}. Give the tag it was made for, or make it again."
+            f"{manifest_name} must be of {tag.text}, got {document.tag[:80]!a} "
+            f"with version {document.version[:80]!a}. Give the tag it was made for, or make it again."
         )
-    listed = [entry["name"] for entry in document["files"]]
-    if document.get("asset_prefix", "") != prefix or not all(name.startswith(prefix) for name in listed):
+    if document.asset_prefix != prefix or not all(name.startswith(prefix) for name in document.names):
         raise ManifestError(f"{manifest_name!a} must list files whose names begin as its own. {_AGAIN}")
-    if document["delivery"]["file"] not in listed or any(v["file"] not in listed for v in document["variants"]):
+    if not {document.delivery.file, *document.variants_by_file} <= set(document.names):
         raise ManifestError(f"{manifest_name} must list every model it describes. {_AGAIN}")
     return document, sums
 
 
-def _names(prefix: str, document: dict[str, Any]) -> list[str]:
+def _names(prefix: str, document: Manifest) -> list[str]:
     """Every file name of a model's part of the release."""
-    return [*(entry["name"] for entry in document["files"]), *manifest.part_names(prefix)]
+    return [*document.names, *manifest.part_names(prefix)]
 
 
-def _differences(prefix: str, document: dict[str, Any], sums: bytes, found: dict[str, FileEntry]) -> list[str]:
+def _differences(prefix: str, document: Manifest, sums: bytes, found: dict[str, FileEntry]) -> list[str]:
     """What of a model's part is not as its manifest and its checksums say."""
-    wrong = [
-        f"{entry['name']!a} has other bytes" for entry in document["files"] if asdict(found[entry["name"]]) != entry
-    ]
+    wrong = [f"{entry.name!a} has other bytes" for entry in document.files if found[entry.name] != entry]
     checksums_name = manifest.part_names(prefix)[1]
     summed = (found[name] for name in _names(prefix, document) if name != checksums_name)
     return [*wrong, *([] if sums == manifest.checksums(summed) else [f"{checksums_name} has other sums"])]
@@ -131,7 +128,7 @@ def parse_checksums(content: bytes) -> dict[str, str]:
     return sums
 
 
-def check_manifest(content: bytes, checksums: Mapping[str, str], sha256: str) -> dict[str, Any]:
+def check_manifest(content: bytes, checksums: Mapping[str, str], sha256: str) -> Manifest:
     """Reads a manifest that the checksums vouch for.
 
     Args:
@@ -148,10 +145,10 @@ def check_manifest(content: bytes, checksums: Mapping[str, str], sha256: str) ->
             f"{checksums.get(MANIFEST_NAME, 'which is none')}, got {sha256}. {_ADVICE}"
         )
     document = manifest.parse(content)
-    for entry in document["files"]:
-        if checksums.get(entry["name"]) != entry["sha256"]:
+    for entry in document.files:
+        if checksums.get(entry.name) != entry.sha256:
             raise ManifestError(
-                f"{entry['name'][:80]!a} must have one sha256, got {entry['sha256']} in {MANIFEST_NAME} and "
-                f"{checksums.get(entry['name'], 'none')} in {CHECKSUMS_NAME}. {_ADVICE}"
+                f"{entry.name[:80]!a} must have one sha256, got {entry.sha256} in {MANIFEST_NAME} and "
+                f"{checksums.get(entry.name, 'none')} in {CHECKSUMS_NAME}. {_ADVICE}"
             )
     return document

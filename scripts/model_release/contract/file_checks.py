@@ -1,4 +1,4 @@
-"""What is known of a model file without running it x contract -> findings. Pure judgement, as in `checks.py`."""
+"""What is known of a model file without running it x contract -> findings. Pure judgement, as in `output_checks`."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class TensorFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What is known of a model file without running it; made by `graph.read_facts`."""
+    """What is known of a model file without running it; made by `model.onnx_files.facts`."""
 
     props: Mapping[str, str]
     inputs: tuple[ValueFacts, ...]

@@ -48,7 +48,7 @@ class Comparison:
 
     @property
     def cosine(self) -> float:
-        """Cosine of the two, all elements as one vector; zeros are like zeros alone."""
+        """Cosine of the two, all elements as one vector; 1 if both are zero, 0 if only one is."""
         norms = math.sqrt(self.got) * math.sqrt(self.expected)
         return self.product / norms if norms else float(self.got == self.expected)
 

@@ -22,7 +22,7 @@ class ModelMetadata:
         contract_version: The contract the file was made for.
         source: Repository on the Hub, `demo`, or `local`.
         revision: Commit of the repository, or empty.
-        weights_sha256: Of the weights file; see `weights.py` for shards.
+        weights_sha256: Of the weights file; see `model.weights.folder` for shards.
         shape: Sizes of the model.
         selection: Exported layers, activations and logits.
         precision: A name of the contract.

@@ -110,7 +110,7 @@ def shape_from_config(config: Mapping[str, Any]) -> ModelShape:
     Args:
         config: The parsed config.json. Both spellings of a size (`n_layer`, `num_hidden_layers`)
             are read, as transformers does. `tied` is what the config asks for; the weights may
-            overrule it (see `weights.py`).
+            overrule it (see `model.weights.folder`).
 
     Raises:
         WeightsError: The architecture is not supported, or a value is missing or absurd.

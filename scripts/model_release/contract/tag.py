@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import total_ordering
 
 from model_release.base.errors import UsageError
+from model_release.base.text import quoted
 
 _MAX_LENGTH = 100  # characters of a whole tag; it becomes a folder, a URL and a branch name
 _NUMBER = "(?:0|[1-9][0-9]*)"
@@ -92,11 +93,9 @@ def parse_tag(text: str) -> ReleaseTag:
     """
     match = _TAG.fullmatch(text) if len(text) <= _MAX_LENGTH and not text.endswith(".lock") else None
     if match is None:
-        # ascii() leaves nothing that a terminal, a log or a workflow command would act on.
-        shown = ascii(text if len(text) <= 60 else text[:60] + "...")
         raise UsageError(
             "tag must be model-vMAJOR.MINOR.PATCH or model-vMAJOR.MINOR.PATCH-PRERELEASE (SemVer 2.0 without "
-            f"'+', at most {_MAX_LENGTH} characters), got {shown}. Use e.g. model-v1.0.0."
+            f"'+', at most {_MAX_LENGTH} characters), got {quoted(text)}. Use e.g. model-v1.0.0."
         )
     return ReleaseTag(text=text, version=match[1])
 

@@ -1,4 +1,4 @@
-"""Gets a release's files onto this disk: with_retries, going on where it broke off, and only with the right bytes."""
+"""Gets a release's files onto this disk: with retries, going on where it broke off, and only with the right bytes."""
 
 import contextlib
 import hashlib
@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from model_release.base.errors import ExportError, HostError, ManifestError
 from model_release.base.files import sha256_of
+from model_release.base.progress import Progress
 from model_release.base.retry import (
     RetriesExhaustedError,
     RetryPolicy,
@@ -20,8 +21,6 @@ from model_release.base.retry import (
 )
 from model_release.contract.manifest import FileEntry
 from model_release.hosts.host import Source
-
-Progress = Callable[[str], None]
 
 _T = TypeVar("_T")
 _STEP_BYTES = 1 << 20  # Attempts that together bring this much may start counting anew.
@@ -131,7 +130,7 @@ class Downloader:
                 )
             except RetriesExhaustedError as failure:
                 if arrived() - before >= _STEP_BYTES and time.monotonic() < self._deadline:
-                    continue  # A bad line, but a line.
+                    continue  # Slow, but progressing: start counting attempts again.
                 raise HostError(
                     f"{what} of {self._source.describe()} must arrive, got: {failure.reason[:200]} "
                     f"(attempts: {failure.attempts}). Check the network and run it again; it goes on where it stopped."

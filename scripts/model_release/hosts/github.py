@@ -1,6 +1,6 @@
 """GitHub Releases as a host: draft -> complete and checked -> public, by reconciliation.
 
-Each pass reads what is there, and writes only what is missing; `github_api.with_retries` repeats passes,
+Each pass reads what is there, and writes only what is missing; `github_client.with_retries` repeats passes,
 never requests. Draft releases of a tag can be several (a lost answer, a second publisher): the oldest
 one counts, the others are removed.
 """
@@ -19,15 +19,12 @@ from github.GitRelease import GitRelease
 from github.GitReleaseAsset import GitReleaseAsset
 from github.Repository import Repository
 
-from model_release.base.errors import HostError, ManifestError, UsageError
-from model_release.base.github_client import (
-    RETRY_POLICY,
-    RetryPolicy,
-    TransientError,
-    download,
-    transfer_s,
-    with_retries,
-)
+from model_release.base.errors import HostError, ManifestError
+from model_release.base.github_client import RETRY_POLICY, Client, download, transfer_s, with_retries
+from model_release.base.github_limits import MAX_ASSETS
+from model_release.base.github_words import BURNED_TAG
+from model_release.base.progress import Progress, silent
+from model_release.base.retry import RetryPolicy, TransientError
 from model_release.contract.manifest import FileEntry, describe_files
 from model_release.hosts.host import ReleaseDetails, T
 from model_release.hosts.reconcile import (
@@ -37,13 +34,8 @@ from model_release.hosts.reconcile import (
     plan_release,
 )
 
-MAX_ASSETS = 1000
-"""https://docs.github.com/repositories/releasing-projects-on-github/about-releases"""
-
-_REPOSITORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}/(?!\.{1,2}\Z)[A-Za-z0-9_.-]{1,100}", re.ASCII)
 # GitHub joins dots and adds to a name that ends in one: such a name would not come back as it was sent.
 _REWRITTEN = re.compile(r"\.\.|\.\Z")
-_BURNED = "used by an immutable release"
 _ELSEWHERE = "somebody else is changing this release"
 _MAX_READ_BYTES = 1 << 24
 _SECOND_LOOK_S = 20.0
@@ -54,22 +46,20 @@ class GitHubHost:
     """Releases of a GitHub repository.
 
     Args:
-        client: From `github_api.connect`.
-        repository: `owner/name`.
+        client: From `github_client.connect`.
+        repository: `owner/name`, as `GitHubAccess` has accepted it.
         retry_policy: How often a pass is run, and how long.
         progress: Told one sentence at a time.
     """
 
     def __init__(
         self,
-        client: github.Github,
+        client: Client,
         repository: str,
         *,
         retry_policy: RetryPolicy = RETRY_POLICY,
-        progress: Callable[[str], None] = lambda _: None,
+        progress: Progress = silent,
     ) -> None:
-        if not _REPOSITORY.fullmatch(repository):
-            raise UsageError(f"--repo must be OWNER/NAME, got {repository[:80]!a}. Use e.g. octocat/app.")
         self._client, self._name, self._retry_policy, self._progress = client, repository, retry_policy, progress
         self._opened: Repository | None = None
         self._listed: list[GitRelease] | None = None
@@ -243,7 +233,7 @@ class GitHubHost:
                 make_latest="true" if details.latest else "false",
             )
         except github.GithubException as failure:
-            if failure.status == 422 and _BURNED in str(failure.data):
+            if failure.status == 422 and BURNED_TAG in str(failure.data):
                 release.delete_release()
                 raise HostError(
                     f"{tag} must be a tag that no immutable release had, and one had it: it can never be used again. "
@@ -339,7 +329,7 @@ def _require_possible(files: Sequence[FileEntry]) -> None:
 class _Body(io.RawIOBase):
     """A file on its way out: hashed, bounded in time, with progress. requests takes its length for the header."""
 
-    def __init__(self, file: io.BufferedReader, entry: FileEntry, progress: Callable[[str], None]) -> None:
+    def __init__(self, file: io.BufferedReader, entry: FileEntry, progress: Progress) -> None:
         self._file, self._entry, self._progress = file, entry, progress
         self._hash, self._sent_bytes = hashlib.sha256(), 0
         self._deadline = time.monotonic() + transfer_s(entry.size_bytes)

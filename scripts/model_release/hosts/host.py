@@ -91,7 +91,7 @@ class Source(Protocol):
         """Opens a file at an offset.
 
         Args:
-            name: A name `appfiles` has accepted.
+            name: A name that `app.files` has accepted.
             start: Where to go on.
             etag: Of the bytes before; empty if unknown.
             deadline: Of `time.monotonic`.

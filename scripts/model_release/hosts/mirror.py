@@ -1,19 +1,19 @@
 """A release's files -> a mirror that browsers can read from, proven by asking as a browser does."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from model_release.base.errors import HostError
 from model_release.base.http import HttpClient
+from model_release.base.progress import Progress, silent
 from model_release.base.retry import (
     RetriesExhaustedError,
     RetryPolicy,
     TransientError,
     retry,
 )
-from model_release.contract.manifest import FileEntry, version_query
+from model_release.contract.manifest import FileEntry, Manifest, version_query
 from model_release.hosts.cors_probe import Probe, check_origin, probe
 from model_release.hosts.host import Mirror
 
@@ -33,13 +33,13 @@ class AppMirror:
     mirror: Mirror
     web: HttpClient
     origin: str
-    progress: Callable[[str], None] = lambda _: None
+    progress: Progress = silent
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
         check_origin(self.origin)
 
-    def __call__(self, document: Mapping[str, Any], dist: Path, entries: Iterable[FileEntry]) -> str:
+    def __call__(self, document: Manifest, dist: Path, entries: Iterable[FileEntry]) -> str:
         """Mirrors a release, and fetches its model as a page of the app would.
 
         Args:
@@ -54,10 +54,9 @@ class AppMirror:
             ManifestError: The mirror serves other bytes.
             HostError: The mirror refuses, or would not let a page of `origin` read the model.
         """
-        entries = tuple(entries)
-        folder, uploaded = self.mirror.upload(document["tag"], dist, entries)
-        model = next(entry for entry in entries if entry.name == document["delivery"]["file"])
-        url = f"{folder}/{model.name}?v={version_query(document['version'], model.sha256)}"
+        folder, uploaded = self.mirror.upload(document.tag, dist, tuple(entries))
+        model = document.app_model
+        url = f"{folder}/{model.name}?v={version_query(document.version, model.sha256)}"
         result = self._probe(url, model)
         if any(finding.error is HostError for finding in result.findings):
             raise HostError(

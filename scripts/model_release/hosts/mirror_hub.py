@@ -5,7 +5,7 @@ what it gives never changes. Running again finds the commit and makes no other.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +16,7 @@ from huggingface_hub.hf_api import RepoFile
 from model_release.base.errors import HostError, UsageError
 from model_release.base.files import git_blob_id
 from model_release.base.hub_client import HubCalls, bounded, endpoint
+from model_release.base.progress import Progress, silent
 from model_release.base.retry import RetryPolicy, TransientError
 from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry
 
@@ -34,9 +35,7 @@ class HubMirror:
         progress: Told one sentence at a time.
     """
 
-    def __init__(
-        self, target: str, *, retry_policy: RetryPolicy | None = None, progress: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def __init__(self, target: str, *, retry_policy: RetryPolicy | None = None, progress: Progress = silent) -> None:
         match = _TARGET.fullmatch(target)
         if not match:
             raise UsageError(f"a mirror must be hub:ORG/REPO, got {target[:80]!a}. Use e.g. hub:octocat/gpt2.")
@@ -81,7 +80,7 @@ class _Attempt:
     dist: Path
     wanted: Mapping[str, FileEntry]
     brought: set[str]
-    progress: Callable[[str], None]
+    progress: Progress
 
     def reconcile(self) -> str:
         """Finds the commit that holds the release, or makes it; safe to repeat after any failure."""

@@ -16,17 +16,12 @@ from urllib.parse import quote, urlsplit
 
 from model_release.base.errors import HostError, UsageError
 from model_release.base.files import sha256_of
+from model_release.base.http import CONTENT_TYPES
 from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry, checksums
 
 FOREVER = "public, max-age=31536000, immutable"
 
 _TARGET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[A-Za-z0-9][A-Za-z0-9._-]{0,99})*)/?", re.ASCII)
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".json": "application/json",
-    ".txt": "text/plain; charset=utf-8",
-    ".md": "text/markdown; charset=utf-8",
-}
 _CHECK_BYTES = 1 << 20
 
 
@@ -116,7 +111,7 @@ class S3Mirror:
                 Body=file,
                 ChecksumSHA256=_base64(entry.sha256),
                 CacheControl=FOREVER,
-                ContentType=_TYPES.get(path.suffix, "application/octet-stream"),
+                ContentType=CONTENT_TYPES.get(path.suffix, "application/octet-stream"),
             )
 
     def _holds(self, key: str, entry: FileEntry) -> bool:

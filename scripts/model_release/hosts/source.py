@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from model_release.base.errors import HostError, UsageError
+from model_release.base.github_access import GitHubAccess
 from model_release.base.http import (
     REDIRECTS,
     AddressError,
@@ -25,8 +26,6 @@ from model_release.hosts.host import Opened
 _MAX_REDIRECTS = 10
 _MAX_LISTING_BYTES = 1 << 24
 _PIECE_BYTES = 1 << 18
-# An owner's name and a repository's; https://docs.github.com/rest/repos/repos gives no limits, these are wide.
-_REPOSITORY = re.compile(r"[A-Za-z0-9_-]{1,64}/(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,100}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,29 +92,15 @@ class GitHubRelease:
     The API is asked where the addresses answer 404 and there is a token, as in a private repository.
 
     Args:
-        repository: `owner/name`.
+        access: The repository, and where it is. The API is the only origin that ever sees the token.
         tag: An accepted tag.
         web: The network.
-        server_url: The web pages, e.g. https://github.com.
-        api_url: The API, e.g. https://api.github.com; the only origin that ever sees the token.
-        token: May be empty.
     """
 
-    def __init__(
-        self, repository: str, tag: str, web: HttpClient, *, server_url: str, api_url: str, token: str = ""
-    ) -> None:
-        if not _REPOSITORY.fullmatch(repository):
-            raise UsageError(f"--repo must be OWNER/NAME, got {repository[:80]!a}. Use e.g. someone/gpt2-web.")
-        for name, url in (("GITHUB_SERVER_URL", server_url), ("GITHUB_API_URL", api_url)):
-            try:
-                check_address(url)
-            except AddressError as failure:
-                raise UsageError(f"{name} {failure}, got {url[:80]!a}. Correct it.") from failure
-        if not re.fullmatch(r"[\x21-\x7e]*", token):
-            raise UsageError("GITHUB_TOKEN must be one word of ASCII. Copy it again.")
-        self._repository, self._tag, self._web, self._token = repository, tag, web, token
-        self._folder = f"{server_url.rstrip('/')}/{repository}/releases/download/{quote(tag, safe='')}"
-        self._api = f"{api_url.rstrip('/')}/repos/{repository}/releases"
+    def __init__(self, access: GitHubAccess, tag: str, web: HttpClient) -> None:
+        self._repository, self._tag, self._web, self._token = access.repository, tag, web, access.token
+        self._folder = f"{access.server_url}/{access.repository}/releases/download/{quote(tag, safe='')}"
+        self._api = f"{access.api_url}/repos/{access.repository}/releases"
         self._assets: dict[str, int] | None = None
 
     def describe(self) -> str:

@@ -1,6 +1,6 @@
-"""One function a command: request -> result. Commands translate, steps act, rules judge.
+"""What is done with one model: export, quantize, verify; request -> result.
 
-Heavy rooms are imported where they are needed: quantizing needs no PyTorch, `--help` needs nothing.
+Heavy modules are imported where they are needed: quantizing needs no PyTorch, `--help` needs nothing.
 """
 
 import gc

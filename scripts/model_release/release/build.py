@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model_release.base.errors import ExportError, UsageError
 from model_release.base.files import (
@@ -46,7 +46,7 @@ STEPS = 6
 """How many steps `build_dist` tells of."""
 
 
-def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress) -> dict[str, Any]:
+def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress) -> manifest.Manifest:
     """Makes and verifies every file of a release.
 
     Args:
@@ -86,7 +86,7 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
     return package(request, weights, selection, verifications, measured_on, delivery, dist)
 
 
-def make_dist(request: BuildRequest, output: Path, step: Step, progress: Progress) -> dict[str, Any]:
+def make_dist(request: BuildRequest, output: Path, step: Step, progress: Progress) -> manifest.Manifest:
     """`build_dist` into a folder that appears complete or not at all.
 
     Raises:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.tree import (
@@ -21,7 +21,7 @@ from model_release.app.tree import (
 from model_release.base.errors import UsageError
 from model_release.base.progress import Progress, numbered
 from model_release.contract.activations import load_contract
-from model_release.contract.manifest import version_query
+from model_release.contract.manifest import Manifest, version_query
 from model_release.hosts.host import Host
 from model_release.hosts.reconcile import Action
 from model_release.release import build
@@ -72,7 +72,7 @@ class ReleaseResult:
         pointed: What became of the web app's repository, if the release was to change it.
     """
 
-    document: dict[str, Any]
+    document: Manifest
     actions: tuple[Action, ...]
     model_url: str
     env_changed: bool
@@ -146,9 +146,8 @@ def _describe_actions(actions: Sequence[Action]) -> str:
     return ", ".join(f"{action.kind} {action.name}" for action in actions if action.kind != "keep") or "nothing to do"
 
 
-def _deliver(app: AppRequest, document: dict[str, Any], asset_url: str, dist: Path) -> str:
+def _deliver(app: AppRequest, document: Manifest, asset_url: str, dist: Path) -> str:
     """Puts the model where the app will look for it, and returns its URL with `?v=`."""
-    git = document["delivery"]["mode"] == "git"
+    git = document.delivery.mode == "git"
     place = deliver_files(app, document, dist) if git else asset_url
-    sha256 = next(entry["sha256"] for entry in document["files"] if entry["name"] == document["delivery"]["file"])
-    return f"{place}?v={version_query(document['version'], sha256)}"
+    return f"{place}?v={version_query(document.version, document.app_model.sha256)}"

@@ -5,25 +5,22 @@ link, mention, image or HTML of them.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any
 
+from model_release.base.github_limits import ASSET_NAME, MAX_NOTES_CHARACTERS
 from model_release.base.text import figure, markdown_table, megabytes
 from model_release.browser.results import Measured, Timings
-
-MAX_CHARACTERS = 125_000
-"""The longest body GitHub accepts for a release (https://docs.github.com/rest/releases/releases)."""
+from model_release.contract.manifest import BackendEntry, Manifest
 
 _MAX_ROWS = 120
 _MAX_TEXT = 160
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 
 
 def render_notes(
-    document: Mapping[str, Any],
-    previous: Mapping[str, Any] | None = None,
-    companions: Sequence[Mapping[str, Any]] = (),
+    document: Manifest,
+    previous: Manifest | None = None,
+    companions: Sequence[Manifest] = (),
     measured: Measured = MappingProxyType({}),
 ) -> str:
     """The notes of a release.
@@ -34,7 +31,7 @@ def render_notes(
         companions: The manifests of further models in it.
         measured: What its files needed in a browser.
     """
-    names = " and ".join(code(each["name"]) for each in (document, *companions))
+    names = " and ".join(code(each.name) for each in (document, *companions))
     parts = [
         f"{names} as ONNX, with intermediate activations as outputs; "
         "every model file was checked against PyTorch and the contract.",
@@ -45,43 +42,41 @@ def render_notes(
     ]
     for companion in companions:
         parts += [
-            f"# {code(companion['name'])}",
+            f"# {code(companion.name)}",
             _files(companion),
             *_browsers(companion, measured),
             _origin(companion),
         ]
     if previous is not None:
         parts.append(_changes(document, previous))
-    return "\n\n".join(parts)[:MAX_CHARACTERS]  # Every part is bounded; this is the proof.
+    return "\n\n".join(parts)[:MAX_NOTES_CHARACTERS]  # Every part is bounded; this is the proof.
 
 
-def render_card(document: Mapping[str, Any]) -> str:
+def render_card(document: Manifest) -> str:
     """What was built, for the page of the run that built it: sizes, the gate's verdict, errors, hashes."""
-    limit = megabytes(document["delivery"]["threshold_bytes"])
+    limit = megabytes(document.delivery.threshold_bytes)
     rows = []
-    for variant in document["variants"]:
-        worst = max(variant["deviations"], key=lambda row: row["relative"], default=None)
+    for variant in document.variants:
+        worst = max(variant.deviations, key=lambda row: row.relative, default=None)
         rows.append(
             [
-                code(variant["file"]),
-                megabytes(variant["size_bytes"]),
-                f"{'at or under' if variant['within_threshold'] else 'over'} {limit} MB",
-                f"{worst['relative']:.1e} ({code(worst['kind'])})" if worst else "",
-                f"{variant['agreement']['mean_kl_nats']:.1e}",
-                f"{variant['agreement']['top1']:.1%}",
-                " ".join(variant["clauses"]),
+                code(variant.file),
+                megabytes(variant.size_bytes),
+                f"{'at or under' if variant.within_threshold else 'over'} {limit} MB",
+                f"{worst.relative:.1e} ({code(worst.kind)})" if worst else "",
+                f"{variant.agreement.mean_kl_nats:.1e}",
+                f"{variant.agreement.top1:.1%}",
+                " ".join(variant.clauses),
             ]
         )
     header = ["model", "MB", "size gate", "worst relative error", "mean KL (nats)", "top-1", "clauses that hold"]
-    hashes = [
-        [code(entry["name"]), megabytes(entry["size_bytes"]), code(entry["sha256"])] for entry in document["files"]
-    ]
-    delivery = document["delivery"]
+    hashes = [[code(entry.name), megabytes(entry.size_bytes), code(entry.sha256)] for entry in document.files]
+    delivery = document.delivery
     return "\n\n".join(
         [
-            f"## {code(document['name'])} for {code(document['tag'])}",
+            f"## {code(document.name)} for {code(document.tag)}",
             _limited(header, rows, right=[1, 3, 4, 5]),
-            f"The web app's is {code(delivery['file'])}, delivered by {delivery['mode']}.",
+            f"The web app's is {code(delivery.file)}, delivered by {delivery.mode}.",
             _origin(document),
             f"## Hashes\n\n{_limited(['file', 'MB', 'sha256'], hashes, right=[1])}",
         ]
@@ -103,42 +98,42 @@ def code(text: object) -> str:
     return f"{fence}{pad}{line}{pad}{fence}"
 
 
-def _files(document: Mapping[str, Any]) -> str:
+def _files(document: Manifest) -> str:
     """Every file, and what was measured on the models."""
-    variants = {variant["file"]: variant for variant in document["variants"]}
+    variants = document.variants_by_file
     rows = []
-    for entry in sorted(document["files"], key=lambda entry: (entry["name"] not in variants, entry["name"])):
-        row = [code(entry["name"]), megabytes(entry["size_bytes"]), "", "", "", ""]
-        if variant := variants.get(entry["name"]):
+    for entry in sorted(document.files, key=lambda entry: (entry.name not in variants, entry.name)):
+        row = [code(entry.name), megabytes(entry.size_bytes), "", "", "", ""]
+        if variant := variants.get(entry.name):
             row[2:] = [
-                code(variant["precision"]),
-                f"{variant['agreement']['mean_kl_nats']:.1e}",
-                f"{variant['agreement']['top1']:.1%}",
-                str(len(variant["clauses"])),
+                code(variant.precision),
+                f"{variant.agreement.mean_kl_nats:.1e}",
+                f"{variant.agreement.top1:.1%}",
+                str(len(variant.clauses)),
             ]
         rows.append(row)
     table = _limited(["file", "MB", "precision", "mean KL (nats)", "top-1", "clauses"], rows, right=[1, 3, 4, 5])
-    measured = document["variants"][0]["agreement"]
+    measured = document.variants[0].agreement
     return (
         f"## Files\n\n{table}\n\n"
         f"Mean KL divergence and top-1 agreement of the next token against PyTorch in fp32, "
-        f"over {measured['positions']} positions of {code(measured['text'])}. Largest deviations are in "
+        f"over {measured.positions} positions of {code(measured.text)}. Largest deviations are in "
         f"`manifest.json`. MB is 10⁶ bytes."
     )
 
 
-def _browsers(document: Mapping[str, Any], measured: Measured) -> list[str]:
+def _browsers(document: Manifest, measured: Measured) -> list[str]:
     """How closely each file runs on each backend, and what it needs for that; nothing, if no browser was asked."""
-    entries = [(variant, entry) for variant in document["variants"] for entry in variant.get("backends", ())]
+    entries = [(variant, entry) for variant in document.variants for entry in variant.backends or ()]
     if not entries:
         return []
     rows, reasons = [], []
     for variant, entry in entries:
-        file, backend = variant["file"], entry["backend"]
+        file, backend = variant.file, entry.backend
         needed = _needed(measured.get((file, backend), Timings())) if measured else []
-        rows.append([code(file), megabytes(variant["size_bytes"]), code(backend), _agreement(entry), *needed])
-        if not entry["runs"]:
-            reasons.append(f"- {code(file)} on {code(backend)}: {code(entry.get('reason', ''))}")
+        rows.append([code(file), megabytes(variant.size_bytes), code(backend), _agreement(entry), *needed])
+        if not entry.runs:
+            reasons.append(f"- {code(file)} on {code(backend)}: {code(entry.reason or '')}")
     needs = ["download s", "session s", "first ms", "median ms", "JS MB", "WASM MB"] if measured else []
     header = ["file", "MB", "backend", "cosine", *needs]
     about = "The least cosine of an output with the fp32 file's, in headless Chromium with onnxruntime-web."
@@ -148,8 +143,8 @@ def _browsers(document: Mapping[str, Any], measured: Measured) -> list[str]:
     return ["\n\n".join(["## In a browser", table, about, *(["\n".join(reasons[:_MAX_ROWS])] if reasons else [])])]
 
 
-def _agreement(entry: Mapping[str, Any]) -> str:
-    return f"{entry['cosine']:.4f}" if entry["runs"] and "cosine" in entry else "does not run"
+def _agreement(entry: BackendEntry) -> str:
+    return f"{entry.cosine:.4f}" if entry.runs and entry.cosine is not None else "does not run"
 
 
 def _needed(of: Timings) -> list[str]:
@@ -160,61 +155,62 @@ def _needed(of: Timings) -> list[str]:
     return [*(figure(value, form) for value, form in times), *memory]
 
 
-def _origin(document: Mapping[str, Any]) -> str:
+def _origin(document: Manifest) -> str:
     """Where the model comes from, and what was made of it."""
-    model, selection, delivery = document["model"], document["selection"], document["delivery"]
-    layers = ", ".join(map(str, selection["layers"][:100]))
-    activations = ", ".join(code(name) for name in selection["activations"][:100])
-    made_with = ", ".join(code(f"{name} {version}") for name, version in sorted(document["made_with"].items())[:30])
+    model, selection, delivery = document.model, document.selection, document.delivery
+    layers = ", ".join(map(str, selection.layers[:100]))
+    activations = ", ".join(code(name) for name in selection.activations[:100])
+    made_with = ", ".join(code(f"{name} {version}") for name, version in sorted(document.made_with.items())[:30])
     rows = [
-        ["contract", code(document["contract_version"])],
-        ["source", code(model["source"])],
-        ["revision", code(model["revision"])],
-        ["weights sha256", code(model["weights_sha256"])],
-        ["parameters", f"{model['parameters']:,}"],
+        ["contract", code(document.contract_version)],
+        ["source", code(model.source)],
+        ["revision", code(model.revision)],
+        ["weights sha256", code(model.weights_sha256)],
+        ["parameters", f"{model.parameters:,}"],
         ["layers to see", layers or "none"],
         ["activations", activations or "none"],
-        ["logits", f"{selection['logits']} positions"],
-        ["ONNX opset", str(selection["opset"])],
-        ["for the web app", f"{code(delivery['file'])}, delivered by {delivery['mode']}"],
+        ["logits", f"{selection.logits} positions"],
+        ["ONNX opset", str(selection.opset)],
+        ["for the web app", f"{code(delivery.file)}, delivered by {delivery.mode}"],
         ["made with", made_with or "unknown"],
     ]
     return f"## Origin\n\n{markdown_table(['', ''], rows)}"
 
 
-def _verification(document: Mapping[str, Any]) -> str:
+def _verification(document: Manifest) -> str:
     """The commands that check a download."""
-    file = document["variants"][0]["file"]
-    name = file if _SAFE_NAME.fullmatch(file) else "FILE"
+    file = document.variants[0].file
+    name = file if ASSET_NAME.fullmatch(file) else "FILE"
     return (
         "## Verify\n\nIn a folder with every file of this release:\n\n"
         f"```sh\nsha256sum -c SHA256SUMS\npython scripts/verify.py --model {name}\n```"
     )
 
 
-def _changes(document: Mapping[str, Any], previous: Mapping[str, Any]) -> str:
+def _changes(document: Manifest, previous: Manifest) -> str:
     """What is different from the release before."""
     facts = []
-    for label, old, new in (
-        ("contract version", previous["contract_version"], document["contract_version"]),
-        ("source", previous["model"]["source"], document["model"]["source"]),
-        ("revision", previous["model"]["revision"], document["model"]["revision"]),
-        ("weights", previous["model"]["weights_sha256"], document["model"]["weights_sha256"]),
+    for label, was, now in (
+        ("contract version", previous.contract_version, document.contract_version),
+        ("source", previous.model.source, document.model.source),
+        ("revision", previous.model.revision, document.model.revision),
+        ("weights", previous.model.weights_sha256, document.model.weights_sha256),
     ):
-        facts.append(f"- {label}: {'unchanged' if old == new else f'{code(old)} → {code(new)}'}")
-    before = {entry["name"]: entry for entry in previous["files"]}
-    after = {entry["name"]: entry for entry in document["files"]}
+        facts.append(f"- {label}: {'unchanged' if was == now else f'{code(was)} → {code(now)}'}")
+    before = {entry.name: entry for entry in previous.files}
+    after = {entry.name: entry for entry in document.files}
     rows = []
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
-        if old is None or new is None:
-            there = old or new or {}
-            rows.append([code(name), "removed" if new is None else "added", megabytes(there["size_bytes"])])
-        elif old["sha256"] != new["sha256"]:
-            grown = (new["size_bytes"] - old["size_bytes"]) / 1e6
-            rows.append([code(name), "changed", f"{megabytes(new['size_bytes'])} ({grown:+.1f})"])
+        if new is None:
+            rows.append([code(name), "removed", megabytes(before[name].size_bytes)])
+        elif old is None:
+            rows.append([code(name), "added", megabytes(new.size_bytes)])
+        elif old.sha256 != new.sha256:
+            grown = (new.size_bytes - old.size_bytes) / 1e6
+            rows.append([code(name), "changed", f"{megabytes(new.size_bytes)} ({grown:+.1f})"])
     table = _limited(["file", "change", "MB"], rows, right=[2]) if rows else "Every file is as it was."
-    return f"## Changes since {code(previous['tag'])}\n\n" + "\n".join(facts) + f"\n\n{table}"
+    return f"## Changes since {code(previous.tag)}\n\n" + "\n".join(facts) + f"\n\n{table}"
 
 
 def _limited(header: Sequence[str], rows: list[list[str]], *, right: Sequence[int]) -> str:

@@ -2,14 +2,23 @@
 
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model_release.base.errors import ContractError, ExportError
 from model_release.base.files import copy_file, write_bytes
 from model_release.contract import manifest
 from model_release.contract.activations import CONTRACT_FOLDER, load_contract, model_file_name
+from model_release.contract.manifest import (
+    AgreementEntry,
+    Delivery,
+    DeviationEntry,
+    Manifest,
+    ModelEntry,
+    SelectionEntry,
+    Variant,
+)
 from model_release.contract.selection import Selection
 from model_release.model.onnx_files.data_files import model_bytes
 from model_release.release.request import BuildRequest, require_fit
@@ -31,7 +40,7 @@ CONFIG_NAME = "config.json"
 _LIBRARIES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "tokenizers")
 
 
-def decide_delivery(request: BuildRequest, dist: Path) -> dict[str, Any]:
+def decide_delivery(request: BuildRequest, dist: Path) -> Delivery:
     """The size gate: at or under the threshold the app's model may live in its tree.
 
     Raises:
@@ -41,25 +50,24 @@ def decide_delivery(request: BuildRequest, dist: Path) -> dict[str, Any]:
     size_bytes = model_bytes(dist / file)
     within = size_bytes <= request.threshold_bytes
     require_fit(request, size_bytes)
-    mode = ("git" if within else "release") if request.delivery == "auto" else request.delivery
-    mode = "release" if request.companion else mode
-    return {
-        "asked": request.delivery,
-        "mode": mode,
-        "file": request.prefix + file,
-        "precision": request.app_precision,
-        "size_bytes": size_bytes,
-        "threshold_bytes": request.threshold_bytes,
-        "within_threshold": within,
-    }
+    in_tree = within if request.delivery == "auto" else request.delivery == "git"
+    return Delivery(
+        asked=request.delivery,
+        mode="git" if in_tree and not request.companion else "release",
+        file=request.prefix + file,
+        precision=request.app_precision,
+        size_bytes=size_bytes,
+        threshold_bytes=request.threshold_bytes,
+        within_threshold=within,
+    )
 
 
-def describe_delivery(delivery: dict[str, Any]) -> str:
+def describe_delivery(delivery: Delivery) -> str:
     """The size gate's decision in one line."""
-    sign = "≤" if delivery["within_threshold"] else ">"
+    sign = "≤" if delivery.within_threshold else ">"
     return (
-        f"{delivery['file']} {delivery['size_bytes'] / 1e6:.1f} MB {sign} "
-        f"{delivery['threshold_bytes'] / 1e6:g} MB: delivery {delivery['mode']}"
+        f"{delivery.file} {delivery.size_bytes / 1e6:.1f} MB {sign} "
+        f"{delivery.threshold_bytes / 1e6:g} MB: delivery {delivery.mode}"
     )
 
 
@@ -69,9 +77,9 @@ def package(
     selection: Selection,
     verifications: dict[str, "Verification"],
     measured_on: str,
-    delivery: dict[str, Any],
+    delivery: Delivery,
     dist: Path,
-) -> dict[str, Any]:
+) -> Manifest:
     """Completes `dist`: tokenizer, config, contract, report, manifest and checksums beside the models."""
     for name in (*weights.tokenizer_files, CONFIG_NAME):
         copy_file(weights.folder / name, dist / name, error=ExportError)
@@ -81,84 +89,84 @@ def package(
         path.rename(dist / f"{request.prefix}{path.name}")
     manifest_name, checksums_name = manifest.part_names(request.prefix)
     files = manifest.describe_files(dist, [path.name for path in dist.iterdir()])
-    document: dict[str, Any] = {
-        "manifest_version": manifest.MANIFEST_VERSION,
-        "tag": request.tag.text,
-        "version": request.tag.version,
-        "name": request.source.name,
-        "contract_version": load_contract().version,
-        "model": {
-            "source": weights.source,
-            "revision": weights.revision,
-            "weights_sha256": weights.sha256,
-            "weights": [asdict(file) for file in weights.files],
-            "parameters": weights.shape.parameter_count,
-            "shape": asdict(weights.shape),
-        },
-        "selection": {
-            "layers": list(selection.layers),
-            "activations": list(selection.activations),
-            "logits": selection.logits,
-            "opset": request.selection.opset,
-        },
-        "delivery": delivery,
-        "variants": [_variant(precision, result, measured_on, request) for precision, result in verifications.items()],
-        "files": [asdict(file) for file in files],
-        "made_with": {library: importlib.metadata.version(library) for library in _LIBRARIES},
-    }
-    if request.companion:
-        document["asset_prefix"] = request.prefix
+    document = Manifest(
+        tag=request.tag.text,
+        version=request.tag.version,
+        name=request.source.name,
+        asset_prefix=request.prefix,
+        contract_version=load_contract().version,
+        model=ModelEntry(
+            source=weights.source,
+            revision=weights.revision,
+            weights_sha256=weights.sha256,
+            weights=weights.files,
+            parameters=weights.shape.parameter_count,
+            shape=asdict(weights.shape),
+        ),
+        selection=SelectionEntry(
+            layers=selection.layers,
+            activations=selection.activations,
+            logits=selection.logits,
+            opset=request.selection.opset,
+        ),
+        delivery=delivery,
+        variants=tuple(
+            _variant(precision, result, measured_on, request) for precision, result in verifications.items()
+        ),
+        files=files,
+        made_with={library: importlib.metadata.version(library) for library in _LIBRARIES},
+    )
     by_output = {precision: result.by_output for precision, result in verifications.items()}
-    report = draw_report(weights, selection, dist / delivery["file"], document, by_output)
+    report = draw_report(weights, selection, dist / delivery.file, document, by_output)
     report_name = request.prefix + REPORT_NAME
     write_bytes(dist / report_name, report, error=ExportError)
     files = (*files, *manifest.describe_files(dist, [report_name]))
-    document["files"] = [asdict(file) for file in sorted(files, key=lambda file: file.name)]
+    document = replace(document, files=tuple(sorted(files, key=lambda file: file.name)))
     write_bytes(dist / manifest_name, manifest.render(document), error=ExportError)
     described = (*files, *manifest.describe_files(dist, [manifest_name]))
     write_bytes(dist / checksums_name, manifest.checksums(described), error=ExportError)
     return document
 
 
-def _variant(precision: str, result: "Verification", measured_on: str, request: BuildRequest) -> dict[str, Any]:
+def _variant(precision: str, result: "Verification", measured_on: str, request: BuildRequest) -> Variant:
     """A model file's entry of the manifest: what it is, and what was measured on it."""
     terms = load_contract().precision(precision)
     measured = result.agreement
     if measured is None:
         raise ContractError(f"{result.file} must have been compared with PyTorch. Report this as a defect.")
-    return {
-        "file": request.prefix + result.file,
-        "precision": precision,
-        "stored": terms.stored,
-        "computed": terms.computed,
-        "size_bytes": result.file_bytes,
-        "within_threshold": result.file_bytes <= request.threshold_bytes,
-        "clauses": list(result.clauses),
-        "deviations": [
-            {
-                "kind": item.kind,
-                "max_abs": manifest.rounded(item.max_abs),
-                "relative": manifest.rounded(item.relative),
-                "cosine": round(item.cosine, 4),
-            }
+    return Variant(
+        file=request.prefix + result.file,
+        precision=precision,
+        stored=terms.stored,
+        computed=terms.computed,
+        size_bytes=result.file_bytes,
+        within_threshold=result.file_bytes <= request.threshold_bytes,
+        clauses=tuple(result.clauses),
+        deviations=tuple(
+            DeviationEntry(
+                kind=item.kind,
+                max_abs=manifest.rounded(item.max_abs),
+                relative=manifest.rounded(item.relative),
+                cosine=round(item.cosine, 4),
+            )
             for item in result.deviations
-        ],
-        "agreement": {
-            "text": measured_on,
-            "positions": measured.positions,
-            "mean_kl_nats": manifest.rounded(measured.mean_kl),
-            "top1": round(measured.top1, 3),
-            "top1_or_tie": round(measured.top1_or_tie, 3),
-            "perplexity_ratio": round(measured.perplexity_ratio, 4),
-        },
-    }
+        ),
+        agreement=AgreementEntry(
+            text=measured_on,
+            positions=measured.positions,
+            mean_kl_nats=manifest.rounded(measured.mean_kl),
+            top1=round(measured.top1, 3),
+            top1_or_tie=round(measured.top1_or_tie, 3),
+            perplexity_ratio=round(measured.perplexity_ratio, 4),
+        ),
+    )
 
 
 def draw_report(
     weights: "Weights",
     selection: Selection,
     model: Path,
-    document: Mapping[str, Any],
+    document: Manifest,
     by_output: Mapping[str, Mapping[str, "Deviation"]],
 ) -> bytes:
     """The page of a release: what `model` returns for a prompt, and what the manifest and the verifications say."""

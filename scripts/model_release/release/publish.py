@@ -1,21 +1,20 @@
 """A finished `dist` folder -> a published release: check, plan, refuse or apply, by reconciliation."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from model_release.base.errors import HostError, ManifestError, UsageError
 from model_release.browser.results import read_timings
 from model_release.contract import manifest
 from model_release.contract.dist import check_dist
-from model_release.contract.manifest import MANIFEST_NAME, FileEntry
+from model_release.contract.manifest import MANIFEST_NAME, FileEntry, Manifest
 from model_release.contract.tag import ReleaseTag, next_free, parse_tag
 from model_release.hosts.host import Host, ReleaseDetails
 from model_release.hosts.reconcile import Action, ReleaseState, plan_release
 from model_release.release.notes import render_notes
 
-Mirroring = Callable[[Mapping[str, Any], Path, Iterable[FileEntry]], str]
+Mirroring = Callable[[Manifest, Path, Iterable[FileEntry]], str]
 """Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `mirroring.AppMirror`."""
 
 _MAX_PREVIOUS = 5  # releases to look back for a manifest that can be read
@@ -35,7 +34,7 @@ class PublishResult:
         mirror_url: What `VITE_MODEL_URL` may say instead, `?v=` included; empty without a mirror.
     """
 
-    document: dict[str, Any]
+    document: Manifest
     actions: tuple[Action, ...]
     published: bool
     surplus: int
@@ -78,7 +77,7 @@ def publish(
     checked = check_dist(dist, tag)
     document, entries = checked.document, checked.entries
     measured = {key: of for path in checked.beside for key, of in read_timings(path).items()}
-    if mirror is not None and document["delivery"]["asked"] == "git":
+    if mirror is not None and document.delivery.asked == "git":
         raise UsageError(
             "--mirror is for a model outside the app's tree, got a release for --delivery git. Leave it out."
         )
@@ -97,7 +96,7 @@ def publish(
             wanted = details
         else:
             previous = _previous(tag, host)
-            _refuse_hidden_break(tag, document["contract_version"], previous)
+            _refuse_hidden_break(tag, document.contract_version, previous)
             wanted = ReleaseDetails(
                 files=entries,
                 notes=render_notes(document, previous, checked.companions, measured),
@@ -116,7 +115,7 @@ def publish(
         return wanted
 
     wanted = host.with_retries(one_pass)
-    file = document["delivery"]["file"]
+    file = document.delivery.file
     return PublishResult(
         document=document,
         actions=tuple(done[name] for name in sorted(done)),
@@ -155,7 +154,7 @@ def _refuse_other_content(tag: ReleaseTag, host: Host, state: ReleaseState | Non
     )
 
 
-def _previous(tag: ReleaseTag, host: Host) -> dict[str, Any] | None:
+def _previous(tag: ReleaseTag, host: Host) -> Manifest | None:
     """The manifest of the release before: the last full one, else the last prerelease."""
     earlier = []
     for text in host.released():
@@ -172,20 +171,20 @@ def _previous(tag: ReleaseTag, host: Host) -> dict[str, Any] | None:
             document = manifest.parse(content) if content is not None else None
         except ManifestError:
             continue  # It is none of ours, and no reason to stop.
-        if document is not None and document["tag"] == other.text:
+        if document is not None and document.tag == other.text:
             return document
     return None
 
 
-def _refuse_hidden_break(tag: ReleaseTag, new: str, previous: dict[str, Any] | None) -> None:
+def _refuse_hidden_break(tag: ReleaseTag, new: str, previous: Manifest | None) -> None:
     """A breaking change of the contract must show in the version.
 
     Raises:
         HostError: It does not.
     """
-    if previous is None or (before := parse_tag(previous["tag"])).prerelease:
+    if previous is None or (before := parse_tag(previous.tag)).prerelease:
         return  # A prerelease promises nothing.
-    old = previous["contract_version"]
+    old = previous.contract_version
     if old.partition(".")[0] != new.partition(".")[0] and tag.major == before.major:
         raise HostError(
             f"{tag.text} must have a new major version, because its contract {new} breaks with {old} of "

@@ -21,7 +21,7 @@ class BuildRequest:
         app_precision: The precision the app gets.
         threshold_bytes: Largest model that may live in the app's tree.
         companion: Whether its files are to stand beside another model's in one release: their names begin
-            with the model's, and the app, which gets the other model, is none of its business.
+            with the model's, and the app, which gets the other model, is not affected.
     """
 
     tag: ReleaseTag

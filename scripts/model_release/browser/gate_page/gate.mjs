@@ -1,47 +1,60 @@
-// Runs a released model for browsing.py, which asks and judges. Plain data in, plain data out.
+// Runs a released model for browser/gate.py, which asks and judges. Plain data in, plain data out.
 
 // WebAssembly's memory is nowhere to be read but from the object itself, so every one made is kept.
+/** @type {WebAssembly.Memory[]} */
 const memories = [];
 WebAssembly.Memory = class extends WebAssembly.Memory {
+  /** @param {WebAssembly.MemoryDescriptor} descriptor */
   constructor(descriptor) {
     super(descriptor);
     memories.push(this);
   }
 };
 
-let ort, session;
+/** @type {typeof import("onnxruntime-web")} */
+let ort;
+/** @type {import("onnxruntime-web").InferenceSession} */
+let session;
 
-/** Loads a model, its data files beside it; `{ refused }` if onnxruntime-web says that it cannot. */
+/**
+ * Loads a model, its data files beside it; `{ refused }` if onnxruntime-web says that it cannot.
+ * @param {{ build: string, files: [string, ...string[]], providers: string[], threads: number }} request
+ */
 export async function open({ build, files, providers, threads }) {
   ort = await import(build);
   ort.env.logLevel = "error";
   ort.env.wasm.wasmPaths = "/packages/onnxruntime-web/dist/";
   if (threads) ort.env.wasm.numThreads = threads;
-  const options = providers.length ? { executionProviders: providers } : {};
   const start = performance.now();
-  const [model, ...data] = await Promise.all(files.map(download));
+  const [file, ...others] = files;
+  const [model, externalData] = await Promise.all([download(file), Promise.all(others.map(downloadData))]);
   const downloaded = performance.now();
-  if (data.length) options.externalData = data.map((content, index) => ({ path: files[index + 1], data: content }));
   try {
-    session = await ort.InferenceSession.create(model, options);
+    const chosen = providers.length ? { executionProviders: providers } : {};
+    session = await ort.InferenceSession.create(model, { ...chosen, externalData });
   } catch (failure) {
-    return { refused: String(failure?.message ?? failure) };
+    return { refused: wordsOf(failure) };
   }
   // Without cross-origin isolation onnxruntime-web goes on with one thread, and only its console says so.
   if (threads && ort.env.wasm.numThreads !== threads) return { refused: `it gives ${ort.env.wasm.numThreads} thread` };
   return { load_ms: performance.now() - start, session_ms: performance.now() - downloaded };
 }
 
-/** Runs rows of token ids once: how long it takes, and every output as base64 of its bytes. */
+/**
+ * Runs rows of token ids once: how long it takes, and every output as base64 of its bytes.
+ * @param {number[][]} rows
+ */
 export async function run(rows) {
   const start = performance.now();
+  /** @type {Record<string, { type: string, dims: readonly number[], data: ArrayBufferView }>} */
   let results;
   try {
-    results = await session.run(feeds(rows));
+    results = /** @type {typeof results} */ (await session.run(feeds(rows)));
   } catch (failure) {
-    return { refused: String(failure?.message ?? failure) };
+    return { refused: wordsOf(failure) };
   }
   const run_ms = performance.now() - start;
+  /** @type {Record<string, { type: string, dims: readonly number[], data: string }>} */
   const outputs = {};
   for (const [name, { type, dims, data }] of Object.entries(results)) {
     outputs[name] = { type, dims, data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength).toBase64() };
@@ -49,7 +62,10 @@ export async function run(rows) {
   return { run_ms, outputs };
 }
 
-/** How long each of several runs takes, in ms; no further run begins after `enough_ms`. */
+/**
+ * How long each of several runs takes, in ms; no further run begins after `enough_ms`.
+ * @param {{ rows: number[][], times: number, enough_ms: number }} request
+ */
 export async function time({ rows, times, enough_ms }) {
   const taken = [];
   const began = performance.now();
@@ -67,24 +83,25 @@ export function memory() {
   return { js: performance.memory?.usedJSHeapSize ?? null, wasm };
 }
 
-/** A text as token ids, by the released tokenizer files; `config` may be missing. */
+/**
+ * A text as token ids, by the released tokenizer files; `config` may be missing.
+ * @param {{ text: string, tokenizer: string, config: string | null }} request
+ */
 export async function encode({ text, tokenizer, config }) {
   const { Tokenizer } = await import("@huggingface/tokenizers");
-  const [vocabulary, settings] = await Promise.all([tokenizer, config].map((url) => (url ? read(url) : {})));
+  const [vocabulary, settings] = await Promise.all([fetchJson(tokenizer), config ? fetchJson(config) : {}]);
   return new Tokenizer(vocabulary, settings).encode(text, { add_special_tokens: false }).ids;
 }
 
+/** @param {number[][]} rows */
 function feeds(rows) {
   const ids = BigInt64Array.from(rows.flat(), BigInt);
-  return { [session.inputNames[0]]: new ort.Tensor("int64", ids, [rows.length, rows[0].length]) };
+  const [name = "input_ids"] = session.inputNames;
+  return { [name]: new ort.Tensor("int64", ids, [rows.length, ids.length / rows.length]) };
 }
 
-const download = async (url) => new Uint8Array(await (await get(url)).arrayBuffer());
+/** @param {string} path */
+const download = async (path) => new Uint8Array(await (await fetchFile(path)).arrayBuffer());
 
-const read = async (url) => (await get(url)).json();
-
-async function get(url) {
-  const answer = await fetch(url);
-  if (!answer.ok) throw new Error(`${url}: ${answer.status}`);
-  return answer;
-}
+/** @param {string} path */
+const downloadData = async (path) => ({ path, data: await download(path) });

@@ -16,16 +16,17 @@ import jinja2
 from model_release.base.text import megabytes
 from model_release.browser.pages.plot import log_plot
 from model_release.contract.activations import load_contract
+from model_release.contract.manifest import Manifest
 from model_release.contract.measures import Deviation
 
-_ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parent / "assets"
 _VIEWS = ("basics.js", "colours.js", "grid.js", "views.js")
 _SMALLEST_KL = 1e-9
 """Where the plot's axis begins at the latest: float32 tells no smaller divergence."""
 
 
 def render_report(
-    document: Mapping[str, Any], by_output: Mapping[str, Mapping[str, Deviation]], sample: Mapping[str, Any]
+    document: Manifest, by_output: Mapping[str, Mapping[str, Deviation]], sample: Mapping[str, Any]
 ) -> bytes:
     """The report of a release.
 
@@ -34,12 +35,9 @@ def render_report(
         by_output: The deviation of each output, by precision and name.
         sample: What `sample.take_sample` gave for the model the app gets.
     """
-    variants = document["variants"]
+    variants = document.variants
     plot = log_plot(
-        [
-            (variant["precision"], variant["size_bytes"] / 1e6, variant["agreement"]["mean_kl_nats"])
-            for variant in variants
-        ],
+        [(variant.precision, variant.size_bytes / 1e6, variant.agreement.mean_kl_nats) for variant in variants],
         floor=_SMALLEST_KL,
     )
     return _render(
@@ -64,7 +62,7 @@ def render_live(prompt: str) -> bytes:
     """
     return _render(
         "try.html",
-        scripts=(*_VIEWS, "try.js"),
+        scripts=(*_VIEWS, "fetching.js", "try.js"),
         policy={
             "default-src": "'none'",
             "connect-src": "'self'",
@@ -84,19 +82,19 @@ def _error_rows(by_output: Mapping[str, Mapping[str, Deviation]]) -> list[tuple[
     return [(name, [deviations[name] for deviations in by_output.values()]) for name in names]
 
 
-def _origin(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _origin(document: Manifest) -> list[tuple[str, str]]:
     """Where the model comes from, and what was made of it: terms and texts."""
-    model, selection, delivery = document["model"], document["selection"], document["delivery"]
+    model, selection, delivery = document.model, document.selection, document.delivery
     return [
-        ("source", model["source"]),
-        ("revision", model["revision"] or "none"),
-        ("weights sha256", model["weights_sha256"]),
-        ("layers to see", ", ".join(map(str, selection["layers"])) or "none"),
-        ("activations", ", ".join(selection["activations"]) or "none"),
-        ("logits", f"{selection['logits']} positions"),
-        ("ONNX opset", str(selection["opset"])),
-        ("for the web app", f"{delivery['file']}, delivered by {delivery['mode']}"),
-        ("made with", ", ".join(f"{name} {version}" for name, version in sorted(document["made_with"].items()))),
+        ("source", model.source),
+        ("revision", model.revision or "none"),
+        ("weights sha256", model.weights_sha256),
+        ("layers to see", ", ".join(map(str, selection.layers)) or "none"),
+        ("activations", ", ".join(selection.activations) or "none"),
+        ("logits", f"{selection.logits} positions"),
+        ("ONNX opset", str(selection.opset)),
+        ("for the web app", f"{delivery.file}, delivered by {delivery.mode}"),
+        ("made with", ", ".join(f"{name} {version}" for name, version in sorted(document.made_with.items()))),
     ]
 
 
@@ -120,7 +118,7 @@ def _render(template: str, *, scripts: tuple[str, ...], policy: Mapping[str, str
 
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_ASSETS),
+        loader=jinja2.FileSystemLoader(ASSETS),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -132,7 +130,7 @@ def _templates() -> jinja2.Environment:
 
 
 def _asset(name: str) -> str:
-    return (_ASSETS / name).read_text(encoding="utf-8")
+    return (ASSETS / name).read_text(encoding="utf-8")
 
 
 def _source(text: str) -> str:

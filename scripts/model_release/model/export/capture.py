@@ -22,6 +22,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
 from model_release.base.errors import ExportError
+from model_release.base.text import first_lines
 from model_release.contract.activations import load_contract, tensor_name
 from model_release.contract.selection import Logits
 from model_release.contract.shape import EMBEDDING, HEAD, ModelShape
@@ -67,7 +68,8 @@ def build_config(config: Mapping[str, Any], shape: ModelShape, *, attention: str
         built._attn_implementation = attention
     except (TypeError, ValueError, KeyError, AttributeError, StrictDataclassError) as failure:
         raise ExportError(
-            f"config.json must be a GPT-2 config that transformers accepts: {_first_line(failure)}. Correct the config."
+            f"config.json must be a GPT-2 config that transformers accepts: {first_lines(failure, 2)}. "
+            "Correct the config."
         ) from failure
     return built
 
@@ -82,7 +84,7 @@ def build_model(config: GPT2Config) -> GPT2LMHeadModel:
         model = GPT2LMHeadModel(config)
     except (KeyError, ValueError, TypeError) as failure:
         raise ExportError(
-            f"config.json must describe a model that transformers can build: {_first_line(failure)}. "
+            f"config.json must describe a model that transformers can build: {first_lines(failure, 2)}. "
             f"Correct the config."
         ) from failure
     model.train(False)
@@ -92,7 +94,7 @@ def build_model(config: GPT2Config) -> GPT2LMHeadModel:
 def capture(config: Mapping[str, Any], shape: ModelShape, *, logits: Logits, opset: int) -> ir.Model:
     """Traces a model into an ONNX graph whose parameters carry names and shapes, but no values.
 
-    Every output of the contract is traced; which of them a file returns is decided in `graph.tidy`.
+    Every output of the contract is traced; which of them a file returns is decided in `passes.tidy`.
 
     Args:
         config: The parsed config.json.
@@ -132,12 +134,12 @@ def capture(config: Mapping[str, Any], shape: ModelShape, *, logits: Logits, ops
                 input_names=[load_contract().input_name],
                 output_names=names,
                 opset_version=opset,
-                optimize=False,  # Folding needs values; `graph.fold` folds what can be folded without.
+                optimize=False,  # Folding needs values; `passes.fold` folds what can be folded without.
                 verbose=False,
             )
         except (RuntimeError, torch.onnx.errors.OnnxExporterError) as failure:
             raise ExportError(
-                f"torch could not export this model at opset {opset}: {_first_line(failure)}. Try another --opset."
+                f"torch could not export this model at opset {opset}: {first_lines(failure, 2)}. Try another --opset."
             ) from failure
     if exported is None:
         raise ExportError(f"torch returned no ONNX program at opset {opset}. Try another --opset.")
@@ -259,12 +261,6 @@ def watch(model: GPT2LMHeadModel, seen: dict[str, torch.Tensor]) -> Hooks:
         hooks.on_output(block.mlp, put(tensor_name("mlp_output", layer)))
         hooks.on_output(block, put(tensor_name("resid_post", layer)))
     return hooks
-
-
-def _first_line(failure: Exception) -> str:
-    """What a library said, as far as it fits in a sentence."""
-    lines = str(failure).strip().splitlines()
-    return " ".join(lines[:2])[:300] if lines else type(failure).__name__
 
 
 def _name_parameters(model: ir.Model, shape: ModelShape) -> ir.Model:

@@ -28,7 +28,7 @@ def unroll(model: ir.Model, names: Sequence[str], layers: int) -> bool:
     layer L reads `transformer.h.L.*`, a parameter without a value.
 
     Args:
-        model: A graph of two layers from `graph.fold`, with every output of the contract. Several
+        model: A graph of two layers from `passes.fold`, with every output of the contract. Several
             outputs may be one value.
         names: Its outputs' names.
         layers: How many layers there shall be, at least two.

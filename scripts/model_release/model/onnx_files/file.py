@@ -18,6 +18,7 @@ import onnx
 import onnx_ir as ir
 
 from model_release.base.errors import ContractError, ReleaseError
+from model_release.base.text import first_lines
 from model_release.contract.manifest import data_file_name, is_data_file
 from model_release.model.onnx_files.data_files import atomic_model
 from model_release.model.onnx_files.wire import fields, tag, varint
@@ -43,7 +44,7 @@ def read_model(path: Path) -> ir.Model:
     """Reads a model whose large tensors are loaded from the file when asked for, one at a time.
 
     Args:
-        path: An ONNX model, perhaps with data files (see `datafiles.py`).
+        path: An ONNX model, perhaps with data files (see `data_files.py`).
 
     Raises:
         ContractError: The file is missing, is no ONNX model, or keeps tensors in files that are not its own.
@@ -53,7 +54,7 @@ def read_model(path: Path) -> ir.Model:
         return _with_stored_tensors(path, proto, places)
     except (KeyError, ValueError, TypeError, RuntimeError, OverflowError) as failure:
         raise ContractError(
-            f"{path} must be a well-formed ONNX graph, got: {_reason(failure)}. Export it again."
+            f"{path} must be a well-formed ONNX graph, got: {first_lines(failure)}. Export it again."
         ) from failure
 
 
@@ -76,7 +77,7 @@ def write_model(model: ir.Model, path: Path, *, error: type[ReleaseError]) -> No
     """Writes a model, whole or not at all; large tensors are streamed one by one.
 
     What fits into one file becomes one file. Of a larger model the large tensors go into data files
-    (see `datafiles.py`). Equal models give equal bytes: tensors are written in the order of the
+    (see `data_files.py`). Equal models give equal bytes: tensors are written in the order of the
     graph's initializers, and nothing depends on time or place.
 
     Raises:
@@ -99,7 +100,9 @@ def write_model(model: ir.Model, path: Path, *, error: type[ReleaseError]) -> No
             )
         proto: onnx.ModelProto = ir.to_proto(model)
     except ir.serde.SerdeError as failure:
-        raise error(f"{path.name} must be a well-formed graph, got: {_reason(failure)}. Export it again.") from failure
+        raise error(
+            f"{path.name} must be a well-formed graph, got: {first_lines(failure)}. Export it again."
+        ) from failure
     finally:
         for name, tensor in large.items():
             model.graph.initializers[name].const_value = tensor
@@ -165,7 +168,7 @@ def checker_problem(path: Path) -> str:
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as failure:
-        return _reason(failure)
+        return first_lines(failure)
     return ""
 
 
@@ -223,7 +226,7 @@ def _read_outline(path: Path) -> tuple[onnx.ModelProto, dict[str, _Place]]:
             outline, inside = _outline(content)
         proto = onnx.ModelProto.FromString(outline)
     except (OSError, ValueError, google.protobuf.message.DecodeError) as failure:
-        raise ContractError(f"{path} must be an ONNX file, got: {_reason(failure)}. Export it again.") from failure
+        raise ContractError(f"{path} must be an ONNX file, got: {first_lines(failure)}. Export it again.") from failure
     if not proto.graph.node:
         raise ContractError(f"{path} must be an ONNX file with a graph, got none. Export it again.")
     return proto, {name: _Place(path=path, offset=offset, length=length) for name, (offset, length) in inside.items()}
@@ -249,7 +252,8 @@ def _outside_place(path: Path, tensor: onnx.TensorProto) -> _Place:
         size_bytes = data.stat().st_size
     except (OSError, ValueError, KeyError) as failure:
         raise ContractError(
-            f"{data} must hold {tensor.name[:80]!r}, got: {_reason(failure)}. Fetch it with the model, or export again."
+            f"{data} must hold {tensor.name[:80]!r}, got: {first_lines(failure)}. "
+            "Fetch it with the model, or export again."
         ) from failure
     if not 0 <= place.offset <= place.offset + place.length <= size_bytes:
         raise ContractError(
@@ -316,9 +320,3 @@ def _outline(content: mmap.mmap) -> tuple[bytes, dict[str, tuple[int, int]]]:
                 places[onnx.TensorProto.FromString(bytes(tensor)).name] = place
             graph += tag(_GRAPH_INITIALIZER) + varint(len(tensor)) + tensor
     return bytes(model + tag(_MODEL_GRAPH) + varint(len(graph)) + graph), places
-
-
-def _reason(failure: BaseException) -> str:
-    """A failure's first line, bounded."""
-    text = getattr(failure, "strerror", None) or str(failure) or type(failure).__name__
-    return str(text).splitlines()[0][:200]

@@ -11,6 +11,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 from model_release.base.errors import ContractError, ReleaseError
+from model_release.base.text import first_lines
 from model_release.contract.output_checks import Array
 
 
@@ -40,7 +41,7 @@ class Session:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except _FAILURES as failure:
             called = name or path.name
-            reason = _reason(failure).replace(str(path), called)
+            reason = first_lines(failure).replace(str(path), called)
             raise ContractError(
                 f"RUN01: onnxruntime must load {called}, it says: {reason}. Export it again."
             ) from failure
@@ -58,7 +59,7 @@ class Session:
             arrays = self._session.run(wanted, {self._input: np.asarray(input_ids, dtype=np.int64)})
         except _FAILURES as failure:
             raise RunError(
-                f"onnxruntime must run it at batch and seq {list(input_ids.shape)}, it says: {_reason(failure)}"
+                f"onnxruntime must run it at batch and seq {list(input_ids.shape)}, it says: {first_lines(failure)}"
             ) from failure
         return dict(zip(wanted, (np.asarray(array) for array in arrays), strict=True))
 
@@ -74,8 +75,3 @@ _FAILURES = (
     _state.RuntimeException,
     ValueError,  # Raised by the Python layer for an input of a wrong name.
 )
-
-
-def _reason(failure: Exception) -> str:
-    text = str(failure).strip().splitlines()
-    return text[0][:300] if text else type(failure).__name__

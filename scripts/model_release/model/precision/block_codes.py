@@ -31,7 +31,7 @@ def store_in_blocks(model: ir.Model, metadata: ModelMetadata) -> None:
 
 
 def store_compensated(model: ir.Model, metadata: ModelMetadata, calibration: Calibration) -> None:
-    """As `store_in_blocks`, with rounding errors made up for where products are taken."""
+    """As `store_in_blocks`, with rounding errors compensated where products are taken."""
 
     def encode(blocks: Blocks, values: Array, name: str) -> tuple[Array, Array]:
         if name not in calibration.inputs:  # A table that is only looked up.

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from model_release.base.errors import QuantizeError
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
-from model_release.model.precision.graph_edits import Builder, store
+from model_release.model.precision.graph_edits import Builder, require_finite, store
 
 _FP16_MAX = 65504.0
 
@@ -71,8 +71,9 @@ def _multiply_halves(model: ir.Model, product: ir.Node, stored: ir.Value) -> Non
 
 
 def _to_fp16(values: Array, name: str) -> Mapping[str, Array]:
+    require_finite(values, name, "fp16")
     largest = float(np.abs(values).max(initial=0.0))
-    if not largest <= _FP16_MAX:
+    if largest > _FP16_MAX:
         raise QuantizeError(
             f"{name} must lie within ±{_FP16_MAX:.0f} to be stored as fp16, got {largest:g}. Choose another precision."
         )

@@ -1,4 +1,4 @@
-"""Rounding whose errors the weights that are still to be rounded make up for.
+"""GPTQ rounding: each rounding error is compensated in the weights not yet rounded.
 
 Input by input, the error that rounding leaves in a product `x @ w` is spread over the inputs not yet
 rounded, in proportion to how much they tell of this one on calibration text. This is GPTQ
@@ -14,7 +14,7 @@ from model_release.contract.output_checks import Array
 from model_release.model.precision.blocks import Blocks, divisors
 
 _DAMPING = 0.01  # Of the mean square of the inputs: keeps rarely used inputs from absorbing everything.
-_PANEL_STEPS = 48  # Errors are gathered over this many steps before all later ones hear of them.
+_PANEL_STEPS = 48  # Errors are gathered over this many steps before they are applied to later steps.
 _LOOKUP_SHARE = 0.5  # Weight of a tied table's plain errors against those in the head's product.
 _TABLE_ROWS = 8192  # Rows of a table are independent of each other; these are rounded at a time.
 
@@ -49,7 +49,7 @@ class Compensation:
 
         Args:
             weights: [in, out], float32.
-            round_inputs: Numbers of inputs [n] and their weights [n, out], earlier errors made up for -> the
+            round_inputs: Numbers of inputs [n] and their weights [n, out], earlier errors compensated -> the
                 weights as they are after rounding, [n, out].
         """
         rest, factor = weights[np.concatenate(self._steps)], self._factor.astype(np.float32)
@@ -92,8 +92,8 @@ def encode_table(values: Array, blocks: Blocks, gram: Array, *, looked_up: bool)
         values: The table.
         blocks: Encodes its rows; their scales are those of rounding each weight for itself.
         gram: Of the head's inputs, [hidden, hidden].
-        looked_up: Whether rows are read as embeddings as well; what is made up for in a product is not
-            made up for there, so then plain errors count too.
+        looked_up: Whether rows are read as embeddings as well; what is compensated in a product is not
+            compensated there, so then plain errors count too.
     """
     if looked_up:
         gram = gram + np.eye(len(gram), dtype=np.float32) * (_LOOKUP_SHARE * np.trace(gram) / len(gram))

@@ -1,6 +1,6 @@
 """Verifies a model file: its structure, its behaviour on fixed inputs, and its numbers against PyTorch's.
 
-This room decides what to run; `checks.py` judges the results.
+It decides what to run; `contract.output_checks` judges the results.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from model_release.base.background import in_background
 from model_release.base.errors import WeightsError
 from model_release.base.files import sha256_of
+from model_release.contract.manifest import FileEntry
 from model_release.contract.shape import (
     EMBEDDING,
     HEAD,
@@ -89,15 +90,6 @@ Stored = tuple[TensorFile, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceFile:
-    """One weights file: its plain name, size and sha256."""
-
-    name: str
-    size_bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Weights:
     """A model's weights, checked in names and shapes and ready to be read.
 
@@ -117,10 +109,10 @@ class Weights:
     folder: Path
     tokenizer_files: tuple[str, ...]
     _stored: Mapping[str, Stored] = field(repr=False)
-    _hashed: Callable[[], tuple[SourceFile, ...]] = field(repr=False)
+    _hashed: Callable[[], tuple[FileEntry, ...]] = field(repr=False)
 
     @property
-    def files(self) -> tuple[SourceFile, ...]:
+    def files(self) -> tuple[FileEntry, ...]:
         """The weights files, by name. They are hashed while other work is done; this waits for it.
 
         Raises:
@@ -187,9 +179,9 @@ def load_folder(
     shape = replace(asked, tied=tied)
     _check(shape, stored)
 
-    def hashed() -> tuple[SourceFile, ...]:
+    def hashed() -> tuple[FileEntry, ...]:
         return tuple(
-            SourceFile(name=path.name, size_bytes=path.stat().st_size, sha256=sha256_of(path, error=WeightsError))
+            FileEntry(name=path.name, size_bytes=path.stat().st_size, sha256=sha256_of(path, error=WeightsError))
             for path in paths
         )
 

@@ -52,8 +52,8 @@ exit $status
 
 def checkout(inputs: dict[str, str]) -> None:
     """Copies a repository into the workspace; refuses to leave credentials there."""
-    if inputs.get("retry-credentials") != "false":
-        raise SystemExit("checkout must be told retry-credentials: false")
+    if inputs.get("persist-credentials") != "false":
+        raise SystemExit("checkout must be told persist-credentials: false")
     source = STATE / "repositories" / (inputs.get("repository") or "self")
     shutil.copytree(source, WORKSPACE / (inputs.get("path") or "."), dirs_exist_ok=True, symlinks=True)
 

@@ -2,19 +2,26 @@
 
 // Small things every view needs: elements, texts, numbers.
 
-const element = (id) => document.getElementById(id);
+/** @type {FindElement} */
+const element = (id) => /** @type {any} */ (document.getElementById(id));
 
+/** @type {MakeElement} */
 function make(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
   made.append(...children);
   return made;
 }
 
+/** @param {HTMLCanvasElement} canvas */
+const brush = (canvas) => /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+
 // White space and other characters without a shape of their own, made visible.
+/** @param {string} text */
 const glyphs = (text) => text.replaceAll(" ", "·").replaceAll("\n", "↵").replaceAll("\t", "⇥").replace(/\p{C}/gu, "�");
 
 // A value as people read it: three decimals, fewer of a large one, a power of ten of a tiny one.
+/** @param {number} value */
 function figure(value) {
   const size = Math.abs(value);
   if (size === 0) return "0";
@@ -22,11 +29,13 @@ function figure(value) {
   return (plain ? value.toFixed(size < 100 ? 3 : 1) : value.toExponential(1)).replaceAll("-", "−");
 }
 
+/** @param {Shown} tensor */
 function valuesOf(tensor) {
-  tensor.values ??= decodeFloat16(tensor.float16);
+  tensor.values ??= decodeFloat16(/** @type {string} */ (tensor.float16));
   return tensor.values;
 }
 
+/** @param {string} base64 */
 function decodeFloat16(base64) {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   const words = new DataView(bytes.buffer);

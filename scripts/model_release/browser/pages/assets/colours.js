@@ -8,27 +8,32 @@ function isDark() {
   return scheme === "dark" || (scheme !== "light" && DARK.matches);
 }
 
+/** @type {(lightness: number, chroma: number, hue: number) => Colour} */
 function oklch(lightness, chroma, hue) {
   const a = chroma * Math.cos((hue * Math.PI) / 180);
   const b = chroma * Math.sin((hue * Math.PI) / 180);
   const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
   const m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3;
   const s = (lightness - 0.0894841775 * a - 1.291485548 * b) ** 3;
-  const linear = [
-    4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
-    -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
-    -0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s,
+  return [
+    channel(4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s),
+    channel(-1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s),
+    channel(-0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s),
   ];
-  return linear.map((x) => {
-    const light = Math.min(1, Math.max(0, x));
-    return Math.round(255 * (light <= 0.0031308 ? 12.92 * light : 1.055 * light ** (1 / 2.4) - 0.055));
-  });
+}
+
+// Linear light -> what a screen is told, 0 to 255.
+/** @param {number} linear */
+function channel(linear) {
+  const light = Math.min(1, Math.max(0, linear));
+  return Math.round(255 * (light <= 0.0031308 ? 12.92 * light : 1.055 * light ** (1 / 2.4) - 0.055));
 }
 
 const STEPS = 256;
 const BLUE = 262;
 const ORANGE = 55;
 
+/** @param {number} hue */
 function ramp(hue) {
   const [paper, ink] = isDark() ? [0.25, 0.93] : [0.975, 0.36];
   return Array.from({ length: STEPS }, (_, step) => {
@@ -37,12 +42,16 @@ function ramp(hue) {
   });
 }
 
-const pick = (colours, share) => colours[Math.round((STEPS - 1) * Math.min(1, Math.max(0, share)))];
+/** @type {(colours: Colour[], share: number) => Colour} */
+const pick = (colours, share) =>
+  /** @type {Colour} */ (colours[Math.round((STEPS - 1) * Math.min(1, Math.max(0, share)))]);
 
 // Black or white, whichever is further away.
+/** @param {Colour} colour */
 const readableOn = ([red, green, blue]) => (0.299 * red + 0.587 * green + 0.114 * blue > 118 ? "black" : "white");
 
 // Probabilities: most are small, so the colour goes with their square root, and the legend says so.
+/** @returns {Scale} */
 function probabilityScale() {
   const colours = ramp(BLUE);
   return {
@@ -52,11 +61,11 @@ function probabilityScale() {
   };
 }
 
+/** @type {(limit: number) => Scale} */
 function signedScale(limit) {
   const [below, above] = [ramp(ORANGE), ramp(BLUE)];
-  const colour = (value) => pick(value < 0 ? below : above, Math.abs(value) / limit);
   return {
-    colour,
+    colour: (value) => pick(value < 0 ? below : above, Math.abs(value) / limit),
     at: (share) => (2 * share - 1) * limit,
     ticks: [-1, 0, 1].map((sign) => ({
       share: (sign + 1) / 2,
@@ -65,13 +74,14 @@ function signedScale(limit) {
   };
 }
 
+/** @type {(place: HTMLElement, scale: Scale) => void} */
 function drawLegend(place, scale) {
   const bar = make("canvas", { width: STEPS, height: 1, "aria-hidden": "true" });
   const pixels = new ImageData(STEPS, 1);
   for (let step = 0; step < STEPS; step++) {
     pixels.data.set([...scale.colour(scale.at(step / (STEPS - 1))), 255], 4 * step);
   }
-  bar.getContext("2d").putImageData(pixels, 0, 0);
+  brush(bar).putImageData(pixels, 0, 0);
   const ticks = scale.ticks.map(({ share, label }) => {
     const tick = make("span", {}, label);
     tick.style.left = `${100 * share}%`;
@@ -81,6 +91,7 @@ function drawLegend(place, scale) {
 }
 
 // The system's theme counts until the button is pressed; paper is light.
+/** @param {() => void} redraw */
 function onThemeChange(redraw) {
   const root = document.documentElement;
   const button = element("theme");

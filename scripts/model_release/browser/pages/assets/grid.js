@@ -5,16 +5,25 @@ const QUIET = 0.65; // opacity of what is not chosen
 class Grid {
   #canvas;
   #output;
+  /** @type {GridFacts} */
   #facts;
+  /** @type {HTMLCanvasElement} */
   #cells;
-  #left;
-  #top;
-  #cellWidth;
-  #cellHeight;
+  #left = 0;
+  #top = 0;
+  #cellWidth = 0;
+  #cellHeight = 0;
+  /** @type {Cell | null} */
   #cursor = null;
 
+  /**
+   * @param {HTMLCanvasElement} canvas
+   * @param {HTMLElement} output
+   * @param {(row: number) => void} choose
+   */
   constructor(canvas, output, choose) {
-    [this.#canvas, this.#output] = [canvas, output];
+    this.#canvas = canvas;
+    this.#output = output;
     canvas.addEventListener("pointermove", (event) => this.#move(this.#under(event)));
     canvas.addEventListener("pointerleave", () => this.#move(null));
     canvas.addEventListener("click", (event) => {
@@ -30,14 +39,16 @@ class Grid {
     canvas.addEventListener("keydown", (event) => {
       const { row, column } = this.#cursor ?? { row: this.#facts.marked, column: 0 };
       const last = this.#facts.columns - 1;
-      const next = {
+      /** @type {Record<string, [number, number]>} */
+      const moves = {
         ArrowUp: [row - 1, column],
         ArrowDown: [row + 1, column],
         ArrowLeft: [row, column - 1],
         ArrowRight: [row, column + 1],
         Home: [row, 0],
         End: [row, last],
-      }[event.key];
+      };
+      const next = moves[event.key];
       if (event.key === "Enter") choose(row);
       else if (!next) return;
       event.preventDefault();
@@ -47,11 +58,10 @@ class Grid {
         column: Math.min(last, Math.max(0, c)),
       });
     });
-    new ResizeObserver(() => this.#paint()).observe(canvas.parentElement);
+    new ResizeObserver(() => this.#paint()).observe(this.#place);
   }
 
-  // facts: rows, columns, value(row, column) (NaN is no cell), scale, labels, columnLabels, marked (a row),
-  // rest (the text without a cursor), describe(row, column).
+  /** @param {GridFacts} facts */
   draw(facts) {
     this.#facts = facts;
     this.#cells = paintCells(facts);
@@ -59,6 +69,11 @@ class Grid {
     this.#tell();
   }
 
+  get #place() {
+    return /** @type {HTMLElement} */ (this.#canvas.parentElement);
+  }
+
+  /** @param {MouseEvent} event */
   #under(event) {
     const box = this.#canvas.getBoundingClientRect();
     const column = Math.floor((event.clientX - box.left - this.#left) / this.#cellWidth);
@@ -67,6 +82,7 @@ class Grid {
     return inside ? { row, column } : null;
   }
 
+  /** @param {Cell | null} cell */
   #move(cell) {
     this.#cursor = cell;
     this.#paint();
@@ -98,7 +114,7 @@ class Grid {
   // Fits the cells and their names into the width there is, and empties the canvas.
   #measure() {
     const { rows, columns, columnLabels } = this.#facts;
-    const width = this.#canvas.parentElement.clientWidth;
+    const width = this.#place.clientWidth;
     this.#left = Math.min(96, Math.round(width * 0.2));
     this.#cellWidth = (width - this.#left) / columns;
     this.#top = columnLabels && this.#cellWidth >= 11 ? 72 : 0;
@@ -108,7 +124,7 @@ class Grid {
     this.#canvas.width = Math.round(width * density);
     this.#canvas.height = Math.round(height * density);
     this.#canvas.style.height = `${height}px`;
-    const context = this.#canvas.getContext("2d");
+    const context = brush(this.#canvas);
     context.scale(density, density);
     context.font = `${Math.min(12, this.#cellHeight - 1)}px ${getComputedStyle(this.#canvas).fontFamily}`;
     context.textBaseline = "middle";
@@ -116,19 +132,22 @@ class Grid {
   }
 
   // Row by row: where channels are narrower than a pixel and run together, tokens do not.
+  /** @param {CanvasRenderingContext2D} context */
   #paintCells(context) {
     const { rows, columns } = this.#facts;
     context.imageSmoothingEnabled = this.#cellWidth < 1;
     for (let row = 0; row < rows; row++) {
-      const place = [this.#left, this.#y(row), columns * this.#cellWidth, this.#cellHeight];
-      context.drawImage(this.#cells, 0, row, columns, 1, ...place);
+      const width = columns * this.#cellWidth;
+      context.drawImage(this.#cells, 0, row, columns, 1, this.#left, this.#y(row), width, this.#cellHeight);
     }
   }
 
+  /** @param {number} row */
   #y(row) {
     return this.#top + row * this.#cellHeight;
   }
 
+  /** @param {CanvasRenderingContext2D} context */
   #nameRows(context) {
     context.textAlign = "right";
     this.#facts.labels.forEach((label, row) => {
@@ -137,9 +156,10 @@ class Grid {
     });
   }
 
+  /** @param {CanvasRenderingContext2D} context */
   #nameColumns(context) {
     context.textAlign = "left";
-    this.#facts.columnLabels.forEach((label, column) => {
+    this.#facts.columnLabels?.forEach((label, column) => {
       context.save();
       context.translate(this.#left + (column + 0.5) * this.#cellWidth, this.#top - 5);
       context.rotate(-Math.PI / 2);
@@ -150,6 +170,10 @@ class Grid {
   }
 
   // A line around cells of a row; never too narrow to be seen.
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {Cell & { columns: number, width: number, opacity: number }} frame
+   */
   #frame(context, { row, column, columns, width, opacity }) {
     const wide = Math.max(5, columns * this.#cellWidth);
     const right = this.#left + this.#facts.columns * this.#cellWidth;
@@ -160,6 +184,7 @@ class Grid {
   }
 }
 
+/** @type {(context: CanvasRenderingContext2D, text: string, width: number) => string} */
 function fitted(context, text, width) {
   if (context.measureText(text).width <= width) return text;
   let end = text.length;
@@ -168,6 +193,7 @@ function fitted(context, text, width) {
 }
 
 // One pixel a cell; a cell without a value stays transparent.
+/** @param {Cells} cells */
 function paintCells({ rows, columns, value, scale }) {
   const canvas = make("canvas", { width: columns, height: rows });
   const pixels = new ImageData(columns, rows);
@@ -177,6 +203,6 @@ function paintCells({ rows, columns, value, scale }) {
       if (!Number.isNaN(here)) pixels.data.set([...scale.colour(here), 255], 4 * (row * columns + column));
     }
   }
-  canvas.getContext("2d").putImageData(pixels, 0, 0);
+  brush(canvas).putImageData(pixels, 0, 0);
   return canvas;
 }

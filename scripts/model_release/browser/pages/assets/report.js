@@ -1,1 +1,1 @@
-createViews().show(JSON.parse(document.getElementById("sample").textContent));
+createViews().show(JSON.parse(/** @type {string} */ (element("sample").textContent)));

@@ -5,21 +5,10 @@ const TOKENIZERS = "/packages/@huggingface/tokenizers/dist/tokenizers.mjs";
 const MAX_TOKENS = 64;
 const TOP = 10;
 
-// What can be said in a sentence; anything else is a defect, and says so.
-class Explained extends Error {}
-
-async function fetchFile(name) {
-  const answer = await fetch(name).catch(() => null);
-  if (!answer?.ok) {
-    throw new Explained(
-      `${name} must be served beside this page, ${answer ? `the server answers ${answer.status}` : "the server does not answer"}. Serve a whole release.`,
-    );
-  }
-  return answer;
-}
-
+/** @type {(file: ListedFile, tell: (received: number) => void) => Promise<Uint8Array>} */
 async function download({ name, size_bytes: size, sha256 }, tell) {
-  const reader = (await fetchFile(name)).body.getReader();
+  const { body } = await fetchFile(name);
+  const reader = /** @type {NonNullable<typeof body>} */ (body).getReader();
   const content = new Uint8Array(size);
   let received = 0;
   for (let part = await reader.read(); !part.done; part = await reader.read()) {
@@ -39,63 +28,81 @@ async function download({ name, size_bytes: size, sha256 }, tell) {
   return content;
 }
 
+/** @type {(names: string[]) => Promise<Tokenizer>} */
 async function loadTokenizer(names) {
   if (!names.includes("tokenizer.json"))
     throw new Explained(
       "The release must hold tokenizer.json to read text, it has none. Add it to the model's folder and release again.",
     );
   const { Tokenizer } = await import(TOKENIZERS);
-  const config = names.includes("tokenizer_config.json") ? await (await fetchFile("tokenizer_config.json")).json() : {};
-  return new Tokenizer(await (await fetchFile("tokenizer.json")).json(), config);
+  const config = names.includes("tokenizer_config.json") ? await fetchJson("tokenizer_config.json") : {};
+  return new Tokenizer(await fetchJson("tokenizer.json"), config);
 }
 
 // A model past 2 GiB keeps its large tensors beside its file, in FILE_data, FILE_data_1 and so on.
+/** @type {(model: string, files: ListedFile[]) => ListedFile[]} */
 const filesOf = (model, files) => files.filter(({ name }) => name === model || name.startsWith(`${model}_data`));
 
+/** @type {(file: string, contents: Record<string, Uint8Array>) => Promise<{ ort: Ort, session: Session }>} */
 async function loadModel(file, contents) {
+  /** @type {Ort} */
   const ort = await import(`${ORT}ort.wasm.min.mjs`);
   ort.env.wasm.wasmPaths = ORT;
   ort.env.wasm.numThreads = window.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
   const { [file]: model, ...data } = contents;
   const externalData = Object.entries(data).map(([path, data]) => ({ path, data }));
   try {
-    return { ort, session: await ort.InferenceSession.create(model, { executionProviders: ["wasm"], externalData }) };
+    const options = { executionProviders: ["wasm"], externalData };
+    return { ort, session: await ort.InferenceSession.create(/** @type {Uint8Array} */ (model), options) };
   } catch (failure) {
     throw new Explained(
-      `onnxruntime-web must load ${file}, it says: ${String(failure.message).slice(0, 200)}. Choose another precision.`,
+      `onnxruntime-web must load ${file}, it says: ${wordsOf(failure).slice(0, 200)}. Choose another precision.`,
     );
   }
 }
 
+/** @type {(tokenizer: Tokenizer, id: number) => string} */
 const spell = (tokenizer, id) =>
   tokenizer.decode([id], { skip_special_tokens: false, clean_up_tokenization_spaces: false }) || `#${id}`;
 
 // Scores of one position -> the most likely tokens. Only scores are sorted whole, not ids: it is faster.
+/** @type {(scores: Float32Array, tokenizer: Tokenizer) => (Token & { p: number })[]} */
 function mostLikely(scores, tokenizer) {
   const sorted = scores.toSorted();
-  const [highest, least] = [sorted.at(-1), sorted.at(-TOP) ?? -Infinity];
+  const [highest, least] = [sorted.at(-1) ?? 0, sorted.at(-TOP) ?? -Infinity];
   const total = scores.reduce((sum, score) => sum + Math.exp(score - highest), 0);
-  const ids = [];
-  scores.forEach((score, id) => score >= least && ids.push(id));
-  ids.sort((a, b) => scores[b] - scores[a]);
-  return ids.slice(0, TOP).map((id) => ({ id, text: spell(tokenizer, id), p: Math.exp(scores[id] - highest) / total }));
+  /** @type {{ id: number, score: number }[]} */
+  const likely = [];
+  scores.forEach((score, id) => {
+    if (score >= least) likely.push({ id, score });
+  });
+  likely.sort((a, b) => b.score - a.score);
+  return likely.slice(0, TOP).map(({ id, score }) => ({
+    id,
+    text: spell(tokenizer, id),
+    p: Math.exp(score - highest) / total,
+  }));
 }
 
-async function runModel({ ort, session, tokenizer, positions }, text) {
+/** @type {(model: { ort: Ort, session: Session }, release: Release, text: string) => Promise<Sample>} */
+async function runModel({ ort, session }, { manifest, tokenizer }, text) {
   const { ids } = tokenizer.encode(text, { add_special_tokens: false });
-  const most = Math.min(MAX_TOKENS, positions);
+  const most = Math.min(MAX_TOKENS, manifest.model.shape.positions);
   if (ids.length < 1 || ids.length > most)
     throw new Explained(
       `The text must have 1 to ${most} tokens, it has ${ids.length}. ${ids.length ? "Shorten it." : "Write something."}`,
     );
   const input = new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
-  const { logits, ...others } = await session.run({ input_ids: input });
+  const { logits, ...others } = /** @type {Results} */ (/** @type {any} */ (await session.run({ input_ids: input })));
   const [, rows, vocab] = logits.dims;
   const first = ids.length - rows; // A model may return the last position's scores alone.
   return {
     tokens: ids.map((id) => ({ id, text: spell(tokenizer, id) })),
     tensors: Object.fromEntries(
-      Object.entries(others).map(([name, { dims, data }]) => [name, { shape: dims.slice(1), values: data }]),
+      Object.entries(others).map(([name, { dims, data }]) => {
+        const [, ...shape] = dims;
+        return [name, { shape, values: data }];
+      }),
     ),
     next: Array.from({ length: rows }, (_, row) => ({
       position: first + row,
@@ -106,30 +113,35 @@ async function runModel({ ort, session, tokenizer, positions }, text) {
 
 function startPage() {
   const views = createViews();
-  const state = {};
+  /** @type {Release | undefined} */
+  let release;
+  /** @type {{ ort: Ort, session: Session, loaded: string } | undefined} */
+  let model;
 
+  /** @param {string} text */
   const say = (text) => (element("status").textContent = text);
 
   // Runs one thing at a time, and puts what went wrong into one sentence.
+  /** @param {() => Promise<void>} work */
   async function attempt(work) {
     element("run").disabled = element("precision").disabled = true;
     element("error").hidden = true;
     try {
       await work();
     } catch (failure) {
-      say(state.loaded ?? "");
+      say(model?.loaded ?? "");
       element("error").textContent =
         failure instanceof Explained ? failure.message : `Unexpected: ${failure}. Please report it.`;
       element("error").hidden = false;
     } finally {
-      element("precision").disabled = !state.manifest;
-      element("run").disabled = !state.session;
+      element("precision").disabled = !release;
+      element("run").disabled = !model;
     }
   }
 
   async function readRelease() {
-    state.manifest = await (await fetchFile("manifest.json")).json();
-    const { manifest } = state;
+    /** @type {Manifest} */
+    const manifest = await fetchJson("manifest.json");
     element("tag").textContent = `Live, in this browser · ${manifest.tag}`;
     element("name").textContent = document.title = manifest.name;
     element("version").textContent = manifest.version;
@@ -138,33 +150,37 @@ function startPage() {
     );
     element("precision").replaceChildren(...options);
     element("precision").value = manifest.delivery.file;
-    state.positions = manifest.model.shape.positions;
-    state.tokenizer = await loadTokenizer(manifest.files.map(({ name }) => name));
+    release = { manifest, tokenizer: await loadTokenizer(manifest.files.map(({ name }) => name)) };
   }
 
   async function changeModel() {
-    await state.session?.release();
-    state.session = state.loaded = undefined;
+    if (!release) return;
+    await model?.session.release();
+    model = undefined;
     const file = element("precision").value;
     say(`Loading ${file}`);
     const began = performance.now();
-    const files = filesOf(file, state.manifest.files);
+    const files = filesOf(file, release.manifest.files);
     const size = files.reduce((sum, { size_bytes }) => sum + size_bytes, 0);
+    /** @type {Record<string, Uint8Array>} */
     const contents = {};
     let loaded = 0;
     for (const entry of files) {
-      const tell = (received) => (element("progress").value = (loaded + received) / size);
-      contents[entry.name] = await download(entry, tell);
+      contents[entry.name] = await download(entry, (received) => {
+        element("progress").value = (loaded + received) / size;
+      });
       loaded += entry.size_bytes;
     }
-    Object.assign(state, await loadModel(file, contents));
-    state.loaded = `${file}: ${(size / 1e6).toFixed(1)} MB, loaded in ${((performance.now() - began) / 1000).toFixed(1)} s`;
+    const made = await loadModel(file, contents);
+    const took = ((performance.now() - began) / 1000).toFixed(1);
+    model = { ...made, loaded: `${file}: ${(size / 1e6).toFixed(1)} MB, loaded in ${took} s` };
   }
 
   async function run() {
     const began = performance.now();
-    const sample = await runModel(state, element("text").value);
-    say(`${state.loaded}; ran ${sample.tokens.length} tokens in ${Math.round(performance.now() - began)} ms`);
+    if (!release || !model) return;
+    const sample = await runModel(model, release, element("text").value);
+    say(`${model.loaded}; ran ${sample.tokens.length} tokens in ${Math.round(performance.now() - began)} ms`);
     views.show(sample);
   }
 

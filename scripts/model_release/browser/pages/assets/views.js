@@ -1,14 +1,17 @@
-// The views of one prompt. A sample is {tokens: [{id, text}], tensors: {name: {shape, values}}, next:
-// [{position, top: [{id, text, p}]}]}; a tensor may hold its values as float16 in base64 instead.
+// The views of one prompt.
 
 function createViews() {
-  let sample = null;
+  /** @type {Sample} */
+  let sample;
   const chosen = { layer: -1, head: 0, position: 0 };
   const map = new Grid(element("map"), element("map-value"), choosePosition);
+  /** @type {Map<string, ReturnType<typeof buildStrip>>} */
   const strips = new Map();
 
-  const word = (position) => `“${glyphs(sample.tokens[position].text)}”`;
   const names = () => sample.tokens.map((token) => glyphs(token.text));
+  /** @param {number} position */
+  const word = (position) => `“${names()[position]}”`;
+  /** @param {string} kind */
   const tensor = (kind) => sample.tensors[`layer_${chosen.layer}_${kind}`] ?? sample.tensors[kind];
 
   // [head, query, key] -> probability; later keys are no cells.
@@ -20,19 +23,23 @@ function createViews() {
     return {
       heads,
       seq,
-      at: (head, row, column) => (column > row ? NaN : values[(head * seq + row) * seq + column]),
+      /** @type {(head: number, row: number, column: number) => number} */
+      at: (head, row, column) => (column > row ? NaN : (values[(head * seq + row) * seq + column] ?? NaN)),
     };
   }
 
+  /** @param {number} position */
   function choosePosition(position) {
     chosen.position = position;
-    element("tokens").querySelectorAll("input")[position].checked = true;
+    for (const [index, input] of element("tokens").querySelectorAll("input").entries())
+      input.checked = index === position;
     drawChosen();
   }
 
   function buildTokens() {
     const group = sample.tokens.map((token, position) => {
       const input = make("input", { type: "radio", name: "token", value: position });
+      input.checked = position === chosen.position;
       input.addEventListener("change", () => choosePosition(position));
       return make(
         "label",
@@ -49,11 +56,12 @@ function createViews() {
     const layers = [...new Set(numbers.filter(Boolean))].map(Number).sort((a, b) => a - b);
     element("layer").replaceChildren(...layers.map((layer) => make("option", { value: layer }, String(layer))));
     if (!layers.includes(chosen.layer)) chosen.layer = layers.at(-1) ?? 0;
-    element("layer").value = chosen.layer;
+    element("layer").value = String(chosen.layer);
     element("layers").hidden = layers.length === 0;
     element("attention").hidden = !attention();
   }
 
+  /** @type {(shown: NonNullable<ReturnType<typeof attention>>, scale: Scale) => void} */
   function drawHeads(shown, scale) {
     chosen.head = Math.min(chosen.head, shown.heads - 1);
     const heads = Array.from({ length: shown.heads }, (_, head) => {
@@ -63,12 +71,11 @@ function createViews() {
         chosen.head = head;
         drawAttention();
       });
-      const value = (row, column) => shown.at(head, row, column);
       return make(
         "label",
         {},
         input,
-        paintCells({ rows: shown.seq, columns: shown.seq, value, scale }),
+        paintCells({ rows: shown.seq, columns: shown.seq, value: (row, column) => shown.at(head, row, column), scale }),
         make("span", {}, String(head)),
       );
     });
@@ -81,6 +88,7 @@ function createViews() {
     if (!shown) return;
     const { layer, head, position } = chosen;
     const scale = probabilityScale();
+    /** @type {Cells["value"]} */
     const at = (row, column) => shown.at(head, row, column);
     const best = Array.from({ length: position + 1 }, (_, key) => key).reduce((a, b) =>
       at(position, b) > at(position, a) ? b : a,
@@ -115,6 +123,7 @@ function createViews() {
 
   function drawNumbers() {
     const shown = attention();
+    if (!shown) return;
     const head = make(
       "tr",
       {},
@@ -127,7 +136,7 @@ function createViews() {
       );
       return make("tr", {}, make("th", { scope: "row" }, name), ...cells);
     });
-    element("numbers").lastElementChild.replaceChildren(
+    element("numbers").lastElementChild?.replaceChildren(
       make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)),
     );
   }
@@ -170,16 +179,19 @@ function createViews() {
     for (const kind of kinds) drawStrip(kind);
   }
 
+  /** @param {string} kind */
   function drawStrip(kind) {
     const layered = `layer_${chosen.layer}_${kind}` in sample.tensors;
     const name = layered ? `layer_${chosen.layer}_${kind}` : kind;
-    if (!strips.has(kind)) strips.set(kind, buildStrip(kind));
-    const strip = strips.get(kind);
+    const strip = strips.get(kind) ?? buildStrip(kind);
+    strips.set(kind, strip);
     const shown = tensor(kind);
     strip.place.hidden = !shown;
     if (!shown) return;
     const [rows, columns] = shown.shape;
     const values = valuesOf(shown);
+    /** @type {Cells["value"]} */
+    const value = (row, column) => values[row * columns + column] ?? NaN;
     const sizes = values.map(Math.abs).sort();
     const scale = signedScale(sizes[Math.floor(0.99 * (sizes.length - 1))] || sizes.at(-1) || 1);
     strip.title.textContent = name;
@@ -190,13 +202,14 @@ function createViews() {
       scale,
       labels: names(),
       marked: chosen.position,
-      value: (row, column) => values[row * columns + column],
+      value,
       rest: `${columns} channels, from ${figure(values.reduce((a, b) => Math.min(a, b)))} to ${figure(values.reduce((a, b) => Math.max(a, b)))}`,
-      describe: (row, column) => `${word(row)}, channel ${column}: ${figure(values[row * columns + column])}`,
+      describe: (row, column) => `${word(row)}, channel ${column}: ${figure(value(row, column))}`,
     });
     drawLegend(strip.legend, scale);
   }
 
+  /** @param {string} kind */
   function buildStrip(kind) {
     const output = make("output", { class: "value", id: `${kind}-value` });
     const canvas = make("canvas", {
@@ -232,21 +245,21 @@ function createViews() {
     drawStrips();
   }
 
-  element("layer").addEventListener("change", (event) => {
-    chosen.layer = Number(event.target.value);
+  element("layer").addEventListener("change", () => {
+    chosen.layer = Number(element("layer").value);
     drawAll();
   });
-  element("numbers").addEventListener("toggle", (event) => event.target.open && drawNumbers());
+  element("numbers").addEventListener("toggle", () => element("numbers").open && drawNumbers());
   onThemeChange(() => sample && drawAll());
 
   return {
+    /** @param {Sample} given */
     show(given) {
       sample = given;
       chosen.position = sample.tokens.length - 1;
       element("views").hidden = false;
       buildTokens();
       buildLayers();
-      element("tokens").querySelectorAll("input")[chosen.position].checked = true;
       drawAll();
     },
   };

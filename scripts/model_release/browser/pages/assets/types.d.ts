@@ -1,0 +1,129 @@
+// What the scripts of the pages hand to one another: types alone, in no page. tests/test_javascript.py checks them.
+
+/** The elements that scripts ask for, by id, and their tags in the templates. */
+interface Ids {
+  theme: "button";
+  views: "div";
+  tokens: "div";
+  layers: "p";
+  layer: "select";
+  attention: "section";
+  heads: "div";
+  map: "canvas";
+  "map-value": "output";
+  "map-legend": "div";
+  numbers: "details";
+  "next-hint": "p";
+  next: "ol";
+  vectors: "section";
+  strips: "div";
+  sample: "script";
+  tag: "span";
+  name: "span";
+  version: "span";
+  ask: "form";
+  text: "textarea";
+  precision: "select";
+  run: "button";
+  progress: "progress";
+  status: "p";
+  error: "p";
+}
+
+type FindElement = <Id extends keyof Ids>(id: Id) => HTMLElementTagNameMap[Ids[Id]];
+
+type MakeElement = <Tag extends keyof HTMLElementTagNameMap>(
+  tag: Tag,
+  attributes?: Record<string, string | number>,
+  ...children: (Node | string)[]
+) => HTMLElementTagNameMap[Tag];
+
+/** Red, green and blue, 0 to 255. */
+type Colour = [number, number, number];
+
+interface Scale {
+  colour(value: number): Colour;
+  /** The value at a share of the legend, 0 to 1. */
+  at(share: number): number;
+  ticks: { share: number; label: string }[];
+}
+
+interface Cells {
+  rows: number;
+  columns: number;
+  /** NaN is no cell. */
+  value(row: number, column: number): number;
+  scale: Scale;
+}
+
+interface GridFacts extends Cells {
+  labels: string[];
+  columnLabels?: string[];
+  /** A row. */
+  marked: number;
+  /** The text without a cursor. */
+  rest: string;
+  describe(row: number, column: number): string;
+}
+
+interface Cell {
+  row: number;
+  column: number;
+}
+
+/** [heads, seq, seq] or [seq, channels]. It holds its values, or float16 in base64 until they are asked for. */
+interface Shown {
+  shape: [number, number, number] | [number, number];
+  values?: Float32Array;
+  float16?: string;
+}
+
+interface Token {
+  id: number;
+  text: string;
+}
+
+/** One prompt, and what the model returned for it. */
+interface Sample {
+  tokens: Token[];
+  tensors: Record<string, Shown>;
+  /** Positions without an entry have no scores. */
+  next: { position: number; top: (Token & { p: number })[] }[];
+}
+
+interface ListedFile {
+  name: string;
+  size_bytes: number;
+  sha256: string;
+}
+
+/** The parts of manifest.json that the live page reads. */
+interface Manifest {
+  name: string;
+  version: string;
+  tag: string;
+  model: { shape: { positions: number } };
+  variants: { precision: string; file: string; size_bytes: number }[];
+  delivery: { file: string };
+  files: ListedFile[];
+}
+
+type Ort = typeof import("onnxruntime-web");
+type Session = import("onnxruntime-web").InferenceSession;
+type Tokenizer = import("@huggingface/tokenizers").Tokenizer;
+
+/** What the live page reads of a release before it loads a model. */
+interface Release {
+  manifest: Manifest;
+  tokenizer: Tokenizer;
+}
+
+/** What a run returns for one text: by the contract all outputs are float32, and the scores are among them. */
+type Results = Record<string, { dims: [batch: number, ...Shown["shape"]]; data: Float32Array }> & {
+  logits: { dims: [batch: number, rows: number, vocab: number]; data: Float32Array };
+};
+
+interface Performance {
+  /** Chromium's alone. */
+  memory?: { usedJSHeapSize: number };
+}

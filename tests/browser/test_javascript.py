@@ -1,0 +1,149 @@
+"""The project's JavaScript: types and lint without a finding, and both find what is wrong."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from model_release.browser import npm
+from model_release.browser.pages.render import ASSETS, render_live
+from pages import hostile_report
+
+TESTS = Path(__file__).parents[1]
+CHECKS = TESTS / "javascript"
+TYPED_APP = TESTS / "typed_app"
+
+
+@pytest.fixture(scope="module")
+def checkers(tool: Callable[[Callable[[], Path]], Path]) -> Path:
+    """Where `tsc` and `biome` are; the packages that the checked code imports are installed, too."""
+    installed = [tool(lambda folder=folder: npm.install(folder)) for folder in (npm.BROWSER, TYPED_APP, CHECKS)]
+    return installed[-1] / ".bin"
+
+
+@pytest.fixture(params=["report", "live"])
+def page(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A page as it is shipped."""
+    return (hostile_report(tmp_path / "dist") if request.param == "report" else render_live("A text")).decode()
+
+
+def check_types(checkers: Path, project: Path) -> str:
+    """What `tsc` finds in a project."""
+    done = subprocess.run([checkers / "tsc", "-p", project], capture_output=True, text=True)
+    assert (done.returncode == 0) == (done.stdout == ""), done.stderr
+    return done.stdout
+
+
+def lint(checkers: Path, command: str, *arguments: object) -> str:
+    """What `biome` finds."""
+    options = ("--colors=off", "--error-on-warnings", f"--config-path={CHECKS / 'lint.jsonc'}")
+    done = subprocess.run(
+        [checkers / "biome", command, *options, *map(str, arguments)], cwd=TESTS.parent, capture_output=True, text=True
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def script_of(page: str) -> str:
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    return str(script)
+
+
+def changed_copy(folder: Path, file: str, right: str, wrong: str) -> Path:
+    """The pages' and the gate's scripts, with a mistake in one of them."""
+    shutil.copytree(ASSETS, folder)
+    shutil.copy(npm.BROWSER / "gate.mjs", folder)
+    script = (folder / file).read_text(encoding="utf-8")
+    assert script.count(right) == 1
+    (folder / file).write_text(script.replace(right, wrong), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("project", [CHECKS, TYPED_APP], ids=lambda project: project.name)
+def test_the_types_fit(checkers: Path, project: Path) -> None:
+    assert check_types(checkers, project) == ""
+
+
+def test_no_script_is_left_out(checkers: Path) -> None:
+    seen = set()
+    for project in (CHECKS, TYPED_APP):
+        done = subprocess.run([checkers / "tsc", "-p", project, "--listFilesOnly"], capture_output=True, text=True)
+        seen |= set(map(Path, done.stdout.splitlines()))
+    scripts = [path for root in ("scripts", "tests") for path in (TESTS.parent / root).rglob("*.*js")]
+    assert {path for path in scripts if "node_modules" not in path.parts} - seen == set()
+
+
+def test_the_linter_finds_nothing(checkers: Path) -> None:
+    assert lint(checkers, "ci", "contract", "scripts", "tests") == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "finding"),
+    [
+        ("views.js", "sample.tokens.length - 1", "sample.token.length - 1", "TS2551"),
+        ("views.js", "if (!shown) return null;\n", "", "TS18048"),
+        ("views.js", "column] ?? NaN)", "column])", "TS2322"),
+        ("views.js", 'element("next-hint")', 'element("next-hints")', "TS2345"),
+        ("colours.js", "brush(bar)", "brush(place)", "TS2740"),
+        ("try.js", "if (!release || !model) return;\n", "", "TS2345"),
+        ("try.js", "tokenizer.encode(text,", "tokenizer.encode(text.length,", "TS2769"),
+        ("gate.mjs", "rows.flat()", "row.flat()", "TS2552"),
+    ],
+)
+def test_a_wrong_type_is_found(checkers: Path, tmp_path: Path, file: str, right: str, wrong: str, finding: str) -> None:
+    changed_copy(tmp_path / "assets", file, right, wrong)
+    project = {"extends": str(CHECKS / "tsconfig.json"), "include": ["assets/*"], "exclude": []}
+    (tmp_path / "tsconfig.json").write_text(json.dumps(project))
+    assert re.findall(rf"{file}.*error (TS\d+)", check_types(checkers, tmp_path))[0] == finding
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "finding"),
+    [
+        ("basics.js", "if (size === 0)", "if (size == 0)", "noDoubleEquals"),
+        ("colours.js", "let step = 0", "var step = 0", "noInnerDeclarations"),
+        ("try.js", "if (score >= least) likely.push({ id, score });", "return score;", "useIterableCallbackReturn"),
+        ("try.js", "await work();", "await  work();", "format"),
+        ("gate.mjs", "const downloaded = ", "const unused = 0;\n  const downloaded = ", "noUnusedVariables"),
+    ],
+)
+def test_a_careless_line_is_found(
+    checkers: Path, tmp_path: Path, file: str, right: str, wrong: str, finding: str
+) -> None:
+    folder = changed_copy(tmp_path / "assets", file, right, wrong)
+    assert finding in lint(checkers, "ci", folder)
+
+
+def test_a_page_carries_no_code_that_it_does_not_use(checkers: Path, page: str, tmp_path: Path) -> None:
+    file = tmp_path / "page.js"
+    file.write_text(script_of(page), encoding="utf-8")
+    assert lint(checkers, "lint", "--only=correctness/noUnusedVariables", file) == ""
+    file.write_text(f"{script_of(page)}\nfunction left() {{}}\n", encoding="utf-8")
+    assert "This function left is unused" in lint(checkers, "lint", "--only=correctness/noUnusedVariables", file)
+
+
+class Tags(HTMLParser):
+    """The tag of every element with an id."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.by_id: dict[str, str] = {}
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Notes an element."""
+        if name := dict(attrs).get("id"):
+            self.by_id[name] = tag
+
+
+def test_every_element_that_a_page_asks_for_is_in_it_and_is_what_its_type_says(page: str) -> None:
+    (declared,) = re.findall(r"interface Ids \{(.*?)\}", (ASSETS / "types.d.ts").read_text("utf-8"), re.DOTALL)
+    types = dict(re.findall(r'"?([\w-]+)"?: "(\w+)";', declared))
+    asked = set(re.findall(r'\belement\("([\w-]+)"\)', script_of(page)))
+    tags = Tags(page).by_id
+    assert {"theme", "layer", "map-value"} < asked
+    assert {name: types[name] for name in asked} == {name: tags.get(name) for name in asked}
