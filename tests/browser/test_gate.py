@@ -28,6 +28,7 @@ from model_release.browser.server import serve
 from model_release.contract import manifest
 from model_release.contract.activations import load_contract
 from model_release.contract.dist import check_dist
+from model_release.contract.manifest import BackendEntry
 from model_release.contract.measures import Array
 from model_release.contract.metadata import metadata_of
 from model_release.contract.tag import parse_tag
@@ -203,10 +204,9 @@ def test_what_does_not_run_is_recorded_with_its_reason(released: Path, tmp_path:
     )
     record(folder, BrowserReport(browser="1", trials=(refusal,)))
     document = check_dist(folder, parse_tag("model-v1.0.0")).document
-    variants = {variant["file"]: variant["backends"] for variant in document["variants"]}
-    assert variants == {
-        "model.onnx": [],
-        "model_fp16.onnx": [{"backend": "webgpu", "runs": False, "reason": "no <b>adapter</b>"}],
+    assert {variant.file: variant.backends for variant in document.variants} == {
+        "model.onnx": (),
+        "model_fp16.onnx": (BackendEntry(backend="webgpu", runs=False, reason="no <b>adapter</b>"),),
     }
     notes = render_notes(document)
     assert "does not run" in notes

@@ -215,7 +215,7 @@ def test_never_more_than_one_tensor_is_in_memory(tmp_path: Path, format: Any) ->
 def test_safetensors_need_no_torch(tmp_path: Path) -> None:
     folder = gpt2_folder(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from model_release.weights import load_folder;"
+        "import sys; from pathlib import Path; from model_release.model.weights.folder import load_folder;"
         f"load_folder(Path({str(folder)!r})).tensor({EMBEDDING!r}); print('torch' in sys.modules)"
     )
     scripts = Path(__file__).parents[2] / "scripts"
