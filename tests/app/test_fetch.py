@@ -393,7 +393,7 @@ def test_a_final_no_is_not_asked_again(tmp_path: Path, status: int) -> None:
 
 @pytest.mark.network
 def test_a_busy_server_is_given_the_time_it_asks_for(tmp_path: Path) -> None:
-    files, waits = release(), []
+    files, waits = release(), list[float]()
     busy = [
         Reply(503, headers={"Retry-After": "7"}),
         Reply(429, headers={"Retry-After": "3"}),

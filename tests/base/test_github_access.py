@@ -112,7 +112,7 @@ def test_what_is_no_plain_address_is_refused_and_not_repeated(name: str, url: st
 def test_an_api_without_encryption_is_on_this_machine_only(url: str) -> None:
     with pytest.raises(UsageError, match="GITHUB_API_URL must begin with https://, got http:// for"):
         access(API_URL=url)
-    assert access(API_URL="http://localhost:8080", SERVER_URL="http://ghe.example")
+    assert access(API_URL="http://localhost:8080", SERVER_URL="http://ghe.example").api_url == "http://localhost:8080"
 
 
 @pytest.mark.parametrize("repository", ["app", "a/b/c", "../..", "a/..", "a/.", ".a/b", "a b/c", "a/b?c", "ü/a"])
@@ -129,7 +129,8 @@ def test_what_is_no_repository_is_refused(repository: str) -> None:
 def test_its_words_are_on_one_line_whatever_it_sends() -> None:
     errors = [{"field": "x", "code": "bad"}, {"code": "bad"}, "plain", {}, None]
     assert words_of({"message": "a\n b", "errors": errors}) == "a b, x bad, bad, plain"
-    for odd in (None, [], "text", {"message": None, "errors": 7}):
+    nothing_said: tuple[object, ...] = (None, [], "text", {"message": None, "errors": 7})
+    for odd in nothing_said:
         assert words_of(odd) == ""
     assert len(words_of({"message": "m" * 999})) == 300
 

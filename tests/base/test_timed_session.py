@@ -43,7 +43,7 @@ ENDLESS = {
 }
 
 
-@pytest.fixture(params=ENDLESS, ids=ENDLESS)
+@pytest.fixture(params=list(ENDLESS))
 def endless(request: pytest.FixtureRequest) -> Iterator[Endless]:
     beginning, again, pause_s = ENDLESS[request.param]
     with Endless(beginning, again, pause_s=pause_s) as server:

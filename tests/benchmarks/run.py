@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 from machine import describe_machine
@@ -142,7 +143,7 @@ def measure(bench: Bench, names: list[str]) -> Results:
     """
     if shutil.disk_usage(bench.folder).free < ROOM_BYTES:
         raise BenchmarkError(f"{bench.folder} must have {ROOM_BYTES / 1e9:.0f} GB of room. Choose another --work-dir.")
-    parts = {}
+    parts: dict[str, Any] = {}
     for name in names:
         progress(f"section: {name}")
         parts |= SECTIONS[name](bench)

@@ -143,8 +143,8 @@ def measure_sessions(bench: Bench) -> dict[str, Any]:
             job = child(f"{name} ÷ {base}", "run_pair.py", *files, str(threads), str(vocab), *_plan(shape.pairs))
             ratios = _by_tokens(json.loads(bench.run_pairs(job)))
             pairs.append(Pair(file=name, base=base, threads=threads, ratios=ratios))
-    files = {name: _stored_file(workshop.file(name)) for name in SESSIONS}
-    return {"files": files, "sessions": sessions, "pairs": pairs}
+    stored = {name: _stored_file(workshop.file(name)) for name in SESSIONS}
+    return {"files": stored, "sessions": sessions, "pairs": pairs}
 
 
 def measure_activations(bench: Bench) -> dict[str, Any]:
@@ -152,8 +152,9 @@ def measure_activations(bench: Bench) -> dict[str, Any]:
     workshop = bench.workshop()
     folder = bench.folder / "activations"
     folder.mkdir()
-    arguments = (SCRIPTS, workshop.weights, folder, str(max(THREADS)), *_plan(bench.shape.pairs))
-    printed = json.loads(bench.run_pairs(child("every kind of activation", "run_activations.py", *arguments)))
+    arguments = (str(max(THREADS)), *_plan(bench.shape.pairs))
+    job = child("every kind of activation", "run_activations.py", SCRIPTS, workshop.weights, folder, *arguments)
+    printed = json.loads(bench.run_pairs(job))
     rows = [ActivationCost(**{**row, "ratios": _by_tokens(row["ratios"])}) for row in printed]
     return {"activations": rows}
 
@@ -170,7 +171,7 @@ def measure_quality(bench: Bench) -> dict[str, Any]:
         for name in names:
             bench.progress(f"{title}: {name}")
             paths.append(workshop.file(name))
-        arguments = (SCRIPTS, weights, str(bench.shape.windows), *paths)
+        arguments: tuple[str | Path, ...] = (SCRIPTS, weights, str(bench.shape.windows), *paths)
         printed = json.loads(run_job(child(title, "measure_quality.py", *arguments)).stdout)
         quality[title] = {name: Quality(**row) for name, row in zip(names, printed, strict=True)}
     return {"quality": quality}

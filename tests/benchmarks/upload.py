@@ -12,13 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parents[1]
-SUPPORT = TESTS / "support"
-SCRIPTS = TESTS.parent / "scripts"
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
+SCRIPTS = SUPPORT.parents[1] / "scripts"
 MAKE_DIST = Path(__file__).with_name("children") / "make_dist.py"
-sys.path[:0] = [str(TESTS), str(SUPPORT), str(SCRIPTS)]
+sys.path[:0] = [str(SUPPORT), str(SCRIPTS)]
 
-from benchmarks.measure import Job, run_in_turn  # noqa: E402
+from measure import Job, run_in_turn  # noqa: E402
+
 from dists import REPOSITORY, TOKEN  # noqa: E402
 from model_release.base.text import table  # noqa: E402
 
@@ -43,8 +43,8 @@ def main() -> None:
                 dist = Path(place) / tag
                 # Not here: the memory a process has had counts for those it starts.
                 subprocess.run([sys.executable, MAKE_DIST, SUPPORT, SCRIPTS, dist, tag, str(size_mb)], check=True)
-                command = [sys.executable, SCRIPTS / "publish.py", "--dist", dist, "--tag", tag]
-                jobs.append(Job(name=f"{size_mb} MB", command=command))
+                publish = (sys.executable, SCRIPTS / "publish.py", "--dist", dist, "--tag", tag)
+                jobs.append(Job(name=f"{size_mb} MB", command=publish))
             runs = run_in_turn(jobs, 1, lambda line: print(line, file=sys.stderr), patient=False)
         finally:
             server.terminate()

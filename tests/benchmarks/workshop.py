@@ -76,15 +76,16 @@ class Workshop:
         if name == OURS:
             return [sys.executable, SCRIPTS / "export.py", "--model-path", self.weights, "--output", path]
         if name in (OPTIMUM, ACCELERATE):
-            extras = ["accelerate"] if name == ACCELERATE else []
-            return [self.peers, CHILDREN / "export_optimum.py", self.weights, path.parent, *extras]
+            export: list[str | Path] = [self.peers, CHILDREN / "export_optimum.py", self.weights, path.parent]
+            return [*export, "accelerate"] if name == ACCELERATE else export
         if name == PLAIN:
             return _child("export_plain.py", self.weights, path)
         source = self.file(FOLDED if name in _FROM_FOLDED else OURS)
         if name in PRECISIONS:
-            quantize = [sys.executable, SCRIPTS / "quantize.py", "--model", source, "--precision", name]
+            quantize: list[str | Path] = [sys.executable, SCRIPTS / "quantize.py", "--model", source]
+            quantize += ["--precision", name, "--output-dir", path.parent]
             tokenizer = self.weights / "tokenizer.json"
-            return [*quantize, "--output-dir", path.parent, *(["--tokenizer", tokenizer] if tokenizer.exists() else [])]
+            return [*quantize, "--tokenizer", tokenizer] if tokenizer.exists() else quantize
         if name == OLIVE:
             return [self.peers, CHILDREN / "convert_olive.py", source, path]
         return _child("convert_ort.py", _CONVERTERS[name], source, path)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -22,7 +23,7 @@ TYPED_APP = TESTS / "typed_app"
 @pytest.fixture(scope="module")
 def checkers(tool: Callable[[Callable[[], Path]], Path]) -> Path:
     """Where `tsc` and `biome` are; the packages that the checked code imports are installed, too."""
-    installed = [tool(lambda folder=folder: npm.install(folder)) for folder in (npm.BROWSER, TYPED_APP, CHECKS)]
+    installed = [tool(partial(npm.install, folder)) for folder in (npm.BROWSER, TYPED_APP, CHECKS)]
     return installed[-1] / ".bin"
 
 

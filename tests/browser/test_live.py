@@ -95,8 +95,8 @@ def test_the_live_page_of_a_release_without_a_tokenizer_says_so_and_offers_nothi
 ) -> None:
     silent = shutil.copytree(released, tmp_path / "silent")
     document = manifest.read(silent)
-    files = tuple(entry for entry in document.files if entry.name != "tokenizer.json")
-    (silent / manifest.MANIFEST_NAME).write_bytes(manifest.render(replace(document, files=files)))
+    wordless = replace(document, files=tuple(entry for entry in document.files if entry.name != "tokenizer.json"))
+    (silent / manifest.MANIFEST_NAME).write_bytes(manifest.render(wordless))
     with serve_release(silent) as url, live(browser, url) as page:
         page.wait_for_selector("#error:visible")
         assert page.inner_text("#error").startswith("The release must hold tokenizer.json to read text, it has none.")

@@ -21,6 +21,7 @@ from huggingface_hub import constants, hf_api
 import cli
 from builders import gpt2_folder
 from commands import SCRIPTS, Outcome, call, exported, finish, start, traced_once, tree
+from model_release.contract.pinned_models import REGISTRY
 from model_release.contract.selection import Selection
 from model_release.model.weights import hub
 from standins.hub import StandInHub
@@ -114,7 +115,7 @@ def hub_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     with StandInHub(root) as server, traced_once():
 
         def serve(folder: Path) -> None:
-            entry = json.loads(hub.REGISTRY.read_text())["models"]["gpt2"]
+            entry = json.loads(REGISTRY.read_text())["models"]["gpt2"]
             place = shutil.copytree(folder, root / entry["repository"])
             entry["revision"] = server.commit(entry["repository"])
             entry["files"] = {name: {"sha256": sha256(place / name)} for name in ("config.json", "model.safetensors")}
@@ -280,7 +281,7 @@ def test_verify_prints_markdown_tables_that_hold_together(verified: dict[str, st
 
 def clauses_that_hold(text: str) -> list[str]:
     (line,) = re.findall(r"^[0-9]+ clauses hold: (.*)$", text, re.MULTILINE)
-    return line.partition(" (")[0].split()
+    return str(line).partition(" (")[0].split()
 
 
 def test_verify_names_the_clauses_and_says_when_pytorch_was_not_asked(verified: dict[str, str], model: Path) -> None:

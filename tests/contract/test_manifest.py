@@ -1,5 +1,6 @@
 """manifest.json: what is read can be written, byte for byte; what is no manifest is one sentence."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_release.base.errors import ManifestError
+from dists import write_files
+from model_release.base.errors import HostError, ManifestError
 from model_release.contract import manifest
 from model_release.contract.activations import CONTRACT_FOLDER
 from model_release.contract.manifest import (
@@ -300,3 +302,26 @@ def test_anything_in_any_place_is_kept_or_refused_in_a_short_sentence(place: tup
     else:
         assert manifest.parse(manifest.render(read)) == read
         assert json.loads(manifest.render(read)) == json.loads(content)
+
+
+# -- files and their checksums
+
+
+def test_checksums_are_what_sha256sum_reads(tmp_path: Path) -> None:
+    entries = write_files(tmp_path, {"b.txt": b"two", "a.txt": b"one"})
+    assert manifest.checksums(entries).decode().splitlines() == [
+        f"{hashlib.sha256(b'one').hexdigest()}  a.txt",
+        f"{hashlib.sha256(b'two').hexdigest()}  b.txt",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a b", "../x", "-rf", ".hidden", "x\ny", "ü", "a" * 201, "a:b", "", "a/b"])
+def test_a_name_that_no_asset_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="name must match"):
+        manifest.describe_files(tmp_path, [name])
+
+
+def test_a_file_of_two_gibibytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "MAX_ASSET_BYTES", 3)
+    with pytest.raises(HostError, match="smaller than 2 GiB"):
+        write_files(tmp_path, {"model.onnx": b"four"})

@@ -190,7 +190,7 @@ def test_what_is_no_repository_is_refused(target: str) -> None:
 
 
 def test_our_client_leaves_the_librarys_own_in_place() -> None:
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import get_session
 
     with bounded(QUICK):
         ours = type(get_session())

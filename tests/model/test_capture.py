@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -50,7 +51,7 @@ def verified(folder: Path, model: Path) -> Verification:
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
 def test_every_output_of_every_layer_equals_pytorch(
-    variant: dict[str, object], tmp_path: Path, export: Callable[..., Path]
+    variant: dict[str, Any], tmp_path: Path, export: Callable[..., Path]
 ) -> None:
     folder = gpt2_folder(tmp_path / "model", **variant)
     result = verified(folder, export(folder, all_layers=True))

@@ -23,7 +23,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 def decoded(values: np.ndarray, storage: Storage) -> np.ndarray:
     blocks = Blocks(storage, values.shape, "w")
-    return blocks.decode(*blocks.encode(values))
+    return np.asarray(blocks.decode(*blocks.encode(values)))
 
 
 def error(got: np.ndarray, expected: np.ndarray) -> float:
@@ -35,7 +35,7 @@ def plainly_rounded(values: np.ndarray, levels: int, block: int) -> np.ndarray:
     """Round-to-nearest with a scale that follows the largest value."""
     blocks = values.reshape(len(values), -1, block)
     scale = np.abs(blocks).max(axis=-1, keepdims=True) / levels
-    return (np.rint(blocks / scale) * scale).reshape(values.shape)
+    return np.asarray(np.rint(blocks / scale) * scale).reshape(values.shape)
 
 
 def test_examples_in_docstrings_are_true() -> None:
@@ -105,7 +105,8 @@ def test_what_no_scale_can_hold_is_refused_by_its_name(value: float, says: str) 
 
 def correlated_inputs(size: int) -> np.ndarray:
     """Inputs of which a few directions say most, as a layer's are."""
-    return normal(4 * size, size, seed=1) @ normal(size, size, seed=2) @ np.diag(np.geomspace(3, 0.1, size))
+    weakening = np.diag(np.geomspace(3, 0.1, size))
+    return np.asarray(normal(4 * size, size, seed=1) @ normal(size, size, seed=2) @ weakening)
 
 
 def test_made_up_errors_of_a_matrix_leave_products_closer() -> None:

@@ -15,11 +15,13 @@ from tokenizers import Tokenizer
 import cli
 from builders import gpt2_folder
 from commands import assert_refused, call, traced_once
+from dists import make_dist
 from model_release.app.files import delivered_names
 from model_release.base.errors import ContractError, ExportError, UsageError
 from model_release.browser import gate, npm
 from model_release.browser.gate import BACKENDS, browse
 from model_release.browser.pages.live import serve_release
+from model_release.contract import manifest
 from model_release.contract.manifest import is_data_file
 from model_release.contract.request import SelectionRequest
 from model_release.model.onnx_files import file
@@ -152,9 +154,10 @@ def test_only_exact_names_are_data_files(name: str) -> None:
     assert not is_data_file(name, "model.onnx")
 
 
-def test_the_app_gets_the_data_files_of_its_model_and_of_no_other() -> None:
+def test_the_app_gets_the_data_files_of_its_model_and_of_no_other(tmp_path: Path) -> None:
     names = ["model.onnx", "model.onnx_data", "model.onnx_data_1", "model_fp16.onnx", "model_fp16.onnx_data"]
-    document = {"files": [{"name": name} for name in (*names, "config.json", "vocab.json")]}
+    files = dict.fromkeys((*names, "config.json", "vocab.json"), b"content")
+    document = manifest.read(make_dist(tmp_path / "dist", files=files))
     delivered = delivered_names(document, "model_fp16.onnx")
     assert delivered == ("model_fp16.onnx", "model_fp16.onnx_data", "vocab.json", "config.json")
 

@@ -16,18 +16,17 @@ from typing import Any
 import httpx2
 import jsonschema
 import pytest
-from huggingface_hub import constants
-from huggingface_hub.utils import get_session
+from huggingface_hub import constants, get_session
 
 from builders import gpt2_folder
 from model_release.base.errors import ManifestError, UsageError, WeightsError
+from model_release.base.retry import RetryPolicy
+from model_release.contract.pinned_models import REGISTRY
 from model_release.contract.shape import EMBEDDING
 from model_release.model.weights import hub as hub_room
 from model_release.model.weights.folder import Weights, load_folder
 from model_release.model.weights.hub import (
-    REGISTRY,
     FetchedModel,
-    RetryPolicy,
     fetch_model,
 )
 from point_hub import point_hub

@@ -6,6 +6,7 @@ A mutation edits the exported file the way a careless export script or a later e
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -55,14 +56,16 @@ def bypass(model: onnx.ModelProto, node: onnx.NodeProto, source: str) -> None:
 
 
 def parameter(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
-    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    (found,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
+    assert isinstance(found, onnx.TensorProto)
+    return found
 
 
 def set_parameter(model: onnx.ModelProto, name: str, values: np.ndarray) -> None:
     parameter(model, name).CopyFrom(numpy_helper.from_array(values, name))
 
 
-def take_over(model: onnx.ModelProto, output: str, op_type: str, *inputs: str, **attributes: object) -> None:
+def take_over(model: onnx.ModelProto, output: str, op_type: str, *inputs: str, **attributes: Any) -> None:
     """Renames the node behind an output, and computes the output from it by another node."""
     for node in model.graph.node:
         node.output[:] = [f"{output}/before" if name == output else name for name in node.output]

@@ -13,6 +13,7 @@ from model_release.contract.activations import load_contract
 from model_release.contract.selection import Selection
 from model_release.contract.shape import ModelShape, shape_from_config
 from model_release.model.export import trace
+from model_release.model.export.capture import capture
 from model_release.model.export.passes import attach_parameters, tidy
 from model_release.model.export.unroll import TRACED_LAYERS, unroll
 
@@ -104,9 +105,9 @@ TRACES = {
 }
 
 
-@pytest.mark.parametrize("trace", TRACES.values(), ids=TRACES.keys())
-def test_two_layers_repeated_are_byte_for_byte_the_layers_traced(trace: tuple[dict[str, Any], int, Any]) -> None:
-    changes, opset, logits = trace
+@pytest.mark.parametrize("traced", TRACES.values(), ids=TRACES.keys())
+def test_two_layers_repeated_are_byte_for_byte_the_layers_traced(traced: tuple[dict[str, Any], int, Any]) -> None:
+    changes, opset, logits = traced
     config = gpt2_config(layers=3, **changes)
     shape = shape_from_config(config)
     few = replace(shape, layers=TRACED_LAYERS)
@@ -151,11 +152,10 @@ def test_a_deep_model_is_traced_as_two_layers(monkeypatch: pytest.MonkeyPatch) -
     """No layer but these: a trace of more would raise."""
     config = gpt2_config(layers=40)
     shape = shape_from_config(config)
-    original = trace.capture
 
     def shallow(config: Any, shape: ModelShape, **options: Any) -> ir.Model:
         assert shape.layers == TRACED_LAYERS
-        return original(config, shape, **options)
+        return capture(config, shape, **options)
 
     monkeypatch.setattr(trace, "capture", shallow)
     model = trace.trace(config, shape, Selection(layers=(39,), activations=("resid_post",)), opset=20)

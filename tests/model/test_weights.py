@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from builders import gpt2_config, gpt2_folder, gpt2_state, save_weights
+from builders import Format, gpt2_config, gpt2_folder, gpt2_state, save_weights
 from model_release.base.errors import WeightsError
 from model_release.contract.shape import EMBEDDING, HEAD
 from model_release.model.weights.folder import Weights, load_folder
 
 
-def with_weights(folder: Path, state: dict[str, torch.Tensor], *, format: str = "safetensors", **config: Any) -> Path:
-    save_weights(folder, state, format=format)  # type: ignore[arg-type]
+def with_weights(
+    folder: Path, state: dict[str, torch.Tensor], *, format: Format = "safetensors", **config: Any
+) -> Path:
+    save_weights(folder, state, format=format)
     (folder / "config.json").write_text(json.dumps(gpt2_config(**config)))
     return folder
 
@@ -112,7 +114,7 @@ def test_an_absent_head_is_the_embedding_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["safetensors", "bin"])
-def test_an_equal_copy_of_the_table_is_dropped(tmp_path: Path, format: str) -> None:
+def test_an_equal_copy_of_the_table_is_dropped(tmp_path: Path, format: Format) -> None:
     state = gpt2_state(gpt2_config())
     state[HEAD] = state[EMBEDDING].clone()
     weights = load_folder(with_weights(tmp_path, state, format=format))
@@ -213,7 +215,7 @@ def test_never_more_than_one_tensor_is_in_memory(tmp_path: Path, format: Any) ->
 def test_safetensors_need_no_torch(tmp_path: Path) -> None:
     folder = gpt2_folder(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from model_release.weights import load_folder;"
+        "import sys; from pathlib import Path; from model_release.model.weights.folder import load_folder;"
         f"load_folder(Path({str(folder)!r})).tensor({EMBEDDING!r}); print('torch' in sys.modules)"
     )
     scripts = Path(__file__).parents[2] / "scripts"
@@ -258,7 +260,7 @@ def test_a_parameter_under_both_names_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("format", "dtype"), [("safetensors", "I8"), ("bin", "torch.int8")])
-def test_quantized_weights_are_refused(tmp_path: Path, format: str, dtype: str) -> None:
+def test_quantized_weights_are_refused(tmp_path: Path, format: Format, dtype: str) -> None:
     state = gpt2_state(gpt2_config())
     state[EMBEDDING] = state[EMBEDDING].to(torch.int8)
     with pytest.raises(WeightsError, match=f"wte.weight must be stored as F32, F16, BF16, F64, got {dtype}"):

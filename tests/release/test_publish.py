@@ -451,15 +451,21 @@ def add(name: str) -> Callable[[Path], object]:
     return lambda dist: (dist / name).write_bytes(b"x")
 
 
+def remove(name: str) -> Callable[[Path], object]:
+    return lambda dist: (dist / name).unlink()
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
         (add("extra.txt"), "'extra.txt' is not listed"),
         (add(".hidden"), "'.hidden' is not listed"),
         (add("ü\n$(touch x)"), r"'\\xfc\\n\$\(touch x\)' is not listed"),
-        (lambda dist: (dist / "config.json").unlink(), "'config.json' is missing"),
-        (lambda dist: (dist / "SHA256SUMS").unlink(), "must be a folder with manifest.json and SHA256SUMS"),
-        (lambda dist: (dist / "manifest.json").unlink(), "must be a folder with manifest.json and SHA256SUMS"),
+        (remove("config.json"), "'config.json' is missing"),
+        (remove("SHA256SUMS"), "must be a folder with manifest.json and SHA256SUMS"),
+        pytest.param(
+            *(remove("manifest.json"), "must be a folder with manifest.json and SHA256SUMS"), id="without its manifest"
+        ),
         (add("config.json"), "'config.json' has other bytes"),
         (add("SHA256SUMS"), "SHA256SUMS has other sums"),
         (add("manifest.json"), "manifest.json must be JSON"),
@@ -474,19 +480,19 @@ def test_a_folder_that_is_not_what_its_manifest_says_is_refused(
     assert not (tmp_path / "releases").exists()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda document: document["files"].append(dict(document["files"][0])),
-        lambda document: document["files"].append(dict(document["files"][0], name="manifest.json")),
-        lambda document: document["files"].append(dict(document["files"][0], name="../x")),
-        lambda document: document["files"].append(dict(document["files"][0], name="a" * 300)),
-        lambda document: document["delivery"].update(file="nothing.onnx"),
-        lambda document: document["variants"][0].update(file="../../etc/passwd"),
-        lambda document: document.update(tag="model-v9.0.0"),
-        lambda document: document.update(version="9.0.0"),
-    ],
-)
+CONTRADICTIONS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "a file twice": lambda document: document["files"].append(dict(document["files"][0])),
+    "itself": lambda document: document["files"].append(dict(document["files"][0], name="manifest.json")),
+    "a file elsewhere": lambda document: document["files"].append(dict(document["files"][0], name="../x")),
+    "a long name": lambda document: document["files"].append(dict(document["files"][0], name="a" * 300)),
+    "no such model": lambda document: document["delivery"].update(file="nothing.onnx"),
+    "a variant elsewhere": lambda document: document["variants"][0].update(file="../../etc/passwd"),
+    "another tag": lambda document: document.update(tag="model-v9.0.0"),
+    "another version": lambda document: document.update(version="9.0.0"),
+}
+
+
+@pytest.mark.parametrize("change", CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
 def test_a_manifest_that_contradicts_itself_is_refused(
     tmp_path: Path, change: Callable[[dict[str, Any]], None]
 ) -> None:
@@ -514,9 +520,9 @@ def test_a_release_holds_several_models_each_with_its_own_manifest(
         (add("tiny-config.json"), "'tiny-config.json' has other bytes"),
         (add("tiny-SHA256SUMS"), "tiny-SHA256SUMS has other sums"),
         (add("tiny-extra.txt"), "'tiny-extra.txt' is not listed"),
-        (lambda dist: (dist / "tiny-manifest.json").unlink(), "'tiny-SHA256SUMS' is not listed"),
+        (remove("tiny-manifest.json"), "'tiny-SHA256SUMS' is not listed"),
         (lambda dist: (dist / "tiny-manifest.json").rename(dist / "x-manifest.json"), "No such file"),
-        (lambda dist: (dist / "manifest.json").unlink(), "must be a folder with manifest.json"),
+        (remove("manifest.json"), "must be a folder with manifest.json"),
     ],
 )
 def test_a_second_model_is_judged_like_the_first(dist: Path, harm: Callable[[Path], object], said: str) -> None:

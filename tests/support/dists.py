@@ -10,6 +10,7 @@ from model_release.base import github_client
 from model_release.base.github_access import GitHubAccess
 from model_release.base.retry import RetryPolicy
 from model_release.contract import manifest
+from model_release.contract.manifest import FileEntry
 from model_release.contract.tag import parse_tag
 from model_release.hosts.github import GitHubHost
 from model_release.release.publish import PublishResult, publish
@@ -19,6 +20,14 @@ REPOSITORY = "someone/app"
 TAG = "model-v1.0.0"
 TOKEN = "write-token"  # noqa: S105 - the stand-in's
 FILES = {"model.onnx": b"onnx " * 400, "config.json": b'{"model_type": "gpt2"}\n'}
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> tuple[FileEntry, ...]:
+    """Files in a folder, made if missing, as a manifest describes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return manifest.describe_files(folder, files)
 
 
 def make_dist(
@@ -35,10 +44,7 @@ def make_dist(
     """
     folder.mkdir(parents=True, exist_ok=bool(prefix))
     manifest_name, checksums_name = manifest.part_names(prefix)
-    files = {prefix + name: content for name, content in files.items()}
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    entries = manifest.describe_files(folder, files)
+    entries = write_files(folder, {prefix + name: content for name, content in files.items()})
     model = next(entry for entry in entries if entry.name.endswith(".onnx"))
     origin = {"name": "model.safetensors", "size_bytes": 1, "sha256": "0" * 64}
     agreement = {"text": "validation text", "positions": 8, "mean_kl_nats": 1e-7, "top1": 1.0, "top1_or_tie": 1.0}

@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from github import Auth, BadCredentialsException, Github, GithubException, InputGitTreeElement, UnknownObjectException
+from github.ContentFile import ContentFile
 from github.GitRelease import GitRelease
 from github.Repository import Repository as RemoteRepository
 
@@ -64,6 +65,18 @@ def remote(site: StandInGitHub, repository: Repository) -> RemoteRepository:
     return client(site.url).get_repo(repository.full_name)
 
 
+def file_at(remote: RemoteRepository, path: str) -> ContentFile:
+    found = remote.get_contents(path)
+    assert isinstance(found, ContentFile)
+    return found
+
+
+def folder_at(remote: RemoteRepository, path: str) -> list[ContentFile]:
+    found = remote.get_contents(path)
+    assert isinstance(found, list)
+    return found
+
+
 def client(url: str, token: str | None = WRITER) -> Github:
     auth = Auth.Token(token) if token else None
     return Github(
@@ -73,6 +86,11 @@ def client(url: str, token: str | None = WRITER) -> Github:
 
 def as_writer(**headers: str) -> dict[str, str]:
     return {"Authorization": "Bearer write-token"} | {name.replace("_", "-"): text for name, text in headers.items()}
+
+
+def headers_of(caught: pytest.ExceptionInfo[GithubException]) -> dict[str, str]:
+    assert caught.value.headers is not None
+    return caught.value.headers
 
 
 def draft(remote: RemoteRepository, tag: str = TAG, **options: Any) -> GitRelease:
@@ -109,7 +127,7 @@ def test_a_release_an_env_commit_and_a_pull_request_go_through(
         f"{site.url}/{NAME}/releases/download/{TAG}/model.onnx"
     )
 
-    old = remote.get_contents(ENV)
+    old = file_at(remote, ENV)
     assert old.decoded_content == b"VITE_OTHER=1\n"
     remote.update_file(ENV, "Point the app at the model", "VITE_OTHER=2\n", old.sha, branch="main")
 
@@ -472,7 +490,7 @@ def test_the_client_downloads_what_the_api_streams_and_stumbles_over_a_foreign_h
 
 
 def test_a_file_of_a_branch_can_be_fetched_by_a_browser(site: StandInGitHub, remote: RemoteRepository) -> None:
-    answer = requests.get(remote.get_contents(ENV).download_url, timeout=5)
+    answer = requests.get(file_at(remote, ENV).download_url, timeout=5)
     assert answer.content == b"VITE_OTHER=1\n"
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert site.requests[-1].origin == "assets"
@@ -547,7 +565,7 @@ def test_whether_releases_are_immutable_can_be_asked(site: StandInGitHub, reposi
 def test_a_change_with_an_old_blob_id_conflicts_and_one_without_any_is_invalid(
     site: StandInGitHub, repository: Repository, remote: RemoteRepository
 ) -> None:
-    old = remote.get_contents(ENV)
+    old = file_at(remote, ENV)
     repository.commit({ENV: "VITE_OTHER=3\n"}, message="Somebody else")
     with pytest.raises(GithubException) as caught:
         remote.update_file(ENV, "Mine", "VITE_OTHER=2\n", old.sha)
@@ -561,15 +579,15 @@ def test_a_change_with_an_old_blob_id_conflicts_and_one_without_any_is_invalid(
 def test_each_change_of_a_file_is_one_commit(repository: Repository, remote: RemoteRepository) -> None:
     made = remote.create_file("a/b/new.txt", "Create", "text", branch="main")
     remote.update_file("a/b/new.txt", "Change", "more", made["content"].sha, branch="main")
-    remote.delete_file("a/b/new.txt", "Delete", remote.get_contents("a/b/new.txt").sha, branch="main")
+    remote.delete_file("a/b/new.txt", "Delete", file_at(remote, "a/b/new.txt").sha, branch="main")
     messages = [commit.commit.message for commit in remote.get_commits()]
     assert messages == ["Delete", "Change", "Create", "Initial commit"]
     assert set(repository.files()) == set(FILES)
 
 
 def test_a_folder_is_listed_and_what_is_missing_is_not_found(remote: RemoteRepository) -> None:
-    assert [(each.path, each.type) for each in remote.get_contents("")] == [(ENV, "file"), (".github", "dir")]
-    assert len(remote.get_contents(".github/workflows")) == 2
+    assert [(each.path, each.type) for each in folder_at(remote, "")] == [(ENV, "file"), (".github", "dir")]
+    assert len(folder_at(remote, ".github/workflows")) == 2
     with pytest.raises(UnknownObjectException):
         remote.get_contents("nothing")
     with pytest.raises(GithubException) as caught:
@@ -584,7 +602,7 @@ def test_a_file_of_more_than_a_megabyte_comes_only_raw(
     site: StandInGitHub, repository: Repository, remote: RemoteRepository
 ) -> None:
     repository.commit({"big.bin": b"x" * 1_000_001})
-    assert remote.get_contents("big.bin").encoding == "none"
+    assert file_at(remote, "big.bin").encoding == "none"
     headers = as_writer(Accept="application/vnd.github.raw+json")
     answer = requests.get(f"{site.url}/repos/{NAME}/contents/big.bin", headers=headers, timeout=5)
     assert len(answer.content) == 1_000_001
@@ -682,7 +700,7 @@ def test_a_protected_branch_refuses_direct_changes(
 ) -> None:
     repository.protected["main"] = kind
     assert remote.get_branch("main").protected
-    old = remote.get_contents(ENV)
+    old = file_at(remote, ENV)
     with pytest.raises(GithubException) as caught:
         remote.update_file(ENV, "Mine", "x", old.sha)
     assert (caught.value.status, refusal(caught)[1][: len(by_contents[1])]) == by_contents
@@ -813,7 +831,7 @@ def test_a_token_may_do_what_it_is_for(site: StandInGitHub, repository: Reposito
     reader, contents = client(site.url, "read-token").get_repo(NAME), client(site.url, "contents-token").get_repo(NAME)
     other = client(site.url, "other-token").get_repo(NAME)
     assert not reader.permissions.push
-    forbidden = [
+    forbidden: list[Callable[[], object]] = [
         lambda: draft(reader),
         lambda: draft(other),
         lambda: contents.create_pull(base="main", head="side", title="One"),
@@ -831,7 +849,7 @@ def test_everyone_reads_what_is_public_and_nobody_else_what_is_private(site: Sta
     site.add_repository("someone/secret", private=True)
     anonymous = client(site.url, None)
     remote = anonymous.get_repo(NAME)
-    assert remote.get_contents(ENV).decoded_content == b"VITE_OTHER=1\n"
+    assert file_at(remote, ENV).decoded_content == b"VITE_OTHER=1\n"
     with pytest.raises(GithubException) as caught:
         draft(remote)
     assert refusal(caught) == (401, "Requires authentication")
@@ -864,7 +882,7 @@ def test_the_hourly_limit_ends_all_but_the_question_for_it(remote: RemoteReposit
         remote.get_branch("main")
     assert caught.value.status == 403
     assert refusal(caught)[1].startswith("API rate limit exceeded")
-    assert caught.value.headers["x-ratelimit-remaining"] == "0"
+    assert headers_of(caught)["x-ratelimit-remaining"] == "0"
     assert client(site.url).get_rate_limit().rate.remaining == 0
 
 
@@ -875,7 +893,7 @@ def test_a_limit_is_told_as_github_tells_it(
     site.faults = [Fault(kind, method="POST", retry_after=retry_after)]
     with pytest.raises(GithubException) as caught:
         draft(remote)
-    headers = caught.value.headers
+    headers = headers_of(caught)
     assert headers.get("retry-after", "") == retry_after
     assert (headers["x-ratelimit-remaining"] == "0") == (kind == "primary")
     words = "API rate limit exceeded" if kind == "primary" else "You have exceeded a secondary rate limit"

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import onnx
@@ -32,7 +32,7 @@ from tokenizers.pre_tokenizers import Whitespace
 import cli
 from builders import gpt2_folder, gpt2_state, save_weights
 from commands import Outcome, assert_refused, call, exported, finish, start, traced, traced_once, tree
-from model_release.hosts import local
+from model_release.base.retry import RetryPolicy
 from model_release.model.weights import hub
 
 UNFORESEEN, USAGE, CONTRACT, NUMERIC, WEIGHTS, EXPORT, QUANTIZE, MANIFEST, HOST, ENV = 1, 2, 3, 4, 5, 5, 6, 7, 8, 9
@@ -374,7 +374,7 @@ def test_an_empty_model_path_does_not_mean_the_working_directory(workshop: Works
     workshop.refuses(getattr(cli, command), *arguments, code=USAGE, says=("--model-path",))
 
 
-ODD_ENTRIES: dict[str, object] = {
+ODD_ENTRIES: dict[str, Any] = {
     "output_attentions": True,
     "return_dict": False,
     "id2label": ["x"],
@@ -531,7 +531,7 @@ def at_most(*, seconds: int, memory_bytes: int = 2**40) -> Iterator[None]:
 def without_metadata(content: bytes) -> bytes:
     model = onnx.load_from_string(content)
     del model.metadata_props[:]
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def with_metadata(**values: str) -> Callable[[bytes], bytes]:
@@ -539,7 +539,7 @@ def with_metadata(**values: str) -> Callable[[bytes], bytes]:
         model = onnx.load_from_string(content)
         for entry in model.metadata_props:
             entry.value = values.get(entry.key.rpartition(".")[2], entry.value)
-        return model.SerializeToString()
+        return bytes(model.SerializeToString())
 
     return change
 
@@ -558,14 +558,14 @@ def pointing_elsewhere(content: bytes) -> bytes:
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="../../../../etc/passwd")
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def with_tensor_type(data_type: int) -> Callable[[bytes], bytes]:
     def change(content: bytes) -> bytes:
         model = onnx.load_from_string(content)
         next(tensor for tensor in model.graph.initializer if len(tensor.raw_data) > 1024).data_type = data_type
-        return model.SerializeToString()
+        return bytes(model.SerializeToString())
 
     return change
 
@@ -902,7 +902,10 @@ def tokenizer_with(ids: int) -> Callable[[Path], None]:
 
 
 def tokenizer_of(content: bytes) -> Callable[[Path], None]:
-    return lambda folder: (folder / "tokenizer.json").write_bytes(content)
+    def damage(folder: Path) -> None:
+        (folder / "tokenizer.json").write_bytes(content)
+
+    return damage
 
 
 def tokenizer_of_another_model(folder: Path) -> None:
@@ -966,14 +969,14 @@ def test_a_disk_that_fills_up_while_replacing_leaves_the_old_release(
 ) -> None:
     rename = Path.rename
 
-    def full(*_: object, **__: object) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def rename_or_fail(self: Path, target: Path) -> Path:
-        return full() or self if self.name.endswith(".partial") and self.is_dir() else rename(self, target)
+        return full() if self.name.endswith(".partial") and self.is_dir() else rename(self, target)
 
     if failing == "a copy":
-        monkeypatch.setattr(local.shutil, "copyfileobj", full)
+        monkeypatch.setattr(shutil, "copyfileobj", full)
     else:
         monkeypatch.setattr(Path, "rename", rename_or_fail)
     arguments = released.release(*QUICK, "--replace")
@@ -986,7 +989,7 @@ def test_a_disk_that_fills_up_while_publishing_leaves_no_folder_and_the_env_file
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(local.shutil, "copyfileobj", full)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
     workshop.refuses(cli.release, *workshop.release(*QUICK), code=HOST, says=("No space left",))
 
 
@@ -994,7 +997,7 @@ def test_ctrl_c_while_publishing_leaves_no_half_release(workshop: Workshop, monk
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(local.shutil, "copyfileobj", interrupt)
+    monkeypatch.setattr(shutil, "copyfileobj", interrupt)
     before = tree(workshop.root)
     outcome = call(cli.release, *workshop.release(*QUICK))
     assert (outcome.code, outcome.err.splitlines()[-1]) == (130, outcome.error)
@@ -1018,7 +1021,7 @@ def test_a_hub_that_is_out_of_reach_is_tried_a_bounded_number_of_times(
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(workshop.root / "tmp/cache"))
         monkeypatch.setattr(hf_api.api, "endpoint", url)
-        monkeypatch.setattr(hub, "RetryPolicy", partial(hub.RetryPolicy, sleep=waits.append))
+        monkeypatch.setattr(hub, "RetryPolicy", partial(RetryPolicy, sleep=waits.append))
         arguments = {
             "export": ("--output", "new/out.onnx"),
             "release": ("--tag", TAG, "--host", "local:releases", "--env-file", "app/env"),

@@ -204,8 +204,8 @@ def test_every_input_reaches_a_command() -> None:
 
 def test_the_light_install_is_enough_for_the_jobs_that_use_it() -> None:
     """plan, weights --list, publish, fetch and probe import nothing that a light job does not have."""
-    heavy = ("torch", "transformers", "numpy", "onnx", "onnx_ir", "onnxruntime", "huggingface_hub", "safetensors")
-    heavy += ("jinja2", "tokenizers", "boto3", "playwright")
+    heavy = ["torch", "transformers", "numpy", "onnx", "onnx_ir", "onnxruntime", "huggingface_hub", "safetensors"]
+    heavy += ["jinja2", "tokenizers", "boto3", "playwright"]
     code = (
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({heavy!r}))\n"

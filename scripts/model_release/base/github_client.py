@@ -144,18 +144,18 @@ def download(client: Client, url: str) -> Iterator[bytes]:
     login = {"Authorization": f"{auth.token_type} {auth.token}"}
     with TimedSession() as session:
         session.deadline = time.monotonic() + _ANSWER_S
-        for _ in range(_MAX_REDIRECTS + 1):
-            answer = session.get(url, headers=headers | login, stream=True, timeout=_SILENCE_S)
+        answer = session.get(url, headers=headers | login, stream=True, timeout=_SILENCE_S)
+        for _ in range(_MAX_REDIRECTS):
             if answer.status_code not in REDIRECTS:
                 break
             answer.close()
-            login = {}
             try:
                 url = resolve(url, answer.headers.get("Location", ""))
             except AddressError as failure:
                 raise HostError(
                     f"an asset must be where GitHub says, but its address {failure}. Try later."
                 ) from failure
+            answer = session.get(url, headers=headers, stream=True, timeout=_SILENCE_S)
         if answer.status_code != 200:
             message = f"download: {answer.reason[:200]}"
             raise Requester.createException(answer.status_code, dict(answer.headers), {"message": message})

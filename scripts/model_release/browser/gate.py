@@ -168,9 +168,10 @@ class _Gate:
             return [position * (vocab - 1) // longest for position in range(longest)]
         files = {"tokenizer": tokenizer, "config": config if config in document.names else None}
         reader = read_tokenizer(self._folder / tokenizer, vocab)
+        ids: list[int] = []
         with self._open_page() as ask:
             for text in (HARD_TEXT, PROMPT):
-                ids: list[int] = ask("gate.encode", {"text": text, **files})
+                ids = ask("gate.encode", {"text": text, **files})
                 self.judgement += output_checks.check_tokens(text, ids, encode(reader, text))
         return ids[:longest] or [0]
 

@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -57,7 +58,7 @@ def run(command: click.Command) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(message: str, status: int) -> None:
+def _fail(message: str, status: int) -> NoReturn:
     click.echo(f"error: {one_line(message)}", err=True)
     annotate("error", Path(sys.argv[0]).name, one_line(message))
     sys.exit(status)

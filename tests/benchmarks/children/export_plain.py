@@ -18,7 +18,8 @@ class WithActivations(torch.nn.Module):
         self.model = model
         self.seen: dict[str, torch.Tensor] = {}
         model.transformer.drop.register_forward_pre_hook(lambda _, inputs: self.seen.update(embedding=inputs[0]))
-        model.transformer.h[-1].mlp.register_forward_hook(lambda _, __, output: self.seen.update(mlp=output))
+        last = model.transformer.h[-1].get_submodule("mlp")
+        last.register_forward_hook(lambda _, __, output: self.seen.update(mlp=output))
 
     def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """[batch, seq] int64 -> the four outputs."""

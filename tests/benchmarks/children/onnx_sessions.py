@@ -55,7 +55,7 @@ def logits_sample(session: onnxruntime.InferenceSession, feed: Mapping[str, np.n
     """Some logits of the last position. This run warms the session up."""
     (logits,) = session.run([logits_name(session)], feed)  # [1, seq, vocab]
     last = np.asarray(logits[0, -1], dtype=np.float64)
-    return last[:: max(1, len(last) // SAMPLES)].tolist()
+    return [float(logit) for logit in last[:: max(1, len(last) // SAMPLES)]]
 
 
 def paired_ratios(

@@ -9,5 +9,5 @@ import sys
 from onnx_sessions import open_session, paired_ratios, read_plan
 
 base, other, threads, vocab, *plan = sys.argv[1:]
-sessions = [open_session(path, int(threads)) for path in (base, other)]
-print(json.dumps(paired_ratios(*sessions, int(vocab), read_plan(plan))))
+first, second = (open_session(path, int(threads)) for path in (base, other))
+print(json.dumps(paired_ratios(first, second, int(vocab), read_plan(plan))))

@@ -1,6 +1,13 @@
 """Commands under act wait for nothing: their pauses between requests and attempts are GitHub's to want, not ours."""
 
 import time
+from typing import SupportsIndex
 
 _sleep = time.sleep
-time.sleep = lambda seconds: _sleep(min(seconds, 0.002))
+
+
+def _nap(seconds: float | SupportsIndex, /) -> None:
+    _sleep(min(float(seconds), 0.002))
+
+
+time.sleep = _nap
