@@ -1,6 +1,8 @@
 """What every test has: no sockets unless it says so, and a few small models exported once."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +13,7 @@ from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
 import cli
 from builders import gpt2_folder
-from commands import call, traced_once
+from commands import call, exported, traced, traced_once
 from model_release.base.errors import MissingToolError
 from model_release.browser.chromium import chromium
 from model_release.contract.activations import parse_activations
@@ -19,6 +21,7 @@ from model_release.contract.request import SelectionRequest
 from model_release.model.pipeline import export_model
 from model_release.model.weights.source import SourceRequest
 from pages import HEADS, LAYERS, write_tokenizer
+from workroom import Workshop
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -84,6 +87,32 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     assert outcome.code == 0, outcome.err
     return out / "model-v1.0.0"
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
+    shutil.copytree(tiny, tmp_path / "model")
+    (tmp_path / "model.onnx").write_bytes(exported(tiny))
+    for folder in ("app", "tmp"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "app/env").write_bytes(b"# app\r\nOTHER='1'\r\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr("model_release.model.export.trace.trace", traced)  # Undone in turn with what tests put there.
+    yield Workshop(root=tmp_path)
+    for path in tmp_path.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o755)  # Read-only folders could not be cleared away.
+
+
+@pytest.fixture
+def idle(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - exports before this forbids it
+    """Whatever is refused here must be refused before a graph is traced."""
+
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("this must be refused before the work")
+
+    monkeypatch.setattr("model_release.model.export.trace.trace", work)
 
 
 @pytest.fixture(scope="session")

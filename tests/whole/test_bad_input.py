@@ -14,12 +14,10 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-import click
 import onnx
 import pytest
 import torch
@@ -31,12 +29,12 @@ from tokenizers.pre_tokenizers import Whitespace
 
 import cli
 from builders import gpt2_folder, gpt2_state, save_weights
-from commands import Outcome, assert_refused, call, exported, finish, start, traced, traced_once, tree
+from commands import Outcome, assert_refused, call, finish, start, traced_once, tree
 from model_release.base.retry import RetryPolicy
 from model_release.model.weights import hub
+from workroom import TAG, Workshop, at_most
 
 UNFORESEEN, USAGE, CONTRACT, NUMERIC, WEIGHTS, EXPORT, QUANTIZE, MANIFEST, HOST, ENV = 1, 2, 3, 4, 5, 5, 6, 7, 8, 9
-TAG = "model-v1.0.0"
 QUICK = ("--precision", "fp16", "--delivery", "release")
 TOO_LONG = "x" * 300  # Longer than any file system's names.
 INJECTION = "a\n::error::injected"  # A workflow command, if it ever started a line.
@@ -45,53 +43,6 @@ INJECTION = "a\n::error::injected"  # A workflow command, if it ever started a l
 def shown(text: str) -> str:
     """A test's id for odd text."""
     return ascii(text if len(text) <= 30 else f"{text[:30]}...")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workshop:
-    """A working directory with a model, an exported file, an app, and all temporary files."""
-
-    root: Path
-
-    def refuses(
-        self, command: click.Command, *arguments: object, code: int, says: tuple[str, ...] = (), silent: bool = True
-    ) -> Outcome:
-        """Runs a command that must be refused and leave everything as it was."""
-        before = tree(self.root)
-        outcome = call(command, *arguments)
-        assert tree(self.root) == before, "nothing may be left behind or touched"
-        assert_refused(outcome, code, says, silent=silent)
-        return outcome
-
-    def release(self, *arguments: object) -> tuple[object, ...]:
-        """The options of a release that would work; later ones win."""
-        return ("--tag", TAG, "--model-path", "model", "--host", "local:releases", "--env-file", "app/env", *arguments)
-
-
-@pytest.fixture
-def workshop(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workshop]:
-    shutil.copytree(tiny, tmp_path / "model")
-    (tmp_path / "model.onnx").write_bytes(exported(tiny))
-    for folder in ("app", "tmp"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "app/env").write_bytes(b"# app\r\nOTHER='1'\r\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr("model_release.model.export.trace.trace", traced)  # Undone in turn with what tests put there.
-    yield Workshop(root=tmp_path)
-    for path in tmp_path.rglob("*"):
-        if not path.is_symlink():
-            path.chmod(0o755)  # Read-only folders could not be cleared away.
-
-
-@pytest.fixture
-def idle(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - exports before this forbids it
-    """Whatever is refused here must be refused before a graph is traced."""
-
-    def work(*_: object, **__: object) -> None:
-        raise AssertionError("this must be refused before the work")
-
-    monkeypatch.setattr("model_release.model.export.trace.trace", work)
 
 
 # -- options
@@ -506,26 +457,6 @@ def test_no_room_for_temporary_files_is_said_in_one_sentence(
 
 
 # -- model files
-
-
-@contextlib.contextmanager
-def at_most(*, seconds: int, memory_bytes: int = 2**40) -> Iterator[None]:
-    """Ends what takes longer or asks for more memory; both then look like the crash they are."""
-
-    def too_long(*_: object) -> None:
-        raise TimeoutError(f"more than {seconds} s")
-
-    used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    handler = signal.signal(signal.SIGALRM, too_long)
-    resource.setrlimit(resource.RLIMIT_AS, (used_bytes + memory_bytes, hard))
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-        signal.signal(signal.SIGALRM, handler)
 
 
 def without_metadata(content: bytes) -> bytes:
