@@ -236,8 +236,8 @@ def test_wrong_outputs_are_found(
     released: Path, change: Callable[[str, Array], Array | None], clause: str, cosine: object
 ) -> None:
     metadata = metadata_of("", read_facts(released / "model.onnx").props)
-    probes = make_probes(Session(released / "model.onnx"), range(9), metadata.shape.vocab)
-    judge = Judge(load_contract().expected_outputs(metadata.shape, metadata.selection), probes)
+    probes = make_probes(Session(released / "model.onnx"), range(9), metadata.blueprint.vocab)
+    judge = Judge(load_contract().expected_outputs(metadata.blueprint, metadata.selection), probes)
     answers = [dict(probe.expected) for probe in probes]
     fp32 = load_contract().precision("fp32")
     assert judge.judge(answers, fp32) == {

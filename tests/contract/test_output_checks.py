@@ -1,10 +1,13 @@
 """The judging rules on plain arrays: each clause's boundary, without a model."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from model_release.contract import output_checks
 from model_release.contract.activations import Output, load_contract
+from model_release.contract.blueprint import LayerKind
 from model_release.contract.clauses import Finding
 from model_release.contract.measures import (
     Agreement,
@@ -59,6 +62,90 @@ def test_z_of_other_values_breaks_attn01() -> None:
     arrays = attention_arrays()
     arrays["layer_0_v"] = arrays["layer_0_v"] + 1
     assert clauses(judged(arrays)) == {"ATTN01"}
+
+
+def seen_by(**traits: object) -> LayerKind:
+    """A kind of layer of 4 heads that share 2."""
+    kind = LayerKind(heads=4, kv_heads=2, head_dim=3, intermediate=8, outputs=("attn_probs",), parameters=())
+    return replace(kind, **traits)  # type: ignore[arg-type]
+
+
+def judged_in(kind: LayerKind, arrays: dict[str, np.ndarray]) -> list[Finding]:
+    """`check_outputs` on the outputs of one layer, the model's last."""
+    expected = tuple(
+        Output(
+            name=name,
+            kind=name.removeprefix("layer_0_"),
+            layer=0 if name.startswith("layer_0_") else None,
+            dims=array.shape,
+            of=kind,
+            of_last_layer=True,
+        )
+        for name, array in arrays.items()
+    )
+    return output_checks.check_outputs(arrays, expected, 1, 5)
+
+
+def windowed_attention(window: int, *, sink: float = 0.0) -> dict[str, np.ndarray]:
+    """Attention of 4 heads over 2 kv heads, each query seeing `window` keys; a part may go to no token."""
+    scores = RANDOM.normal(size=(1, 4, 5, 5)).astype(np.float32)
+    distance = np.arange(5)[:, None] - np.arange(5)
+    weights = np.where((distance >= 0) & (distance < window), np.exp(scores), 0)
+    probs = (weights / (weights.sum(axis=-1, keepdims=True) + sink)).astype(np.float32)
+    values = RANDOM.normal(size=(1, 2, 5, 3)).astype(np.float32)
+    return {
+        "layer_0_attn_scores": scores,
+        "layer_0_attn_probs": probs,
+        "layer_0_v": values,
+        "layer_0_attn_z": probs @ values[:, [0, 0, 1, 1]],
+    }
+
+
+def test_a_window_is_held_to_its_width() -> None:
+    assert judged_in(seen_by(window=3), windowed_attention(3)) == []
+    assert clauses(judged_in(seen_by(window=3), windowed_attention(4))) == {"PROB02"}
+    assert clauses(judged_in(seen_by(window=3), windowed_attention(2))) == {"ATTN01"}
+    assert clauses(judged_in(seen_by(), windowed_attention(3))) == {"ATTN01"}
+
+
+def test_rows_may_sum_to_less_than_one_where_there_are_sinks_alone() -> None:
+    assert judged_in(seen_by(sinks=True), windowed_attention(5, sink=1.0)) == []
+    assert clauses(judged_in(seen_by(), windowed_attention(5, sink=1.0))) == {"PROB01"}
+
+
+def test_heads_that_read_another_kv_head_break_attn01() -> None:
+    arrays = windowed_attention(5)
+    arrays["layer_0_attn_z"] = arrays["layer_0_attn_probs"] @ arrays["layer_0_v"][:, [0, 1, 0, 1]]
+    assert clauses(judged_in(seen_by(), arrays)) == {"ATTN01"}
+
+
+def test_what_heads_add_sums_to_what_attention_adds_but_for_a_bias() -> None:
+    parts = RANDOM.normal(size=(1, 4, 5, 8)).astype(np.float32)
+    bias = RANDOM.normal(size=8).astype(np.float32)
+    arrays = {"layer_0_head_output": parts, "layer_0_attn_output": parts.sum(axis=1) + bias}
+    assert judged_in(seen_by(), arrays) == []
+    arrays["layer_0_head_output"] = parts[:, :, ::-1]
+    assert clauses(judged_in(seen_by(), arrays)) == {"ATTN01"}
+    assert judged_in(seen_by(outputs=("ln_1_post",)), arrays) == []  # A norm stands between them.
+
+
+def test_the_lens_of_the_last_layer_is_the_logits() -> None:
+    logits = RANDOM.normal(size=(1, 5, 9)).astype(np.float32)
+    assert judged_in(seen_by(), {"logits": logits, "layer_0_logit_lens": logits}) == []
+    broken = judged_in(seen_by(), {"logits": logits, "layer_0_logit_lens": logits * 1.01})
+    assert clauses(broken) == {"LENS01"}
+
+
+def test_parallel_blocks_add_up_without_a_stream_between() -> None:
+    before, attention, mlp = (RANDOM.normal(size=(1, 5, 8)).astype(np.float32) for _ in range(3))
+    arrays = {
+        "layer_0_resid_pre": before,
+        "layer_0_attn_output": attention,
+        "layer_0_mlp_output": mlp,
+        "layer_0_resid_post": before + attention + mlp,
+    }
+    assert judged(arrays) == []
+    assert clauses(judged(arrays | {"layer_0_mlp_output": mlp * 2})) == {"SUM01"}
 
 
 @pytest.mark.parametrize("layer", ["layer_0_resid_mid", "layer_0_attn_output", "layer_0_resid_pre"])

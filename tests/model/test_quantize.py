@@ -199,7 +199,7 @@ def test_outliers_pass_with_right_numbers_or_fail_with_a_finding(
     result = original(factor).verified(precision, tmp_path / "q.onnx")
     if result.passed:
         ids = np.arange(24)[None]
-        outputs = load_contract().expected_outputs(result.metadata.shape, result.metadata.selection)
+        outputs = load_contract().expected_outputs(result.metadata.blueprint, result.metadata.selection)
         expected = original(factor).reference.run(ids, outputs, last_logits=False)
         session = onnxruntime.InferenceSession(tmp_path / "q.onnx")
         for name, array in zip(expected, session.run(list(expected), {"input_ids": ids}), strict=True):

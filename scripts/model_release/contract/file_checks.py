@@ -4,14 +4,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from model_release.contract.activations import Contract, Precision, load_contract
+from model_release.contract.blueprint import Blueprint
 from model_release.contract.clauses import Finding, finding
 from model_release.contract.metadata import ModelMetadata
-from model_release.contract.shape import (
-    EMBEDDING,
-    HEAD,
-    ModelShape,
-    is_table,
-)
 from model_release.contract.storage import CODEBOOK_ENTRIES
 
 SIZE_SHARE = 0.01
@@ -59,7 +54,7 @@ def check_structure(facts: ModelFacts, metadata: ModelMetadata) -> list[Finding]
     if facts.inputs != (wanted_input,):
         got = ", ".join(_describe(value) for value in facts.inputs) or "none"
         findings.append(finding("IO01", "", f"the only input must be {_describe(wanted_input)}, got {got}"))
-    expected = {output.name: output for output in contract.expected_outputs(metadata.shape, metadata.selection)}
+    expected = {output.name: output for output in contract.expected_outputs(metadata.blueprint, metadata.selection)}
     findings += check_names([value.name for value in facts.outputs], expected)
     for value in facts.outputs:
         if value.name not in expected:
@@ -110,20 +105,22 @@ def _check_graph(facts: ModelFacts, contract: Contract) -> Iterator[Finding]:
 def _check_storage(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Finding]:
     """TIED01 and SIZE01, from tensors' shapes and bytes; constants inside the graph count as well."""
     precision = load_contract().precision(metadata.precision)
-    shapes = list(metadata.shape.parameters().values())
-    table = metadata.shape.parameters()[EMBEDDING]
+    blueprint = metadata.blueprint
+    table = blueprint.tokens.dims
     either_way = (table, table[::-1])  # A copy for the head may well stand transposed.
     tables = sum(1 for tensor in facts.tensors if tensor.dims in either_way)
-    allowed = sum(1 for dims in shapes if dims in either_way)
+    allowed = sum(1 for parameter in blueprint.parameters.values() if parameter.dims in either_way)
     if tables > allowed:
-        what = "once, head included" if metadata.shape.tied else f"once, beside {HEAD}"
+        what = "once, head included" if blueprint.tied else f"once, beside {blueprint.head}"
         yield finding(
-            "TIED01", EMBEDDING, f"the token table must be stored {what}, got {tables - allowed} more of its size"
+            "TIED01",
+            blueprint.tokens.name,
+            f"the token table must be stored {what}, got {tables - allowed} more of its size",
         )
-    expected = stored_bytes(metadata.shape, precision)
+    expected = stored_bytes(blueprint, precision)
     stored = sum(tensor.size_bytes for tensor in facts.tensors)
     # A few scalars (epsilon, axes, shapes) are no parameters; they are bounded as part of the graph.
-    graph_allowance = 65_536 + 32_768 * metadata.shape.layers
+    graph_allowance = 65_536 + 32_768 * blueprint.layers
     if stored < expected * (1 - SIZE_SHARE) or stored > expected * (1 + SIZE_SHARE) + 4096:
         yield finding(
             "SIZE01",
@@ -136,16 +133,18 @@ def _check_storage(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Findi
         )
 
 
-def stored_bytes(shape: ModelShape, precision: Precision) -> int:
+def stored_bytes(blueprint: Blueprint, precision: Precision) -> int:
     """Bytes that a model's unique parameters take in a precision, with scales and codebooks."""
-    codebooks = {storage.weights for storage in (precision.table, precision.matrix) if storage.is_codebook}
-    size_bytes = sum(CODEBOOK_ENTRIES * weights * 4 for weights in codebooks)
-    for name, dims in shape.parameters().items():
-        if len(dims) == 1:
-            size_bytes += dims[0] * precision.vector_bits // 8
+    parameters = blueprint.parameters.values()
+    used = {precision.storage(parameter) for parameter in parameters if not parameter.is_vector}
+    size_bytes = sum(
+        CODEBOOK_ENTRIES * weights * 4 for weights in {storage.weights for storage in used if storage.is_codebook}
+    )
+    for parameter in parameters:
+        if parameter.is_vector:
+            size_bytes += parameter.size * precision.vector_bits // 8
         else:
-            channels = dims[0] if is_table(name) else dims[1]
-            size_bytes += precision.storage(name).size_bytes(dims[0], dims[1], channels)
+            size_bytes += precision.storage(parameter).size_bytes(*parameter.matrix, parameter.channels)
     return size_bytes
 
 

@@ -21,9 +21,12 @@ from model_release.contract.measures import Array as Array
 _EXACT = {"atol": 1e-4, "rtol": 1e-5}
 """Tolerance of sums and attention identities: float32 arithmetic, whatever the stored precision."""
 
+_PRODUCTS = {"atol": 1e-2, "rtol": 5e-2}
+"""The same where one side is a product with weights, which some precisions take in integers."""
+
 
 def check_outputs(got: Mapping[str, Array], expected: tuple[Output, ...], batch: int, seq: int) -> list[Finding]:
-    """RUN01, FIN01, PROB01, PROB02, SUM01 and ATTN01 on the outputs of one run.
+    """RUN01, FIN01, PROB01, PROB02, SUM01, ATTN01 and LENS01 on the outputs of one run.
 
     Args:
         got: Name -> array.
@@ -52,17 +55,20 @@ def check_outputs(got: Mapping[str, Array], expected: tuple[Output, ...], batch:
                 finding("FIN01", output.name, f"every value must be finite, {count} of {array.size} are not")
             )
         elif output.kind == "attn_probs":
-            findings += _check_probabilities(output.name, array)
+            findings += _check_probabilities(output, array)
     broken = {finding.tensor for finding in findings}
     sound = {name: array for name, array in got.items() if name not in broken}
     findings += _check_sums(sound)
-    findings += _check_attention(sound)
+    findings += _check_attention(sound, expected)
+    findings += _check_lens(sound, expected)
     return findings
 
 
-def _check_probabilities(name: str, probs: Array) -> Iterator[Finding]:
+def _check_probabilities(output: Output, probs: Array) -> Iterator[Finding]:
     """PROB01 and PROB02 on [batch, heads, seq, seq]."""
-    off = float(np.abs(probs.sum(axis=-1, dtype=np.float64) - 1).max())
+    name, (window, has_sinks, _) = output.name, _traits(output)
+    sums = probs.sum(axis=-1, dtype=np.float64) - 1
+    off = float((np.maximum(sums, 0) if has_sinks else np.abs(sums)).max())
     if off > 1e-4 or probs.min() < 0:
         yield finding(
             "PROB01",
@@ -72,6 +78,9 @@ def _check_probabilities(name: str, probs: Array) -> Iterator[Finding]:
     mass = float(np.triu(probs, k=1).max(initial=0.0))
     if mass > 1e-6:
         yield finding("PROB02", name, f"no probability may lie above the diagonal, got up to {mass:.3g}")
+    past = float(np.tril(probs, k=-window).max(initial=0.0)) if window else 0.0
+    if past > 1e-6:
+        yield finding("PROB02", name, f"no probability may lie outside the window of {window}, got up to {past:.3g}")
 
 
 def _check_sums(got: Mapping[str, Array]) -> Iterator[Finding]:
@@ -92,29 +101,57 @@ def _check_sums(got: Mapping[str, Array]) -> Iterator[Finding]:
                 )
 
 
-def _check_attention(got: Mapping[str, Array]) -> Iterator[Finding]:
-    """ATTN01, where scores, probabilities, values and z are there."""
-    for name, scores in got.items():
-        kind, layer = parse_tensor_name(name)
-        probs = got.get(tensor_name("attn_probs", layer))
-        if layer is None or probs is None:
+def _check_attention(got: Mapping[str, Array], expected: tuple[Output, ...]) -> Iterator[Finding]:
+    """ATTN01, where scores, probabilities, values and z are there, or what heads add and their sum."""
+    for output in expected:
+        name, layer = output.name, output.layer
+        if layer is None or name not in got:
             continue
-        if kind == "attn_scores":
-            difference = float(np.abs(softmax(_masked(scores)) - probs).max())
+        window, has_sinks, has_post_norm = _traits(output)
+        probs, values = got.get(tensor_name("attn_probs", layer)), got.get(tensor_name("v", layer))
+        if output.kind == "attn_scores" and probs is not None:
+            rows = probs / probs.sum(axis=-1, keepdims=True) if has_sinks else probs
+            difference = float(np.abs(softmax(_masked(got[name], window)) - rows).max())
             if difference > 1e-4:
                 yield finding(
                     "ATTN01",
                     name,
                     f"softmax of the masked scores must be the probabilities, differs by up to {difference:.3g}",
                 )
-        if kind == "attn_z" and (values := got.get(tensor_name("v", layer))) is not None:
-            products = probs.astype(np.float64) @ values.astype(np.float64)
-            if _exceeds(np.abs(products - scores), np.abs(values).max(), **_EXACT):
+        if output.kind == "attn_z" and probs is not None and values is not None:
+            shared = np.repeat(values.astype(np.float64), probs.shape[1] // values.shape[1], axis=1)
+            products = probs.astype(np.float64) @ shared
+            if _exceeds(np.abs(products - got[name]), np.abs(values).max(), **_EXACT):
                 yield finding(
                     "ATTN01",
                     name,
-                    f"must be probabilities x values, differs by up to {np.abs(products - scores).max():.3g}",
+                    f"must be probabilities x values, differs by up to {np.abs(products - got[name]).max():.3g}",
                 )
+        whole = got.get(tensor_name("attn_output", layer))
+        if output.kind == "head_output" and whole is not None and not has_post_norm:
+            rest = whole - got[name].sum(axis=1, dtype=np.float64)  # The projection's bias, at every position.
+            spread = np.abs(rest - rest[:1, :1])
+            if _exceeds(spread, np.abs(got[name]).max(), **_PRODUCTS):
+                yield finding(
+                    "ATTN01",
+                    name,
+                    f"must sum to attn_output but for one vector, differs by up to {spread.max():.3g}",
+                )
+
+
+def _traits(output: Output) -> tuple[int, bool, bool]:
+    """Of an output's layer: its window (0 without), whether it has sinks, and a norm behind attention."""
+    return (output.of.window, output.of.sinks, "ln_1_post" in output.of.outputs) if output.of else (0, False, False)
+
+
+def _check_lens(got: Mapping[str, Array], expected: tuple[Output, ...]) -> Iterator[Finding]:
+    """LENS01, where the last layer's lens is there."""
+    for output in expected:
+        if output.kind != "logit_lens" or not output.of_last_layer or not {output.name, "logits"} <= got.keys():
+            continue
+        difference = np.abs(got[output.name] - got["logits"])
+        if _exceeds(difference, np.abs(got["logits"]).max(), **_EXACT):
+            yield finding("LENS01", output.name, f"must be the logits, differs by up to {difference.max():.3g}")
 
 
 def check_not_constant(got: Mapping[str, Array]) -> list[Finding]:
@@ -293,7 +330,10 @@ def _exceeds(difference: Array, scale: float, *, atol: float, rtol: float) -> bo
     return not bool((difference <= atol + rtol * scale).all())
 
 
-def _masked(scores: Array) -> Array:
+def _masked(scores: Array, window: int) -> Array:
     seq = scores.shape[-1]
-    masked: Array = np.where(np.tri(seq, dtype=bool), scores, -np.inf)
+    seen = np.tri(seq, dtype=bool)
+    if window:
+        seen &= ~np.tri(seq, k=-window, dtype=bool)
+    masked: Array = np.where(seen, scores, -np.inf)
     return masked

@@ -99,7 +99,10 @@ def verify_file(
     facts = read_facts(path)
     metadata = metadata_of(name or path.name, facts.props)
     findings = file_checks.check_structure(facts, metadata)
-    if file_checks.stored_bytes(metadata.shape, load_contract().precision(metadata.precision)) > 2 * facts.file_bytes:
+    if (
+        file_checks.stored_bytes(metadata.blueprint, load_contract().precision(metadata.precision))
+        > 2 * facts.file_bytes
+    ):
         # The file cannot be what it says; running it would cost the memory of the model it claims to be.
         raise ContractError(
             f"{name or path.name} must hold the model its metadata describes: {findings[0]}. Export it again."

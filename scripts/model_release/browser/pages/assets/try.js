@@ -138,7 +138,7 @@ function startPage() {
     );
     element("precision").replaceChildren(...options);
     element("precision").value = manifest.delivery.file;
-    state.positions = manifest.model.shape.positions;
+    state.positions = manifest.model.shape.context;
     state.tokenizer = await loadTokenizer(manifest.files.map(({ name }) => name));
   }
 
