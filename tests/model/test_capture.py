@@ -55,7 +55,7 @@ def test_every_output_of_every_layer_equals_pytorch(
     variant: dict[str, object], tmp_path: Path, export: Callable[..., Path]
 ) -> None:
     folder = gpt2_folder(tmp_path / "model", **variant)
-    result = verified(folder, export(folder, all_layers=True))
+    result = verified(folder, export(folder, activations=EVERY, all_layers=True))
     assert list(map(str, result.findings)) == []
     blueprint = result.metadata.blueprint
     assert {row.kind for row in result.deviations} == {*blueprint.outputs, *blueprint.layer(0).outputs}
