@@ -76,6 +76,8 @@ class Downloader:
             ExportError: It cannot be written.
         """
         partial = folder / _partial_name(entry)
+        with _explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         for again in (False, True):
             self._fill(entry, partial)
             if not _differs(partial, entry):
