@@ -18,6 +18,7 @@ from pages import hostile_report
 TESTS = Path(__file__).parents[1]
 CHECKS = TESTS / "javascript"
 TYPED_APP = TESTS / "typed_app"
+PROJECTS = (CHECKS, CHECKS / "node", TYPED_APP)
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +65,21 @@ def changed_copy(folder: Path, file: str, right: str, wrong: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("project", [CHECKS, TYPED_APP], ids=lambda project: project.name)
+@pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.name)
 def test_the_types_fit(checkers: Path, project: Path) -> None:
     assert check_types(checkers, project) == ""
 
 
+@pytest.mark.usefixtures("checkers")
+def test_the_example_s_types_fit_the_oldest_typescript_too() -> None:
+    tsc = TYPED_APP / "node_modules" / "typescript-5.4" / "bin" / "tsc"
+    done = subprocess.run(["node", tsc, "-p", TYPED_APP], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def test_no_script_is_left_out(checkers: Path) -> None:
     seen = set()
-    for project in (CHECKS, TYPED_APP):
+    for project in PROJECTS:
         done = subprocess.run([checkers / "tsc", "-p", project, "--listFilesOnly"], capture_output=True, text=True)
         seen |= set(map(Path, done.stdout.splitlines()))
     scripts = [path for root in ("scripts", "tests") for path in (TESTS.parent / root).rglob("*.*js")]

@@ -6,7 +6,7 @@ import re
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -65,8 +65,11 @@ class Downloader:
 
         return self._patiently(name, read)
 
-    def files(self, entries: Iterable[FileEntry], folder: Path) -> dict[str, Path]:
-        """Files of the release by name, each as `file` gives it; all of them or, after a final no, none.
+    def files(self, folders: Mapping[FileEntry, Path]) -> dict[FileEntry, Path]:
+        """Files of the release, each as `file` gives it; all of them or, after a final no, none.
+
+        Args:
+            folders: Where each file goes; a folder that is missing is made.
 
         Raises:
             UnfinishedDownloadError: One could not be had yet; what has arrived stays for the next run.
@@ -74,14 +77,18 @@ class Downloader:
             ManifestError: See `file`.
             ExportError: See `file`; what has arrived stays.
         """
-        wanted = tuple(entries)
+        made: list[Path] = []
         try:
-            return {entry.name: self.file(entry, folder) for entry in wanted}
+            for folder in folders.values():
+                with _explained(folder):
+                    made += make_parents(folder)
+            return {entry: self.file(entry, folder) for entry, folder in folders.items()}
         except UnfinishedDownloadError:
             raise
         except (HostError, ManifestError):
-            for entry in wanted:
+            for entry, folder in folders.items():
                 (folder / _partial_name(entry)).unlink(missing_ok=True)
+            remove_made(made)
             raise
 
     def file(self, entry: FileEntry, folder: Path) -> Path:
