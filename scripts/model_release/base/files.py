@@ -48,7 +48,7 @@ def _require_sane(found: os.stat_result, limit_bytes: int) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "a pipe, a socket or a device")
     if found.st_size > limit_bytes:
-        raise OSError(errno.EFBIG, f"{found.st_size} bytes where at most {limit_bytes} are sane")
+        raise OSError(errno.EFBIG, f"{found.st_size} bytes, which must be at most {limit_bytes} bytes")
 
 
 def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
@@ -58,8 +58,11 @@ def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
         OSError: See `open_file`.
     """
     with open_file(path, limit_bytes=limit_bytes) as file:
-        content = file.read(limit_bytes + 1)
-    if len(content) > limit_bytes:  # It grows, or the system makes it up as it is read.
+        expected_bytes = os.fstat(file.fileno()).st_size  # Memory for the limit would be many times as much.
+        content = file.read(expected_bytes + 1)
+        if len(content) > expected_bytes:  # It grows, or the system makes it up as it is read.
+            content += file.read(limit_bytes + 1 - len(content))
+    if len(content) > limit_bytes:
         raise OSError(errno.EFBIG, f"more than {limit_bytes} bytes")
     return content
 

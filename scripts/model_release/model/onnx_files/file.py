@@ -27,6 +27,7 @@ from model_release.model.onnx_files.wire import fields, tag, varint
 MAX_FILE_BYTES = 2**31 - 1
 """Largest protobuf message that parsers accept; also below GitHub's limit for a release asset."""
 
+_MAX_READ_BYTES = 2**31 - 1  # No larger file is an ONNX file, or data of one, that anyone can load.
 _LARGE_BYTES = 1024  # Smaller tensors travel inside the graph.
 _GRAPH_ROOM_BYTES = 64 * 2**20  # Kept free beside the tensors of a single file.
 
@@ -224,7 +225,7 @@ def _read_outline(path: Path) -> tuple[onnx.ModelProto, dict[str, _Place]]:
     """A file's graph, and the places of the large tensors' bytes left out of it."""
     try:
         with (
-            open_file(path, limit_bytes=MAX_FILE_BYTES) as file,
+            open_file(path, limit_bytes=_MAX_READ_BYTES) as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
             outline, inside = _outline(content)
@@ -253,7 +254,7 @@ def _outside_place(path: Path, tensor: onnx.TensorProto) -> _Place:
     data = path.with_name(location)
     try:
         place = _Place(path=data, offset=int(entries.get("offset", "0")), length=int(entries["length"]))
-        with open_file(data, limit_bytes=MAX_FILE_BYTES) as file:
+        with open_file(data, limit_bytes=_MAX_READ_BYTES) as file:
             size_bytes = os.fstat(file.fileno()).st_size
     except (OSError, ValueError, KeyError) as failure:
         raise ContractError(
@@ -280,7 +281,7 @@ def _stored_tensor(place: _Place, tensor: onnx.TensorProto) -> ir.LazyTensor:
         )
 
     def load() -> ir.TensorProtocol:
-        with open_file(path, limit_bytes=MAX_FILE_BYTES) as file:
+        with open_file(path, limit_bytes=_MAX_READ_BYTES) as file:
             file.seek(place.offset)
             raw = np.frombuffer(file.read(length), dtype=np.uint8)
         if dtype.bitwidth < 8:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from model_release.base.background import in_background
 from model_release.base.errors import WeightsError
 from model_release.base.files import is_file, open_file, read_bytes, sha256_of
+from model_release.base.text import first_lines
 from model_release.contract.manifest import FileEntry
 from model_release.contract.shape import (
     EMBEDDING,
@@ -213,7 +214,7 @@ def read_json(path: Path, limit_bytes: int) -> dict[str, Any]:
     try:
         parsed = json.loads(read_bytes(path, limit_bytes=limit_bytes).decode())
     except (OSError, ValueError, RecursionError) as failure:
-        reason = "nesting too deep" if isinstance(failure, RecursionError) else failure
+        reason = "nesting too deep" if isinstance(failure, RecursionError) else first_lines(failure)
         raise WeightsError(f"{path} must be a JSON object, got: {reason}. Fetch the file again.") from failure
     if not isinstance(parsed, dict):
         raise WeightsError(f"{path} must be a JSON object, got a {type(parsed).__name__}. Fetch the file again.")
