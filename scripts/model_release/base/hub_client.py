@@ -20,6 +20,7 @@ from huggingface_hub.utils._http import default_client_factory, hf_request_event
 from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
 from model_release.base.errors import ReleaseError
+from model_release.base.http import REDIRECTS
 from model_release.base.progress import Progress
 from model_release.base.retry import (
     TRANSIENT_STATUS,
@@ -122,6 +123,9 @@ class _OneTry(httpx2.Client):
                 response.close()
                 after = response.headers.get("Retry-After", "")
                 raise TransientError(f"status {response.status_code}", float(after) if after.isdecimal() else None)
+            if response.status_code in REDIRECTS:  # One that is not followed; its body is not read either.
+                response.close()
+                return httpx2.Response(response.status_code, headers=response.headers, request=response.request)
             limit_bytes = math.inf if stream else _MAX_ANSWER_BYTES
             response.stream = _Bounded(cast(httpx2.SyncByteStream, response.stream), self.deadline, limit_bytes)
             if not stream:
