@@ -286,7 +286,7 @@ def check_choices(measured: Agreement, precision: Precision) -> Iterator[Ruling]
     yield "logits", "" if measured.top1_or_tie >= limit else message
 
 
-@check("PPL01", needs="PyTorch's logits for a text, and a tokenizer of several tokens to read it")
+@check("PPL01", needs="PyTorch's logits for a text, read by a tokenizer of several tokens")
 def check_perplexity(measured: Agreement, precision: Precision) -> Iterator[Ruling]:
     """Judges the perplexity on a text; NaN breaks the clause."""
     limit, ratio = precision.max_perplexity_ratio, measured.perplexity_ratio
