@@ -18,6 +18,7 @@ from pages import hostile_report
 TESTS = Path(__file__).parents[1]
 CHECKS = TESTS / "javascript"
 TYPED_APP = TESTS / "typed_app"
+PROJECTS = (CHECKS, CHECKS / "node", TYPED_APP)
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +65,14 @@ def changed_copy(folder: Path, file: str, right: str, wrong: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("project", [CHECKS, TYPED_APP], ids=lambda project: project.name)
+@pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.name)
 def test_the_types_fit(checkers: Path, project: Path) -> None:
     assert check_types(checkers, project) == ""
 
 
 def test_no_script_is_left_out(checkers: Path) -> None:
     seen = set()
-    for project in (CHECKS, TYPED_APP):
+    for project in PROJECTS:
         done = subprocess.run([checkers / "tsc", "-p", project, "--listFilesOnly"], capture_output=True, text=True)
         seen |= set(map(Path, done.stdout.splitlines()))
     scripts = [path for root in ("scripts", "tests") for path in (TESTS.parent / root).rglob("*.*js")]
