@@ -70,6 +70,13 @@ def test_the_types_fit(checkers: Path, project: Path) -> None:
     assert check_types(checkers, project) == ""
 
 
+@pytest.mark.usefixtures("checkers")
+def test_the_example_s_types_fit_the_oldest_typescript_too() -> None:
+    tsc = TYPED_APP / "node_modules" / "typescript-5.4" / "bin" / "tsc"
+    done = subprocess.run(["node", tsc, "-p", TYPED_APP], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def test_no_script_is_left_out(checkers: Path) -> None:
     seen = set()
     for project in PROJECTS:
