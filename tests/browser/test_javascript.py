@@ -18,13 +18,15 @@ from pages import hostile_report
 TESTS = Path(__file__).parents[1]
 CHECKS = TESTS / "javascript"
 TYPED_APP = TESTS / "typed_app"
-PROJECTS = (CHECKS, CHECKS / "node", TYPED_APP)
+TRANSFORMERS_JS = TESTS / "transformers_js"
+PROJECTS = (CHECKS, CHECKS / "node", TYPED_APP, TRANSFORMERS_JS)
 
 
 @pytest.fixture(scope="module")
 def checkers(tool: Callable[[Callable[[], Path]], Path]) -> Path:
     """Where `tsc` and `biome` are; the packages that the checked code imports are installed, too."""
-    installed = [tool(partial(npm.install, folder)) for folder in (npm.BROWSER, TYPED_APP, CHECKS)]
+    folders = (npm.BROWSER, TYPED_APP, TRANSFORMERS_JS, CHECKS)
+    installed = [tool(partial(npm.install, folder)) for folder in folders]
     return installed[-1] / ".bin"
 
 

@@ -1,11 +1,8 @@
 """An app in TypeScript shows what a released model does with a text."""
 
-import contextlib
 import json
 import os
-import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +23,7 @@ from model_release.contract.activations import CONTRACT_FOLDER
 from model_release.model.onnx_files.session import Session
 from pages import write_tokenizer
 from small_release import sha256
+from vite import vite_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -164,21 +162,3 @@ def test_servers_that_answer_with_a_page_end_in_the_example_s_sentence(
         with page.expect_event("pageerror") as caught:
             page.goto(origin)
     assert SENTENCE in str(caught.value)
-
-
-@contextlib.contextmanager
-def vite_server(command: list[Path | str], app: Path) -> Iterator[str]:
-    """A server of Vite's, on a port of its choice."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = [*command, "--host=127.0.0.1", f"--port={port}", "--strictPort"]
-    with subprocess.Popen(arguments, cwd=app, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            for line in process.stdout:
-                if f":{port}" in re.sub(r"\x1b\[[0-9;]*m", "", line):
-                    break
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
