@@ -56,7 +56,8 @@ export function attention(outputs: Outputs<Tensor>, layer: number, head: number)
 }
 
 /** Draws rows as a picture, a pixel a share from 0 to 1; CSS makes it large. */
-export function draw(canvas: HTMLCanvasElement, rows: Float32Array[]): void {
+export function draw(canvas: HTMLCanvasElement | null, rows: Float32Array[]): void {
+  if (!canvas) throw new Error("The page must have a canvas.");
   canvas.width = canvas.height = rows.length;
   const image = new ImageData(rows.length, rows.length);
   const shares = rows.flatMap((row) => [...row]);
