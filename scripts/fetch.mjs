@@ -7,7 +7,7 @@
 
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream, existsSync, realpathSync } from "node:fs";
-import { mkdir, open, readdir, readFile, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, realpath, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, normalize, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -58,9 +58,10 @@ const [USAGE, WRITING, RELEASE, HOST, ENV_FILE] = [2, 5, 7, 8, 9];
 
 /** A failure with a sentence for whoever ran this, and an exit code. */
 export class Failure extends Error {
-  constructor(/** @type {number} */ code, /** @type {string} */ sentence) {
+  constructor(/** @type {number} */ code, /** @type {string} */ sentence, /** What arrived stays. */ goesOn = false) {
     super(printable(sentence).trim().replace(/ +/g, " "));
     this.code = code;
+    this.goesOn = goesOn;
   }
 }
 
@@ -417,7 +418,7 @@ function modelOf(manifest, { version, file, query }, { precision, layout }) {
     if (!NAME.test(name) || name.endsWith("."))
       throw bad(`a release file's name must match ${NAME.source.slice(1, -1)}, got ${quoted(name)}`);
     if (!folded.delete(name.toLowerCase())) throw bad(`${name} must be listed once`);
-    if (size_bytes >= 2 ** 31 - 1) throw bad(`${name} must be smaller than 2 GiB, got ${size_bytes} bytes`);
+    if (size_bytes >= 2 ** 31) throw bad(`${name} must be smaller than 2 GiB, got ${size_bytes} bytes`);
   }
   if (entries.size > 1000) throw bad(`a release must have at most 1000 files, got ${entries.size}`);
   const variants = new Map(manifest.variants.map((each) => [each.precision, each.file]));
@@ -500,7 +501,7 @@ async function patiently(what, { name, line: { patience, deadline, tell } }, att
         const late = isLast ? "" : `; the next attempt would be in ${waitS.toFixed()} s, which is too late`;
         const got = `${failure.message}${late} (attempts: ${tried})`;
         const advice = "Check the network and run it again; it goes on where it stopped.";
-        throw new Failure(HOST, `${what} of ${name} must arrive, got: ${got}. ${advice}`);
+        throw new Failure(HOST, `${what} of ${name} must arrive, got: ${got}. ${advice}`, true);
       }
       tell(`${what}: ${failure.message}; attempt ${tried + 1} in ${waitS.toFixed(1)} s`);
       await sleep(1000 * waitS);
@@ -508,11 +509,37 @@ async function patiently(what, { name, line: { patience, deadline, tell } }, att
   }
 }
 
+/** Downloads what is missing beside its place; after a final no, nothing is left of it.
+ * @param {Entry[]} files @param {string} folder @param {Source} source */
+async function downloadAll(files, folder, source) {
+  const [partials, made, places] = [new Map(), new Map(), new Map()];
+  try {
+    for (const file of files) {
+      const path = join(folder, file.path ?? "");
+      const top = await placing(dirname(path), mkdir(dirname(path), { recursive: true }));
+      if (top) made.set(dirname(path), top);
+      if (await isThere(path, file)) continue;
+      places.set(file, dirname(path));
+    }
+    for (const [file, place] of places) partials.set(join(place, file.name), await download(file, place, source));
+  } catch (/** @type {any} */ failure) {
+    const isFinal = [HOST, RELEASE].includes(failure.code) && !failure.goesOn;
+    for (const [file, place] of isFinal ? places : []) await rm(partialOf(file, place), { force: true });
+    for (const [place, top] of [...made].reverse())
+      for (let each = place; each.startsWith(top); each = dirname(each)) await rmdir(each).catch(() => {}); // If empty.
+    throw failure;
+  }
+  return partials;
+}
+
+/** Where a file is until it is whole. @param {Entry} entry @param {string} folder */
+const partialOf = ({ name, sha256 }, folder) => join(folder, `.${name}.${sha256.slice(0, 16)}.partial`);
+
 /** Downloads a file beside its place, going on where an earlier run stopped, and verifies it.
  * @param {Entry} entry @param {string} folder @param {Source} source */
 async function download(entry, folder, source) {
   const { name, size_bytes, sha256 } = entry;
-  const partial = join(folder, `.${name}.${sha256.slice(0, 16)}.partial`);
+  const partial = partialOf(entry, folder);
   const mb = (/** @type {number} */ bytes) => (bytes / 1e6).toFixed(1);
   const begin = (/** @type {number} */ at) => {
     if (at !== told) source.line.tell(`${name}: ${mb(size_bytes)} MB${at ? `, going on at ${mb(at)}` : ""}`);
@@ -588,32 +615,28 @@ export async function fetchModel(request) {
     throw new Failure(USAGE, `${must}, got ${quoted(tag, 60, "...")}. Use e.g. model-v1.0.0.`);
   }
   if (!url.includes("://")) return verifyTree(request, committed);
+  const local = `${envFile}.local`;
+  const [text, encoding] = decoded((await bytesOf(local, ENV_FILE)) ?? Buffer.alloc(0));
+  const edited = (/** @type {string} */ to, /** @type {string} */ number) =>
+    withValue(withValue(text, URL_KEY, to), VERSION_KEY, number);
+  edited("x", "x"); // What cannot be edited is refused before there is work.
   let done = "there already, verified";
   let model = await present(request, committed);
   if (!model) {
     const source = sourceOf(url.replace(/\/[^/]*$/, ""), tag, environment, line);
     tell(`release: ${source.name}`);
     const { content, manifest } = await askManifest(source);
-    const wanted = modelOf(manifest, committed, request);
-    const folder = join(staticDir, "models", wanted.folder);
-    const partials = new Map();
-    for (const file of wanted.files) {
-      const path = join(folder, file.path ?? "");
-      await placing(dirname(path), mkdir(dirname(path), { recursive: true }));
-      if (!(await isThere(path, file))) partials.set(path, await download(file, dirname(path), source));
-    }
+    model = modelOf(manifest, committed, request);
+    const folder = join(staticDir, "models", model.folder);
+    const partials = await downloadAll(model.files, folder, source);
     for (const [path, partial] of partials) await placing(path, rename(partial, path));
     for (const path of filled(request).map((name) => join(folder, name)))
       if (!existsSync(path)) await writeWhole(path, Buffer.from("{}\n"), WRITING);
     const before = await bytesOf(join(folder, MANIFEST), RELEASE);
     if (!before?.equals(content)) await writeWhole(join(folder, MANIFEST), content, WRITING);
     done = `${partials.size} files downloaded, verified`;
-    model = wanted;
   }
-  const local = `${envFile}.local`;
-  const before = await bytesOf(local, ENV_FILE);
-  const [text, encoding] = decoded(before ?? Buffer.alloc(0));
-  const after = withValue(withValue(text, URL_KEY, model.url), VERSION_KEY, version);
+  const after = edited(model.url, version);
   if (after !== text) await writeWhole(local, Buffer.from(after, encoding), ENV_FILE);
   const how = after === text ? "unchanged" : "written";
   return { folder: join(staticDir, "models", model.folder), done, url: model.url, version, file: local, how };

@@ -188,6 +188,7 @@ class End:
     out: str
     lines: tuple[str, ...]
     files: dict[str, bytes]
+    folders: list[str]
     local: str | None
     requests: list[tuple[str, ...]]
 
@@ -223,6 +224,7 @@ def play(folder: Path, case: dict[str, Any], program: str) -> list[End]:
                     out=neutral(outcome.out, place.origin),
                     lines=tuple(filter(is_shared, neutral(outcome.err, place.origin).splitlines())),
                     files=lying_in(models),
+                    folders=sorted(str(path.relative_to(app)) for path in app.rglob("*") if path.is_dir()),
                     local=local.read_bytes().decode() if local.exists() else None,
                     requests=place.requests(),
                 )
@@ -265,6 +267,7 @@ def test_both_programs_end_alike(tmp_path: Path, name: str) -> None:
             if case.get("progress", True):
                 assert theirs.lines == ours.lines
         assert theirs.files == ours.files
+        assert theirs.folders == ours.folders
         assert theirs.local == ours.local
         assert questions(case, theirs) == questions(case, ours)
     for end in (python[-1], node[-1]):
@@ -279,11 +282,9 @@ def check(case: dict[str, Any], end: End) -> None:
         assert end.lines[-1].startswith(("error: ", "warning: "))
     file = case.get("file", "model_fp16.onnx")
     delivered = [file if name == "model_fp16.onnx" else name for name in DELIVERED]
-    files = case.get("files", delivered if case["code"] == 0 or case.get("files") == "all" else [])
-    if files not in ("some", "all"):
+    files = case.get("files", delivered if case["code"] == 0 else [])
+    if files != "some":
         assert sorted(end.files) == sorted(files)
-    if files == "all":
-        assert sorted(end.files) == sorted(delivered)
     for name in set(end.files) & {file, f"onnx/{file}"} if end.code == 0 else ():
         assert end.files[name] == CONTENTS[file]
     if "text" in case:
