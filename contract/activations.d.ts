@@ -32,7 +32,7 @@ export type Outputs<T> = {
   readonly embedding_sum?: T;
   /** `[batch, seq, hidden]`: Residual stream entering the layer. */
   readonly [name: `layer_${number}_resid_pre`]: T | undefined;
-  /** `[batch, seq, hidden]`: First layer norm, gain and bias applied (TransformerLens hooks it before them). */
+  /** `[batch, seq, hidden]`: First layer norm, gain and bias applied. */
   readonly [name: `layer_${number}_ln_1`]: T | undefined;
   /** `[batch, heads, seq, head_dim]`: Queries (TransformerLens puts the head axis after seq). */
   readonly [name: `layer_${number}_q`]: T | undefined;

@@ -591,6 +591,29 @@ def test_another_precision_gets_its_own_version(tmp_path: Path) -> None:
         app.fetch(place=place, precision="q4")
 
 
+def test_the_files_can_lie_as_transformers_js_looks_for_them(tmp_path: Path) -> None:
+    app = App(tmp_path, f"https://x.example/{TAG}/model_fp16.onnx")
+    place = local(tmp_path, release())
+    app.fetch(place=place, layout="transformers.js")
+    names = {str(path.relative_to(app.models)) for path in app.models.rglob("*") if path.is_file()}
+    filled = {"tokenizer_config.json", "generation_config.json"}
+    assert names == {*DELIVERED - {"model_fp16.onnx"}, "onnx/model_fp16.onnx", *filled}
+    assert (app.models / "onnx/model_fp16.onnx").read_bytes() == MODEL
+    assert {(app.models / name).read_text() for name in filled} == {"{}\n"}
+    assert f"VITE_MODEL_URL=models/gpt2/onnx/model_fp16.onnx?v={VERSION}\n" in app.local.read_text()
+    assert app.fetch(layout="transformers.js").outcome == "present"
+    (app.models / "generation_config.json").unlink()
+    assert app.fetch(place=place, layout="transformers.js").outcome == "fetched"
+    assert (app.models / "generation_config.json").is_file()
+    assert app.fetch(place=place).downloaded == ("model_fp16.onnx",)
+
+
+def test_a_release_s_own_files_are_not_replaced_by_the_layout_s(tmp_path: Path) -> None:
+    app, own = App(tmp_path, f"https://x.example/{TAG}/model_fp16.onnx"), b'{"model_max_length": 1024}'
+    app.fetch(place=local(tmp_path, release({**CONTENTS, "tokenizer_config.json": own})), layout="transformers.js")
+    assert (app.models / "tokenizer_config.json").read_bytes() == own
+
+
 def test_other_lines_of_the_local_env_file_stay(tmp_path: Path) -> None:
     app = App(tmp_path)
     app.local.write_bytes(b"# mine\r\nVITE_MODEL_URL='old' # why\r\nVITE_DEBUG=1")
@@ -790,7 +813,7 @@ def test_the_build_step_needs_three_small_libraries_and_no_other() -> None:
     heavy = {"torch", "transformers", "onnx", "onnxruntime", "numpy", "huggingface_hub", "github", "tokenizers"}
     assert set(done.stdout.split()) & heavy == set()
     root = SCRIPTS.parent
-    named = re.search(r"^pip install ([^#]+)", (root / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    named = re.search(r"^pip install (.+)", (SCRIPTS / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert named is not None
     assert set(named[1].split()) <= set((root / "requirements.txt").read_text(encoding="utf-8").split())
 

@@ -18,12 +18,15 @@ from pages import hostile_report
 TESTS = Path(__file__).parents[1]
 CHECKS = TESTS / "javascript"
 TYPED_APP = TESTS / "typed_app"
+TRANSFORMERS_JS = TESTS / "transformers_js"
+PROJECTS = (CHECKS, CHECKS / "node", TYPED_APP, TRANSFORMERS_JS)
 
 
 @pytest.fixture(scope="module")
 def checkers(tool: Callable[[Callable[[], Path]], Path]) -> Path:
     """Where `tsc` and `biome` are; the packages that the checked code imports are installed, too."""
-    installed = [tool(partial(npm.install, folder)) for folder in (npm.BROWSER, TYPED_APP, CHECKS)]
+    folders = (npm.BROWSER, TYPED_APP, TRANSFORMERS_JS, CHECKS)
+    installed = [tool(partial(npm.install, folder)) for folder in folders]
     return installed[-1] / ".bin"
 
 
@@ -64,14 +67,21 @@ def changed_copy(folder: Path, file: str, right: str, wrong: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("project", [CHECKS, TYPED_APP], ids=lambda project: project.name)
+@pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.name)
 def test_the_types_fit(checkers: Path, project: Path) -> None:
     assert check_types(checkers, project) == ""
 
 
+@pytest.mark.usefixtures("checkers")
+def test_the_example_s_types_fit_the_oldest_typescript_too() -> None:
+    tsc = TYPED_APP / "node_modules" / "typescript-5.4" / "bin" / "tsc"
+    done = subprocess.run(["node", tsc, "-p", TYPED_APP], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def test_no_script_is_left_out(checkers: Path) -> None:
     seen = set()
-    for project in (CHECKS, TYPED_APP):
+    for project in PROJECTS:
         done = subprocess.run([checkers / "tsc", "-p", project, "--listFilesOnly"], capture_output=True, text=True)
         seen |= set(map(Path, done.stdout.splitlines()))
     scripts = [path for root in ("scripts", "tests") for path in (TESTS.parent / root).rglob("*.*js")]

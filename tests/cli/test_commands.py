@@ -42,7 +42,7 @@ TAG = "model-v1.2.3"
 GUIDES_OUTPUT = "apps/web/static/models/gpt2/model.onnx"
 RELEASE_FILES = {
     "model.onnx", "model_fp16.onnx", "model_int8_dynamic.onnx", "config.json", "manifest.json", "SHA256SUMS",
-    "activations.json", "ACTIVATIONS_CONTRACT.md", "report.html",
+    "activations.json", "ACTIVATIONS_CONTRACT.md", "fetch.mjs", "report.html",
 }  # fmt: skip
 ENV = (
     b"\xef\xbb\xbf# \xff no UTF-8, kept\r\n\r\n"

@@ -1,6 +1,7 @@
-import { attention, loadModel, run } from "./app";
+import { attention, draw, loadModel, run } from "./app";
 
-const url = new URL(import.meta.env.VITE_MODEL_URL, new URL(import.meta.env.BASE_URL, location.href));
-const session = await loadModel(url, (share) => console.log(`${Math.round(100 * share)} %`));
-const outputs = await run(session, [464, 3290]); // What the tokenizer.json beside the model makes of "The dog".
-console.log(attention(outputs, 0, 1)); // Layer 11, head 0: how much the second token attends to each.
+const base = new URL(import.meta.env.BASE_URL, location.href);
+const model = await loadModel(import.meta.env.VITE_MODEL_URL, base, (share) => console.log(share));
+const { tokens, outputs } = await run(model, "The dog was found in a field");
+console.log(tokens); // Rows and columns of the picture.
+draw(document.querySelector("canvas"), attention(outputs, model.layers.at(-1) ?? 0, 0)); // The last layer, head 0.

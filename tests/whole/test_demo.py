@@ -89,7 +89,7 @@ def test_a_release_is_complete_and_sha256sum_agrees(released: tuple[Path, Releas
         [
             *("model.onnx", "model_fp16.onnx", "model_int8_dynamic.onnx"),
             *load_folder(DEMO_FOLDER).tokenizer_files,
-            *("config.json", "activations.json", "ACTIVATIONS_CONTRACT.md", "report.html"),
+            *("config.json", "activations.json", "ACTIVATIONS_CONTRACT.md", "fetch.mjs", "report.html"),
             *("manifest.json", "SHA256SUMS"),
         ]
     )

@@ -6,6 +6,7 @@ own origin. What is there already, with the right hashes, needs no network.
 
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import (
     MODELS_FOLDER,
     AppFiles,
+    Layout,
     app_files,
     check_query,
 )
@@ -81,6 +83,7 @@ class FetchRequest:
         static_dir: The folder the app serves at its base.
         tag: Another release than the committed one.
         precision: Another variant than the release's own choice.
+        layout: Where the app looks for the files.
         environment: Of the build, looked at for values that would override ours.
     """
 
@@ -89,6 +92,7 @@ class FetchRequest:
     place: Place = field(default_factory=Place)
     tag: ReleaseTag | None = None
     precision: str | None = None
+    layout: Layout = "flat"
     environment: Mapping[str, str] = field(default_factory=dict)
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
 
@@ -212,8 +216,9 @@ def _verify_tree(request: FetchRequest, committed: _Committed, tag: ReleaseTag) 
     Raises:
         ManifestError: It is not.
     """
-    if request.precision is not None:
-        raise UsageError("--precision needs a release to fetch from. Give --from too.")
+    for option, is_given in (("--precision", request.precision is not None), ("--layout", request.layout != "flat")):
+        if is_given:
+            raise UsageError(f"{option} needs a release to fetch from. Give --from too.")
     path = unquote(committed.url).lstrip("/")
     match = re.fullmatch(rf"{MODELS_FOLDER}/([A-Za-z0-9][A-Za-z0-9._-]*)/([A-Za-z0-9][A-Za-z0-9._-]*)", path)
     if not match:
@@ -249,12 +254,14 @@ def _present(request: FetchRequest, tag: ReleaseTag, agreed: _Committed | None) 
     for path in sorted((request.static_dir / MODELS_FOLDER).glob(f"*/{MANIFEST_NAME}")):
         try:
             document = manifest.parse(read_bytes(path, limit_bytes=manifest.MAX_MANIFEST_BYTES))
-            found = app_files(document, tag, precision=request.precision)
+            found = app_files(document, tag, precision=request.precision, layout=request.layout)
             if agreed:
                 check_query(document, tag, agreed.file, agreed.query)
         except (ManifestError, OSError):
             continue
-        if found.folder == path.parent.name and all(is_there(path.parent / each.name, each) for each in found.entries):
+        folder = path.parent
+        is_whole = all(is_there(folder / found.path(each.name), each) for each in found.entries)
+        if found.folder == folder.name and is_whole and all((folder / name).is_file() for name in found.filled):
             return found
     return None
 
@@ -297,18 +304,24 @@ def _download(
     checksums = parse_checksums(downloader.small(CHECKSUMS_NAME, manifest.MAX_CHECKSUMS_BYTES))
     content = downloader.small(MANIFEST_NAME, manifest.MAX_MANIFEST_BYTES)
     document = check_manifest(content, checksums, sha256_of_bytes(content))
-    wanted = app_files(document, tag, precision=request.precision)
+    wanted = app_files(document, tag, precision=request.precision, layout=request.layout)
     if agreed:
         check_query(document, tag, agreed.file, agreed.query)
     folder = _folder(request, wanted)
-    with alone_in(folder, progress):
-        missing = [entry for entry in wanted.entries if not is_there(folder / entry.name, entry)]
-        partials = downloader.files(missing, folder)
-        for name, partial in partials.items():
-            place(partial, folder / name)
+    places = {entry: folder / wanted.path(entry.name) for entry in wanted.entries}
+    with ExitStack() as held:
+        for each in sorted({folder, *(path.parent for path in places.values())}):
+            held.enter_context(alone_in(each, progress))
+        missing = {entry: path for entry, path in places.items() if not is_there(path, entry)}
+        partials = downloader.files(missing)
+        for entry, partial in partials.items():
+            place(partial, places[entry])
+        for path in (folder / name for name in wanted.filled):
+            if not path.is_file():
+                write_bytes(path, b"{}\n", error=ExportError)
         if _bytes(folder / MANIFEST_NAME, manifest.MAX_MANIFEST_BYTES, ManifestError) != content:
             write_bytes(folder / MANIFEST_NAME, content, error=ExportError)
-    return wanted, tuple(partials)
+    return wanted, tuple(entry.name for entry in partials)
 
 
 def _folder(request: FetchRequest, files: AppFiles) -> Path:

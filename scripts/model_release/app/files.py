@@ -6,6 +6,7 @@ Names become paths and URLs here, sizes become downloads, so both are judged bef
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from model_release.base.errors import ManifestError
 from model_release.base.github_limits import ASSET_NAME, MAX_ASSET_BYTES, MAX_ASSETS
@@ -14,6 +15,12 @@ from model_release.contract.tag import ReleaseTag
 
 MODELS_FOLDER = "models"
 """Below the folder that the app serves at its base."""
+
+Layout = Literal["flat", "transformers.js"]
+"""Side by side, or as transformers.js looks for them: model files in `onnx`."""
+
+ASKED_FOR = ("tokenizer_config.json", "generation_config.json")
+"""What transformers.js asks for; dev servers answer with a page where a file is missing, so each must be there."""
 
 CONFIG = "config.json"
 TOKENIZER_PREFIXES = ("tokenizer", "vocab.", "merges.")
@@ -32,12 +39,14 @@ class AppFiles:
         version: The release's version.
         model: The model file.
         others: The model's data files, tokenizer and config; `manifest.json` lies beside them.
+        layout: Where they lie in the folder.
     """
 
     folder: str
     version: str
     model: FileEntry
     others: tuple[FileEntry, ...]
+    layout: Layout = "flat"
 
     @property
     def entries(self) -> tuple[FileEntry, ...]:
@@ -47,7 +56,18 @@ class AppFiles:
     @property
     def url(self) -> str:
         """The model's URL relative to the app's base, which its bundler knows and we do not."""
-        return f"{MODELS_FOLDER}/{self.folder}/{self.model.name}?v={version_query(self.version, self.model.sha256)}"
+        query = version_query(self.version, self.model.sha256)
+        return f"{MODELS_FOLDER}/{self.folder}/{self.path(self.model.name)}?v={query}"
+
+    def path(self, name: str) -> str:
+        """Where a file lies in the folder."""
+        is_model = name == self.model.name or is_data_file(name, self.model.name)
+        return f"onnx/{name}" if is_model and self.layout == "transformers.js" else name
+
+    @property
+    def filled(self) -> tuple[str, ...]:
+        """Files of the layout that the release may lack: an empty JSON object stands for them."""
+        return ASKED_FOR if self.layout == "transformers.js" else ()
 
 
 def delivered_names(document: Manifest, model: str) -> tuple[str, ...]:
@@ -57,13 +77,16 @@ def delivered_names(document: Manifest, model: str) -> tuple[str, ...]:
     return (model, *data, *(name for name in names if name.startswith(TOKENIZER_PREFIXES)), CONFIG)
 
 
-def app_files(document: Manifest, tag: ReleaseTag, *, precision: str | None = None) -> AppFiles:
+def app_files(
+    document: Manifest, tag: ReleaseTag, *, precision: str | None = None, layout: Layout = "flat"
+) -> AppFiles:
     """What the app gets.
 
     Args:
         document: The release's manifest.
         tag: The release that was asked for.
         precision: Another variant than the one the release delivers.
+        layout: Where the app looks for them.
 
     Raises:
         ManifestError: It is another release's, has no such variant or file, or a name or a size that no
@@ -95,6 +118,7 @@ def app_files(document: Manifest, tag: ReleaseTag, *, precision: str | None = No
         version=tag.version,
         model=entries[model],
         others=tuple(entries[name] for name in names[1:]),
+        layout=layout,
     )
 
 

@@ -29,6 +29,7 @@ from model_release.contract.storage import Storage
 _ROOT = CONTRACT_FOLDER.parent
 _PACKAGE = Path(__file__).parents[1]
 _EXAMPLE = _ROOT / "tests" / "typed_app" / "main.ts"
+_READER = _ROOT / "tests" / "python_app" / "read.py"
 
 _INPUT_SHAPE = "[batch, seq]"
 _INPUT_MEANING = "Token ids, 0 to vocab − 1; at most the model's positions."
@@ -66,6 +67,7 @@ def documents(commands: Iterable[click.Command]) -> dict[Path, str]:
         "metadata": _metadata,
         "map": _map,
         "help": lambda: _help(commands),
+        "reader": lambda: f"```python\n{_READER.read_text(encoding='utf-8')}```",
         "example": lambda: f"```ts\n{_EXAMPLE.read_text(encoding='utf-8')}```",
     }
     paths = (CONTRACT_FOLDER / "ACTIVATIONS_CONTRACT.md", _ROOT / "README.md", _PACKAGE.with_name("README.md"))

@@ -12,6 +12,7 @@ from model_release.cli.places import github_access, tree_options
 
 if TYPE_CHECKING:
     from model_release.app.fetch import Place
+    from model_release.app.files import Layout
 
 
 @click.command()
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 )
 @click.option("--repo", metavar="OWNER/NAME", help="The repository of --from github. [default: GITHUB_REPOSITORY]")
 @click.option("--base-url", metavar="URL", help="Where releases are served, each in a folder of its tag's name.")
+@click.option(
+    "--layout",
+    type=click.Choice(["flat", "transformers.js"]),
+    default="flat",
+    show_default=True,
+    help="How the files lie: side by side, or as transformers.js looks for them.",
+)
 def fetch(
     *,
     env_file: Path,
@@ -37,6 +45,7 @@ def fetch(
     place: str,
     repo: str | None,
     base_url: str | None,
+    layout: "Layout",
 ) -> None:
     """Bring the web app its model from a release, verified, to be served from the app's own origin.
 
@@ -52,6 +61,7 @@ def fetch(
             place=_place(place, repo, base_url),
             tag=parse_tag(tag) if tag is not None else None,
             precision=precision,
+            layout=layout,
             environment=dict(os.environ),
         ),
         print_progress,

@@ -64,7 +64,7 @@ class OutputKind:
         layered: Whether there is one a layer.
         dims: Symbolic shape, such as `("batch", "seq", "hidden")`.
         default: Whether it is exported when nothing is asked for.
-        transformer_lens: The hook point of TransformerLens with the same content.
+        transformer_lens: The hook point of TransformerLens 4.3 with the same content, weights loaded as they are.
         meaning: One sentence for readers.
     """
 

@@ -6,7 +6,7 @@ import re
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -65,8 +65,8 @@ class Downloader:
 
         return self._patiently(name, read)
 
-    def files(self, entries: Iterable[FileEntry], folder: Path) -> dict[str, Path]:
-        """Files of the release by name, each as `file` gives it; all of them or, after a final no, none.
+    def files(self, places: Mapping[FileEntry, Path]) -> dict[FileEntry, Path]:
+        """Files of the release beside their places, each as `file` gives it; all of them or, after a final no, none.
 
         Raises:
             UnfinishedDownloadError: One could not be had yet; what has arrived stays for the next run.
@@ -74,14 +74,13 @@ class Downloader:
             ManifestError: See `file`.
             ExportError: See `file`; what has arrived stays.
         """
-        wanted = tuple(entries)
         try:
-            return {entry.name: self.file(entry, folder) for entry in wanted}
+            return {entry: self.file(entry, path.parent) for entry, path in places.items()}
         except UnfinishedDownloadError:
             raise
         except (HostError, ManifestError):
-            for entry in wanted:
-                (folder / _partial_name(entry)).unlink(missing_ok=True)
+            for entry, path in places.items():
+                (path.parent / _partial_name(entry)).unlink(missing_ok=True)
             raise
 
     def file(self, entry: FileEntry, folder: Path) -> Path:

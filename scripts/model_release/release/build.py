@@ -30,7 +30,7 @@ from model_release.model.pipeline import (
 from model_release.model.weights.source import load_weights
 from model_release.release.package import (
     CONFIG_NAME,
-    CONTRACT_FILES,
+    ENCLOSED,
     decide_delivery,
     describe_delivery,
     package,
@@ -133,7 +133,9 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
                 f"{len(outputs)} outputs, {verdict} the {request.threshold_bytes / 1e6:g} MB threshold",
             ]
         )
-    rows += [[name, "", "copied"] for name in (*weights.tokenizer_files, CONFIG_NAME, *CONTRACT_FILES)]
+    rows += [
+        [name, "", "copied"] for name in (*weights.tokenizer_files, CONFIG_NAME, *(path.name for path in ENCLOSED))
+    ]
     return rows + [
         [name, "", "written"] for name in (manifest.REPORT_NAME, manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME)
     ]

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from model_release.model.verify.verification import Verification
     from model_release.model.weights.folder import Weights
 
-CONTRACT_FILES = ("activations.json", "ACTIVATIONS_CONTRACT.md")
+ENCLOSED = (
+    CONTRACT_FOLDER / "activations.json",
+    CONTRACT_FOLDER / "ACTIVATIONS_CONTRACT.md",
+    CONTRACT_FOLDER.with_name("scripts") / "fetch.mjs",
+)
+"""What every release brings along: the contract, and what gets its files into a web app."""
 
 
 CONFIG_NAME = "config.json"
@@ -77,11 +82,11 @@ def package(
     delivery: Delivery,
     dist: Path,
 ) -> Manifest:
-    """Completes `dist`: tokenizer, config, contract, report, manifest and checksums beside the models."""
+    """Completes `dist`: tokenizer, config, contract, `fetch.mjs`, report, manifest and checksums beside the models."""
     for name in (*weights.tokenizer_files, CONFIG_NAME):
         copy_file(weights.folder / name, dist / name, error=ExportError)
-    for name in CONTRACT_FILES:
-        copy_file(CONTRACT_FOLDER / name, dist / name, error=ExportError)
+    for path in ENCLOSED:
+        copy_file(path, dist / path.name, error=ExportError)
     for path in sorted(dist.iterdir()):
         path.rename(dist / f"{request.prefix}{path.name}")
     manifest_name, checksums_name = manifest.part_names(request.prefix)

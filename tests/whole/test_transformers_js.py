@@ -1,0 +1,102 @@
+"""transformers.js runs a release that was fetched with its layout: generation and activations, in Node and Chromium."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+import cli
+from commands import call
+from model_release.browser import npm
+from model_release.model.onnx_files.session import Session
+from vite import vite_server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+APP = Path(__file__).parents[1] / "transformers_js"
+TEXT = "The dog was"
+NEW = 5
+USE = """async ([url, base, text, tokens, runtime]) => {
+    const { goOn, load, see } = await import(new URL("app.js", globalThis.location?.href ?? APP).href);
+    const loaded = await load(url, base, runtime);
+    const outputs = Object.entries(await see(loaded, text));
+    const shown = outputs.map(([name, { dims, data }]) => [name, { dims, data: Array.from(data, Number) }]);
+    return { outputs: Object.fromEntries(shown), text: await goOn(loaded, text, tokens) };
+}"""
+
+
+@pytest.fixture(scope="module")
+def packages(tool: Callable[[Callable[[], Path]], Path]) -> Path:
+    return tool(lambda: npm.install(APP))
+
+
+@pytest.fixture
+def site(tmp_path: Path, packages: Path, released: Path) -> Path:
+    """The app with its model, as fetch.py lays it out."""
+    app = tmp_path / "app"
+    shutil.copytree(APP, app, ignore=shutil.ignore_patterns("node_modules"))
+    (app / "node_modules").symlink_to(packages)
+    outcome = call(
+        cli.fetch,
+        *("--env-file", app / ".env.production", "--tag", released.name, "--from", f"local:{released.parent}"),
+        *("--layout", "transformers.js"),
+    )
+    assert outcome.code == 0, outcome.err
+    return app
+
+
+def url_of(app: Path) -> str:
+    text = (app / ".env.production.local").read_text()
+    return text.partition("VITE_MODEL_URL=")[2].splitlines()[0]
+
+
+def check(seen: dict[str, Any], released: Path) -> None:
+    """Every activation is what onnxruntime returns, and the text goes on as the likeliest tokens do."""
+    session = Session(released / "model_fp16.onnx")
+    tokenizer = Tokenizer.from_file(str(released / "tokenizer.json"))
+    ids = tokenizer.encode(TEXT).ids
+    expected = session.run(np.array([ids]))
+    assert seen["outputs"].keys() == expected.keys()
+    for name, value in seen["outputs"].items():
+        np.testing.assert_allclose(np.reshape(value["data"], value["dims"]), expected[name], atol=1e-4, err_msg=name)
+    for _ in range(NEW):
+        ids.append(int(session.run(np.array([ids]))["logits"][0, -1].argmax()))
+    assert seen["text"] == tokenizer.decode(ids)
+
+
+@pytest.mark.network
+def test_transformers_js_generates_and_shows_activations_in_node(site: Path, released: Path) -> None:
+    arguments = json.dumps([url_of(site), f"{site}/static/", TEXT, NEW])
+    code = (
+        f"const APP = {json.dumps((site / 'app.js').as_uri())}; console.log(JSON.stringify(await ({USE})({arguments})))"
+    )
+    done = subprocess.run(
+        ["node", "--input-type=module", "--eval", code], cwd=site, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    check(json.loads(done.stdout), released)
+
+
+@pytest.mark.network
+def test_transformers_js_does_the_same_in_chromium_behind_vite_preview(
+    site: Path, packages: Path, released: Path, browser: "Browser"
+) -> None:
+    runtime = site / "static" / "runtime"
+    runtime.mkdir()
+    for path in (packages / "onnxruntime-web" / "dist").glob("ort-wasm-simd-threaded.asyncify.*"):
+        shutil.copy(path, runtime)
+    vite: list[Path | str] = [packages / ".bin" / "vite"]
+    subprocess.run([*vite, "build", "--logLevel=error"], cwd=site, check=True, capture_output=True)
+    (site / "dist" / "index.html").write_text("<!doctype html><title>See through</title>")
+    with vite_server([*vite, "preview"], site) as origin, browser.new_context() as context:
+        page = context.new_page()
+        context.route(lambda url: not url.startswith((origin, "blob:")), lambda route: route.abort())
+        page.goto(origin)
+        check(page.evaluate(USE, [url_of(site), "/", TEXT, NEW, f"{origin}/runtime/"]), released)
