@@ -392,12 +392,13 @@ function parseManifest(content) {
   const isFile = (/** @type {Entry} */ { name, size_bytes, sha256 }) =>
     text(name, sha256) && Number.isInteger(size_bytes) && size_bytes >= 0 && /^[0-9a-f]{64}$/.test(sha256);
   const fits =
-    all?.manifest_version === 1 &&
+    (all?.manifest_version === 1 || (all?.manifest_version === 2 && Array.isArray(all.descriptions))) &&
+    text(...(all.descriptions ?? [])) &&
     text(all.tag, all.version, all.name, all.delivery?.file) &&
     list(all.variants, (each) => text(each.precision, each.file)) &&
     list(all.files, isFile);
   if (!fits) throw bad("fit contract/manifest.schema.json, got another form");
-  /** @type {{ tag: string, version: string, name: string, delivery: { file: string }, files: Entry[], variants: { precision: string, file: string }[] }} */
+  /** @type {{ tag: string, version: string, name: string, delivery: { file: string }, files: Entry[], descriptions?: string[], variants: { precision: string, file: string }[] }} */
   const manifest = all;
   return manifest;
 }
@@ -481,6 +482,8 @@ async function askManifest(source) {
     const both = `got ${each.sha256} in ${MANIFEST} and ${sums.get(each.name) ?? "none"} in ${CHECKSUMS}`;
     if (sums.get(each.name) !== each.sha256) throw bad(`${quoted(each.name)} must have one sha256, ${both}`);
   }
+  const missing = manifest.descriptions?.find((each) => !sums.has(each));
+  if (missing !== undefined) throw bad(`${CHECKSUMS} must have the sha256 of ${quoted(missing)}, got none`);
   return { content, manifest };
 }
 

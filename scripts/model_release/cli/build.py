@@ -26,6 +26,6 @@ def build(*, tag: str, source: "SourceRequest", build: BuildOptions, companion: 
     from model_release.release.notes import render_card
 
     request = build.request(parse_tag(tag), source, companion=companion)
-    document = make_dist(request, output, numbered(print_progress, STEPS), print_progress)
-    add_summary(render_card(document))
-    click.echo(f"{output}: {len(document.files)} files, {request.tag.text}, every model equal to PyTorch")
+    built = make_dist(request, output, numbered(print_progress, STEPS), print_progress)
+    add_summary(render_card(built.document, built.figures))
+    click.echo(f"{output}: {len(built.document.names)} files, {request.tag.text}, every model equal to PyTorch")

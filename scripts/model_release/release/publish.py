@@ -171,8 +171,8 @@ class _Run:
         if state is None or not state.published or any(action.kind != "keep" for action in actions):
             previous = _previous(self.tag, self.host)
             _refuse_hidden_break(self.tag, document.contract_version, previous)
-            measured = {key: of for path in self.checked.beside for key, of in read_timings(path).items()}
-            notes = render_notes(document, previous, self.checked.companions, measured)
+            timings = {key: of for path in self.checked.beside for key, of in read_timings(path).items()}
+            notes = render_notes(document, self.checked.figures, previous, self.checked.companions, timings)
             details = replace_fields(details, notes=notes)
         self._begin(state, actions)
         self._bring_to_mirror(document, self.dist, details.files)

@@ -1,13 +1,18 @@
 """What a release is made of, as it is asked for."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from model_release.base.errors import UsageError
-from model_release.contract.activations import FULL_PRECISION, model_file_name
+from model_release.contract.activations import FULL_PRECISION, load_contract, model_file_name
+from model_release.contract.identity import Asked
+from model_release.contract.manifest import SelectionEntry
 from model_release.contract.request import SelectionRequest
 from model_release.contract.tag import ReleaseTag
 from model_release.model.weights.source import SourceRequest
+
+if TYPE_CHECKING:
+    from model_release.model.weights.folder import Weights
 
 Delivery = Literal["auto", "git", "release"]
 
@@ -32,6 +37,32 @@ class BuildRequest:
     delivery: Delivery
     threshold_bytes: int
     companion: bool = False
+
+    def asked(self, weights: "Weights") -> Asked:
+        """What is asked for of these weights, as the release's manifest will say it.
+
+        Raises:
+            UsageError: The model has not what is to be seen.
+        """
+        selection = self.selection.resolve(weights.blueprint)
+        return Asked(
+            tag=self.tag.text,
+            name=self.source.name,
+            source=weights.source,
+            revision=weights.revision,
+            weights_sha256=weights.sha256,
+            selection=SelectionEntry(
+                layers=selection.layers,
+                activations=selection.activations,
+                logits=selection.logits,
+                opset=self.selection.opset,
+            ),
+            precisions=[FULL_PRECISION, *self.precisions],
+            delivery=self.delivery,
+            file=self.prefix + model_file_name(self.app_precision),
+            threshold_bytes=self.threshold_bytes,
+            contract_version=load_contract().version,
+        )
 
     @property
     def prefix(self) -> str:
