@@ -139,7 +139,7 @@ def package(
     figures = Measured(
         tag=request.tag.text,
         models=tuple(_measurement(result, measured_on, request) for result in verifications.values()),
-        made_with={library: importlib.metadata.version(library) for library in _LIBRARIES},
+        made_with={library: importlib.metadata.version(library).partition("+")[0] for library in _LIBRARIES},
     )
     built = Built(document=document, figures=figures)
     by_output = {precision: result.by_output for precision, result in verifications.items()}
