@@ -1,6 +1,10 @@
 """What every test has: no sockets unless it says so, and a few small models exported once."""
 
 import os
+
+# Models here are so small that threads cost more than they bring, and tests run side by side. Before PyTorch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
