@@ -37,6 +37,16 @@ for _name in [name for name in os.environ if name.startswith(("GITHUB_", "MODEL_
     del os.environ[_name]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs tools, and puts the files with slow tests first: begun last, they would leave a core idle."""
+    for item in items:
+        if "tool" in getattr(item, "fixturenames", ()):
+            item.add_marker("tools")
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _no_sockets(request: pytest.FixtureRequest) -> None:
     """Unit tests open no socket; those marked `network` reach 127.0.0.1 alone."""
