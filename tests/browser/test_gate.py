@@ -126,12 +126,18 @@ def test_a_backend_that_cannot_run_a_file_is_told_with_its_reason(released: Path
 def test_a_backend_that_hangs_is_told_and_the_next_one_is_tried(released: Path, browser: "Browser") -> None:
     endless = "export const env = { wasm: {} }, InferenceSession = { create() { for (;;); } };"
     hanging = Backend(name="hanging", build=f"data:text/javascript,{endless}")
-    result = browse(released, backends=[hanging, *WASM], limit_s=2)
-    verdicts = {trial.backend: (trial.verdict, trial.refused) for trial in result.trials}
-    assert verdicts == {
-        "hanging": ("cannot run", "the page must answer within 2 s, it does not. Choose another model."),
-        "wasm, 1 thread": ("good", ""),
-    }
+    good = ("wasm, 1 thread", "good", "")
+
+    def tried(limit_s: int) -> set[tuple[str, str, str]]:
+        result = browse(released, backends=[hanging, *WASM], limit_s=limit_s)
+        return {(trial.backend, trial.verdict, trial.refused) for trial in result.trials}
+
+    limit_s = 2
+    while len(trials := tried(limit_s)) > 2 or good not in trials:
+        limit_s *= 2  # On a busy machine a good page needs longer, too.
+        assert limit_s <= 32, trials
+    refused = f"the page must answer within {limit_s} s, it does not. Choose another model."
+    assert trials == {("hanging", "cannot run", refused), good}
     assert browser.contexts == []
 
 

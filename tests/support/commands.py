@@ -130,22 +130,22 @@ def finish(
 ) -> Outcome:
     """Waits for a process; calls `then` once, as soon as a line of stderr starts with `when`."""
     guard = threading.Timer(timeout_s, process.kill)
-    guard.start()
     lines, done = [], False
-    try:
-        if process.stderr is None or process.stdout is None:
-            raise ValueError("start() makes both pipes")
-        for line in process.stderr:
-            lines.append(line)
-            if when and not done and line.startswith(when):
-                done = True
-                then(process)
-        out = process.stdout.read()
-        code = process.wait()
-    finally:
-        guard.cancel()
-        process.kill()
-        process.wait()
+    with process:
+        guard.start()
+        try:
+            if process.stderr is None or process.stdout is None:
+                raise ValueError("start() makes both pipes")
+            for line in process.stderr:
+                lines.append(line)
+                if when and not done and line.startswith(when):
+                    done = True
+                    then(process)
+            out = process.stdout.read()
+            code = process.wait()
+        finally:
+            guard.cancel()
+            process.kill()
     return Outcome(code=code, out=out, err="".join(lines))
 
 
