@@ -37,6 +37,9 @@ class World(Protocol):
     def files(self) -> dict[str, bytes]:
         """Path -> content of all there is."""
 
+    def put(self, path: str, content: bytes) -> None:
+        """What the app's people have there."""
+
 
 @dataclass
 class Tree:
@@ -53,6 +56,11 @@ class Tree:
         """See `World`."""
         found = (path for path in self.folder.rglob("*") if path.is_file())
         return {path.relative_to(self.folder).as_posix(): path.read_bytes() for path in found}
+
+    def put(self, path: str, content: bytes) -> None:
+        """See `World`."""
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / path).write_bytes(content)
 
 
 @dataclass
@@ -72,6 +80,10 @@ class OnGitHub:
     def files(self) -> dict[str, bytes]:
         """See `World`."""
         return dict(self.site.repositories["someone/web"].files())
+
+    def put(self, path: str, content: bytes) -> None:
+        """See `World`."""
+        self.site.repositories["someone/web"].commit({path: content})
 
 
 @pytest.fixture(params=["tree", "repository"])
@@ -132,17 +144,23 @@ def test_a_second_time_changes_nothing_and_says_so(world: World, tmp_path: Path)
     assert "unchanged" in again.lines[0]
 
 
-@pytest.mark.parametrize("env", [None, OLD_ENV + "VITE_MODEL_URL=again\n"])
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        (None, "must exist"),
+        (f"{OLD_ENV}VITE_MODEL_URL=again\n".encode(), "must be assigned once"),
+        (OLD_ENV.encode("utf-16"), f"{ENV} must be UTF-8, got the byte order mark of UTF-16"),
+        (OLD_ENV.encode() + "A=1\n".encode("utf-16-le"), f"{ENV} must be UTF-8, got a zero byte on line 4"),
+    ],
+)
 def test_an_env_file_that_cannot_be_edited_is_refused_before_the_work(
-    world: World, env: str | None, tmp_path: Path
+    world: World, env: bytes | None, says: str, tmp_path: Path
 ) -> None:
     app = world.app(env_file="web/none/.env") if env is None else world.app()
-    if env is not None and isinstance(world, Tree):
-        (world.folder / ENV).write_text(env)
-    elif env is not None and isinstance(world, OnGitHub):
-        world.site.repositories["someone/web"].commit({ENV: env})
+    if env is not None:
+        world.put(ENV, env)
     before = world.files()
-    with pytest.raises(EnvFileError, match="must exist" if env is None else "must be assigned once"):
+    with pytest.raises(EnvFileError, match=says):
         app.check()
     with pytest.raises(EnvFileError):
         app.point(released(tmp_path / "dist", "release"))

@@ -646,7 +646,7 @@ def test_a_blob_is_named_as_git_names_it(tmp_path: Path) -> None:
 def test_paths_and_bytes_of_an_env_file() -> None:
     assert is_plain_path("apps/web/.env.production")
     assert is_plain_path(".gitignore")
-    assert edited(b"A=1\r\n\xff", {}) == b"A=1\r\n\xff"
+    assert edited(b"A=1\r\n\xff", {}, ".env") == b"A=1\r\n\xff"
 
 
 # A release, then the app

@@ -67,7 +67,7 @@ class TreeApp:
         else:
             try:
                 content = read_bytes(self.env_file, limit_bytes=envfile.MAX_BYTES)
-                before = content.decode("utf-8", errors="surrogateescape")
+                before = envfile.decode(content, str(self.env_file))
             except FileNotFoundError as failure:
                 raise EnvFileError(
                     f"{self.env_file} must exist. Create it, an empty file will do, or give --create-env-file."
@@ -88,7 +88,7 @@ class TreeApp:
             self.progress(f"  - {line}")
         for line in (line for line in new if line not in old):
             self.progress(f"  + {line}")
-        write_bytes(self.env_file, after.encode("utf-8", errors="surrogateescape"), error=EnvFileError)
+        write_bytes(self.env_file, envfile.encode(after), error=EnvFileError)
         return True
 
 
