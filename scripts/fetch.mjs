@@ -206,16 +206,24 @@ function withLine(text, line) {
 }
 
 /** An env file's text, and the encoding in which it is the same bytes again. @param {Buffer} bytes
- * @returns {[string, BufferEncoding]} */
-const decoded = (bytes) =>
-  Buffer.from(`${bytes}`).equals(bytes) ? [`${bytes}`, "utf8"] : [bytes.toString("latin1"), "latin1"];
+ * @param {string} file @returns {[string, BufferEncoding]} */
+function decoded(bytes, file) {
+  const latin1 = bytes.toString("latin1");
+  const isUtf16 = /^(\xff\xfe|\xfe\xff)/.test(latin1);
+  const line = latin1.split("\0", 1)[0]?.split("\n").length;
+  const got = isUtf16 ? "the byte order mark of UTF-16" : `a zero byte on line ${line}, as UTF-16 has`;
+  const advice = "Save it as UTF-8; > and >> of Windows PowerShell do not.";
+  if (isUtf16 || bytes.includes(0)) throw new Failure(ENV_FILE, `${file} must be UTF-8, got ${got}. ${advice}`);
+  return Buffer.from(`${bytes}`).equals(bytes) ? [`${bytes}`, "utf8"] : [latin1, "latin1"];
+}
 
 /** What the env file says. @param {string} envFile @returns {Promise<Committed>} */
 async function readCommitted(envFile) {
   const must = (/** @type {string} */ rest) => new Failure(ENV_FILE, `${envFile} must ${rest}.`);
   const bytes = await bytesOf(envFile, ENV_FILE);
   if (!bytes) throw must("exist. Make a release first, or give --tag and where it is");
-  const [version, url] = [VERSION_KEY, URL_KEY].map((key) => readValue(decoded(bytes)[0], key));
+  const [text] = decoded(bytes, envFile);
+  const [version, url] = [VERSION_KEY, URL_KEY].map((key) => readValue(text, key));
   if (!version) throw must(`set ${VERSION_KEY}, got nothing. Make a release first, or give --tag`);
   if (!url) throw must(`set ${URL_KEY}, got nothing. Make a release first, or give --from`);
   const parts = /^(?:([a-z][a-z0-9+.-]*):)?(?:\/\/([^/?#]*))?([^?#]*)(?:\?([^#]*))?/i.exec(url);
@@ -619,7 +627,7 @@ export async function fetchModel(request) {
   }
   if (!url.includes("://")) return verifyTree(request, committed);
   const local = `${envFile}.local`;
-  const [text, encoding] = decoded((await bytesOf(local, ENV_FILE)) ?? Buffer.alloc(0));
+  const [text, encoding] = decoded((await bytesOf(local, ENV_FILE)) ?? Buffer.alloc(0), local);
   const edited = (/** @type {string} */ to, /** @type {string} */ number) =>
     withValue(withValue(text, URL_KEY, to), VERSION_KEY, number);
   edited("x", "x"); // What cannot be edited is refused before there is work.

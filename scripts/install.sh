@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
 if [ "$*" = light ]; then
     python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt \
-        click jsonschema requests PyGithub
+        click jsonschema pathspec requests PyGithub
 else
     install_pinned python "$@"
 fi

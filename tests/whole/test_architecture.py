@@ -34,6 +34,7 @@ HOMES = {
     "httpx2": {"base.hub_client"},
     "huggingface_hub": {"base.hub_client", "hosts.mirror_hub", "model.weights.hub", "model.export.network"},
     "jsonschema": {"contract.manifest"},
+    "pathspec": {"app.rules"},
     "torch": {"model.weights.pickle_file", "model.export", "model.verify.reference"},
     "transformers": {"model.export"},
     "safetensors": {"model.weights.folder"},
@@ -47,7 +48,7 @@ HOMES = {
 }
 """Where a library lives: modules, or a package any of whose modules may import it."""
 
-LIGHT = ("click", "jsonschema", "requests", "urllib3", "github")
+LIGHT = ("click", "jsonschema", "pathspec", "requests", "urllib3", "github")
 """What the jobs that plan, publish and fetch have installed."""
 
 

@@ -45,7 +45,7 @@ TINY_WELL = {name.replace("demo", "gpt2"): result for name, result in ALL_WELL.i
 
 LIGHT = (
     "-m pip install --quiet --disable-pip-version-check --constraint requirements.txt "
-    "click jsonschema requests PyGithub"
+    "click jsonschema pathspec requests PyGithub"
 )
 NOWHERE = "http://127.0.0.1:9"
 

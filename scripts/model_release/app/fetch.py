@@ -344,7 +344,7 @@ def _write_local(path: Path, values: Mapping[str, str]) -> bool:
     after = envfile.set_values(before or "", values)
     if before == after:
         return False
-    write_bytes(path, after.encode("utf-8", errors="surrogateescape"), error=EnvFileError)
+    write_bytes(path, envfile.encode(after), error=EnvFileError)
     return True
 
 
@@ -352,10 +352,10 @@ def _read(path: Path) -> str | None:
     """An env file's text; None where there is none.
 
     Raises:
-        EnvFileError: It cannot be read.
+        EnvFileError: It cannot be read, or is no UTF-8.
     """
     content = _bytes(path, envfile.MAX_BYTES, EnvFileError)
-    return None if content is None else content.decode("utf-8", errors="surrogateescape")
+    return None if content is None else envfile.decode(content, str(path))
 
 
 def _bytes(path: Path, limit_bytes: int, error: type[ReleaseError]) -> bytes | None:

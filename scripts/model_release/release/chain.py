@@ -10,11 +10,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_release.app.app import AppResult, WebApp
+from model_release.app.app import AppResult, WebApp, model_in_tree
 from model_release.app.envfile import URL_KEY, VERSION_KEY
+from model_release.app.files import MODELS_FOLDER
 from model_release.base.errors import UsageError
 from model_release.base.progress import Progress, numbered
-from model_release.contract.activations import load_contract
+from model_release.contract.activations import load_contract, model_file_name
 from model_release.contract.manifest import Manifest
 from model_release.contract.measured import Measured
 from model_release.hosts.host import Host
@@ -79,7 +80,7 @@ def release_model(request: ReleaseRequest, host: Host, progress: Progress) -> Re
     tag, step = request.build.tag, numbered(progress, _STEPS)
     step("plan", f"{tag.text} from {request.build.source.describe()}")
     if request.app is not None:
-        request.app.check()
+        request.app.check(_model_in_tree(request.build))
     host.with_retries(lambda: host.state(tag.text))  # A host that is out of reach or refuses us says so now.
     check_version(tag, load_contract().version, host)
     step("weights", request.build.source.describe())
@@ -92,6 +93,8 @@ def release_model(request: ReleaseRequest, host: Host, progress: Progress) -> Re
         if public is not None:
             return _use_public(request, host, public, dist, progress)
         built = build_dist(request.build, dist, step, progress, weights=weights)
+        if request.app is not None and request.mirror is None and request.build.delivery == "auto":
+            request.app.check(model_in_tree(built.document))  # Now its size has decided.
         published = publish(
             dist,
             tag,
@@ -129,7 +132,7 @@ def describe_release(request: ReleaseRequest, host: Host, progress: Progress) ->
     Weights are located and checked (a Hub's are downloaded into its cache); nothing else is written.
     """
     if request.app is not None:
-        request.app.check()
+        request.app.check(_model_in_tree(request.build))
     tag = request.build.tag.text
     rows = describe_dist(request.build, progress)
     taken = host.state(tag) is not None
@@ -145,6 +148,12 @@ def describe_release(request: ReleaseRequest, host: Host, progress: Progress) ->
     if request.app is not None:
         rows.append([request.app.describe(), "", f"{URL_KEY} and {VERSION_KEY} set, after the release"])
     return rows
+
+
+def _model_in_tree(build: BuildRequest) -> str:
+    """What `WebApp.check` wants to know, where it is known before there is a model."""
+    path = f"{MODELS_FOLDER}/{build.source.name}/{model_file_name(build.app_precision)}"
+    return path if build.delivery == "git" else ""
 
 
 def _describe_actions(actions: Sequence[Action]) -> str:
