@@ -56,6 +56,11 @@ def test_what_another_machine_measures_makes_no_other_release(tmp_path: Path) ->
         ({}, {"contract_version": "1.1.0"}, "contract version: 1.0.0 in the release, 1.1.0 here"),
         (
             {},
+            {"model": lambda model: model | {"shape": {"context": 512}}},
+            "context: none in the release, 512 here",
+        ),
+        (
+            {},
             {"selection": lambda selection: selection | {"layers": [0, 11]}},
             "layers: 11 in the release, 0,11 here",
         ),

@@ -32,6 +32,7 @@ def identity(manifest: Manifest) -> dict[str, str]:
         "the app's file": delivery.file,
         "size threshold": f"{delivery.threshold_bytes} bytes",
         "contract version": manifest.contract_version,
+        "context": str(model.context or ""),
     }
     calibrated = _calibrated_files(manifest)
     for entry in manifest.files:
