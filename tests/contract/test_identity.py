@@ -68,6 +68,11 @@ def test_other_bytes_of_a_calibrated_precision_make_no_other_release(tmp_path: P
         ({}, {"contract_version": "1.1.0"}, "contract version: 1.0.0 in the release, 1.1.0 here"),
         (
             {},
+            {"model": lambda model: model | {"shape": {"context": 512}}},
+            "context: none in the release, 512 here",
+        ),
+        (
+            {},
             {"selection": lambda selection: selection | {"layers": [0, 11]}},
             "layers: 11 in the release, 0,11 here",
         ),

@@ -91,10 +91,12 @@ def with_version(command: click.Command) -> click.Command:
     return option(command)
 
 
-def _source(model: str | None, model_path: Path | None, demo: bool, revision: str | None) -> "SourceRequest":
+def _source(
+    model: str | None, model_path: Path | None, demo: bool, revision: str | None, context: int | None
+) -> "SourceRequest":
     from model_release.model.weights.source import SourceRequest
 
-    return SourceRequest(model=model, folder=model_path, demo=demo, revision=revision)
+    return SourceRequest(model=model, folder=model_path, demo=demo, revision=revision, context=context)
 
 
 source_options = options(
@@ -107,6 +109,12 @@ source_options = options(
     ),
     click.option("--demo", is_flag=True, help="The small GPT-2 that comes with this repository."),
     click.option("--revision", metavar="SHA", help="Commit of the model's repository. [default: the pinned one]"),
+    click.option(
+        "--context",
+        type=int,
+        metavar="N",
+        help="Longest sequence to promise and verify, in tokens. [default: the model's positions, at most 2048]",
+    ),
     handed_over("source", _source),
 )
 """Hands over `source`, a `SourceRequest`."""

@@ -21,6 +21,7 @@ class Asked:
         precisions: In the order of its files.
         delivery: `auto`, `git` or `release`.
         file: The app's model file.
+        context: The longest sequence that is promised, in tokens; None where an old release does not say.
     """
 
     tag: str
@@ -34,6 +35,7 @@ class Asked:
     file: str
     threshold_bytes: int
     contract_version: str
+    context: int | None
 
     def facts(self) -> dict[str, str]:
         """Fact by name, in the order in which people want to hear of a difference."""
@@ -52,6 +54,7 @@ class Asked:
             "the app's file": self.file,
             "size threshold": f"{self.threshold_bytes} bytes",
             "contract version": self.contract_version,
+            "context": str(self.context or ""),
         }
 
 
@@ -70,6 +73,7 @@ def asked_of(manifest: Manifest) -> Asked:
         file=delivery.file,
         threshold_bytes=delivery.threshold_bytes,
         contract_version=manifest.contract_version,
+        context=model.context,
     )
 
 

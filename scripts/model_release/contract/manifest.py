@@ -55,6 +55,12 @@ class ModelEntry:
     parameters: int
     shape: Mapping[str, Any]
 
+    @property
+    def context(self) -> int | None:
+        """The longest sequence that is promised, in tokens; None where the release does not say."""
+        size = self.shape.get("context")
+        return size if type(size) is int else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionEntry:

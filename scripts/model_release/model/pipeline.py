@@ -20,12 +20,15 @@ from model_release.contract.activations import (
     load_contract,
     model_file_name,
 )
+from model_release.contract.blueprint import Blueprint
 from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import (
     Selection,
 )
 from model_release.model.onnx_files.data_files import atomic_model
 from model_release.model.weights.source import SourceRequest, load_weights
+
+_LARGE_LOGITS_BYTES = 250e6  # GPT-2's whole context has 206 MB.
 
 if TYPE_CHECKING:
     from model_release.model.verify.probes import PyTorchModel
@@ -55,6 +58,7 @@ def export_model(
     with _collection_paused():
         weights = load_weights(source, progress)
     selection = request.resolve(weights.blueprint)
+    advise(weights.blueprint, selection, progress)
     if os.path.realpath(output) in {os.path.realpath(path) for path in weights.folder.iterdir()}:
         raise ExportError(f"--output must not be a file of the model's own folder, got {output}. Choose another path.")
     with atomic_model(output, error=ExportError) as temporary:
@@ -64,6 +68,16 @@ def export_model(
         result = verify_weights(temporary, output.name, pytorch_reference(weights), text_ids(weights), progress)
         result.require()
     return result
+
+
+def advise(blueprint: Blueprint, selection: Selection, progress: Progress) -> None:
+    """Says how to make runs smaller, where a large vocabulary makes them large."""
+    size_bytes = blueprint.context * blueprint.vocab * 4
+    if selection.logits == "all" and size_bytes > _LARGE_LOGITS_BYTES:
+        progress(
+            f"note: a run of {blueprint.context} tokens returns {size_bytes / 1e6:.0f} MB of logits; "
+            "--logits last returns those of the last position alone, --context promises fewer tokens"
+        )
 
 
 def export_weights(

@@ -21,6 +21,7 @@ from model_release.contract.activations import (
 from model_release.contract.measured import MEASURED_NAME
 from model_release.model.onnx_files.data_files import data_files
 from model_release.model.pipeline import (
+    advise,
     calibration_ids,
     export_weights,
     pytorch_reference,
@@ -71,6 +72,7 @@ def build_dist(
         step("weights", request.source.describe())
         weights = load_weights(request.source, progress)
     selection = request.selection.resolve(weights.blueprint)
+    advise(weights.blueprint, selection, progress)
     text = text_ids(weights)
     require_fit(request, stored_bytes(weights.blueprint, load_contract().precision(request.app_precision)))
     model = dist / model_file_name(FULL_PRECISION)

@@ -62,6 +62,7 @@ class BuildRequest:
             file=self.prefix + model_file_name(self.app_precision),
             threshold_bytes=self.threshold_bytes,
             contract_version=load_contract().version,
+            context=weights.blueprint.context,
         )
 
     @property

@@ -98,6 +98,7 @@ def _origin(document: Manifest, figures: Measured) -> list[tuple[str, str]]:
         ("layers to see", ", ".join(map(str, selection.layers)) or "none"),
         ("activations", ", ".join(selection.activations) or "none"),
         ("logits", f"{selection.logits} positions"),
+        *([("context", f"{model.context:,} tokens")] if model.context else []),
         ("ONNX opset", str(selection.opset)),
         ("for the web app", f"{delivery.file}, delivered by {delivery.mode}"),
         ("made with", ", ".join(f"{name} {version}" for name, version in sorted(figures.made_with.items()))),
