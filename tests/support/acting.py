@@ -15,8 +15,15 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTIONS = Path(__file__).resolve().parent / "standins" / "actions"
-OWN = f"someone/see-through@{'1' * 40}"
+OWN_REPOSITORY, OWN_COMMIT = "someone/see-through", "1" * 40
+OWN = f"{OWN_REPOSITORY}@{OWN_COMMIT}"
 """How other repositories of these tests call the workflows' own."""
+NOT_IN_ACT = {
+    "${{ job.workflow_repository }}": OWN_REPOSITORY,
+    "${{ job.workflow_sha }}": OWN_COMMIT,
+    "      queue: max": "      # queue: max",
+}
+"""What act does not know -> what stands for it: both expressions are empty there, the key is refused."""
 EXAMPLE = Path(__file__).resolve().parents[1] / "example_repository"
 BIN = Path(sys.executable).parent
 
@@ -105,6 +112,11 @@ def own_checkout(folder: Path, *, source: Path = ROOT, change: Callable[[Path], 
             if not name.startswith("tests/") and (source / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source / name, folder / name)
+    for path in (folder / ".github" / "workflows").glob("*.yml"):
+        text = path.read_text(encoding="utf-8")
+        for ours, acts in NOT_IN_ACT.items():
+            text = text.replace(ours, acts)
+        path.write_text(text, encoding="utf-8")
     change(folder)
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=All"]):
@@ -124,6 +136,7 @@ def run_workflow(
     directory: Path | None = None,
     repository: str = "someone/app",
     ref: str = "refs/heads/main",
+    commit: str = "",
     api_url: str = "http://127.0.0.1:9",
     server_url: str = "http://127.0.0.1:9",
     hub_url: str = "http://127.0.0.1:9",
@@ -145,6 +158,7 @@ def run_workflow(
         directory: The repository whose workflow it is, if another one.
         repository: That repository's name.
         ref: What the event is about.
+        commit: Of that repository; by default one of which GitHub's stand-in knows nothing.
         api_url: GitHub's API.
         server_url: GitHub's pages.
         hub_url: The Hub.
@@ -153,6 +167,7 @@ def run_workflow(
         built: Where equal builds are found and kept, for a run that is not about building.
         timeout_s: For all of it.
     """
+    own = own or checkout
     folder.mkdir(parents=True)
     state = state or folder / "state"
     for name in ("summaries", "artifacts", "caches", "repositories"):
@@ -162,12 +177,14 @@ def run_workflow(
         (state / name).mkdir()
     for name in ("calls.jsonl", "installed.txt", "attested.json"):
         (state / name).unlink(missing_ok=True)
-    link = state / "repositories" / "self"
-    link.unlink(missing_ok=True)
-    link.symlink_to(checkout)
+    for name, there in (("self", checkout), (OWN_REPOSITORY, own)):
+        link = state / "repositories" / name
+        link.parent.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(there)
     event_file = folder / "event.json"
-    owner, _, name = repository.partition("/")
-    about = {"full_name": repository, "name": name, "owner": {"login": owner}, "default_branch": "main"}
+    owner, _, short = repository.partition("/")
+    about = {"full_name": repository, "name": short, "owner": {"login": owner}, "default_branch": "main"}
     event_file.write_text(json.dumps({"ref": ref, "repository": {**about, "private": False}, **payload}))
     kind, _, short = ref.removeprefix("refs/").partition("/")
     environment = {
@@ -176,6 +193,7 @@ def run_workflow(
         "GITHUB_REPOSITORY": repository,
         "GITHUB_REF": ref,
         "GITHUB_REF_NAME": short,
+        **({"SHA_REF": commit} if commit else {}),  # What act makes GITHUB_SHA of.
         "GITHUB_REF_TYPE": "tag" if kind == "tags" else "branch",
         "GITHUB_RUN_ID": "1234567",
         "GITHUB_ACTIONS": "true",
@@ -190,12 +208,12 @@ def run_workflow(
     }
     options = ["--json", "--strict", "--action-offline-mode", "--no-skip-checkout", "--no-cache-server"]
     options += ["--action-cache-path", str(folder / "cache"), "--eventpath", str(event_file)]
-    options += ["--platform", "ubuntu-latest=-self-hosted", "--secret", f"GITHUB_TOKEN={token}"]
+    options += ["--platform", "ubuntu-24.04=-self-hosted", "--secret", f"GITHUB_TOKEN={token}"]
     for key, value in environment.items():
         options += ["--env", f"{key}={value}"]
     for key, value in (variables or {}).items():
         options += ["--var", f"{key}={value}"]
-    options += ["--local-repository", f"{OWN}={own or checkout}"]
+    options += ["--local-repository", f"{OWN}={own}"]
     for action, commits in used_actions().items():
         home = "/".join(action.split("/")[:2])
         for commit in commits:

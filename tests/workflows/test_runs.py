@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 import pytest
 
-from acting import EXAMPLE, ROOT, Run, own_checkout, run_workflow
+from acting import EXAMPLE, OWN_COMMIT, OWN_REPOSITORY, ROOT, Run, load, own_checkout, run_workflow, steps_of
 from builders import gpt2_folder
 from model_release.browser import npm
 from model_release.browser.chromium import executable
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.network
 
 TAG = "model-v1.0.0"
 APP = "someone/app"
+RELEASE = ROOT / ".github" / "workflows" / "release-model.yml"
 HUB_MODEL = "openai-community/gpt2"
 ENV = b"VITE_TITLE='See through'\r\nVITE_MODEL_URL=\r\n"
 FILES = {
@@ -40,6 +41,7 @@ DEMO = {
 }
 TINY = {**UNJUDGED, "MODEL_RELEASE_PRECISION": "fp16", "MODEL_RELEASE_DELIVERY": "release"}
 ALL_WELL = {"Plan": "success", "Build demo": "success", "Attest": "success", "Publish": "success"}
+TRIED = {"Plan": "success", "Build demo": "success", "Say what would be published": "success"}
 TINY_WELL = {name.replace("demo", "gpt2"): result for name, result in ALL_WELL.items()}
 
 
@@ -68,12 +70,16 @@ class Bench:
     def run(self, **options: Any) -> Run:
         """A run of the release workflow, by default for a pushed tag, with the embedded model built before."""
         self.runs += 1
+        ref = options.get("ref", f"refs/tags/{TAG}")
+        if ref == f"refs/tags/{TAG}" and ref not in self.app.refs:
+            self.app.create_tag(TAG)  # Its push is what started the run.
         given = {
             "checkout": self.checkout,
             "event": "push",
             "payload": {},
             "state": self.folder / "state",
-            "ref": f"refs/tags/{TAG}",
+            "ref": ref,
+            "commit": self.app.resolve(ref) or "",
             "api_url": self.site.url,
             "server_url": self.site.url,
             "hub_url": self.hub.url,
@@ -269,6 +275,57 @@ def test_another_repository_calls_the_workflow_and_releases_two_models(bench: Be
     assert f"/{TAG}/model_fp16.onnx?v=1.0.0-{assets['model_fp16.onnx'][:8]}\r\n".encode() in bench.env()
 
 
+TWO_CALLS = f"""
+name: Models
+on: {{{{ push: {{{{ branches: [main] }}}} }}}}
+jobs:
+  web:
+    runs-on: ubuntu-24.04
+    steps:
+      - run: mkdir web && echo page >web/page.html
+      - uses: {{upload}}
+        with: {{{{ name: dist-web, path: web }}}}
+  first:
+    needs: web
+    uses: {OWN_REPOSITORY}/.github/workflows/release-model.yml@{OWN_COMMIT}
+    with: {{{{ tag: model-v1.0.0, model: demo, precisions: fp16, no_env: true, no_browser: true }}}}
+  second:
+    needs: first
+    uses: {OWN_REPOSITORY}/.github/workflows/release-model.yml@{OWN_COMMIT}
+    with: {{{{ tag: model-v1.0.0-rc.1, model: demo, precisions: fp16, no_env: true, no_browser: true }}}}
+"""
+
+
+def test_two_calls_in_one_run_take_nothing_of_each_other_or_of_their_caller(bench: Bench) -> None:
+    upload = next(step["uses"] for step in steps_of(load(RELEASE)) if "upload-artifact@" in step.get("uses", ""))
+    directory = bench.folder / "caller"
+    workflow = directory / ".github" / "workflows" / "models.yml"
+    workflow.parent.mkdir(parents=True)
+    workflow.write_text(TWO_CALLS.format(upload=upload))
+    main = "refs/heads/main"
+    run = bench.publish(workflow="models.yml", directory=_repository(directory), ref=main, variables={})
+    assert run.exit_code == 0
+    kept = sorted(path.name for path in (run.state / "artifacts").iterdir())
+    assert kept == ["dist-web", "model-release_model-v1.0.0-rc.1_demo", "model-release_model-v1.0.0_demo"]
+    assert "page.html" not in {*run.attested, *bench.assets(), *bench.assets("model-v1.0.0-rc.1")}
+    for tag in ("model-v1.0.0", "model-v1.0.0-rc.1"):
+        assert manifest.parse(_asset(bench, "manifest.json", tag)).tag == tag
+
+
+def test_a_server_that_does_not_say_whose_workflow_it_is_ends_the_run(bench: Bench, tmp_path: Path) -> None:
+    """GitHub Enterprise Server leaves `job.workflow_repository` empty, and act does: that is not the caller's."""
+
+    def as_published(folder: Path) -> None:
+        copy = folder / ".github" / "workflows" / RELEASE.name
+        copy.write_text(RELEASE.read_text().replace("queue: max", "# queue: max"))
+
+    checkout = own_checkout(tmp_path / "as_published", change=as_published, source=bench.checkout)
+    run = bench.run(checkout=checkout)
+    assert run.jobs == {"Plan": "failure"}
+    assert "checkout must be told a repository and its commit" in run.text
+    bench.assert_untouched()
+
+
 def test_the_released_model_is_fetched_into_a_web_app_that_serves_it_itself(bench: Bench) -> None:
     app = ROOT / "tests" / "web_app"
     files = {path.relative_to(app).as_posix(): path.read_bytes() for path in _tracked(app)}
@@ -332,7 +389,7 @@ def test_a_protected_branch_gets_a_pull_request(bench: Bench) -> None:
 
 def test_a_dry_run_builds_everything_and_writes_nothing(bench: Bench) -> None:
     run = bench.click(tag=TAG, model="demo", precisions="fp16", delivery="release", dry_run="true", built=bench.built)
-    assert run.jobs == ALL_WELL
+    assert {name: result for name, result in run.jobs.items() if result != "skipped"} == TRIED
     assert "would be made public as a release; nothing was changed" in run.text
     assert run.attested == {}
     bench.assert_untouched()

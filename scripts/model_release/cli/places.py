@@ -58,7 +58,8 @@ class HostOptions:
         from model_release.base import github_client
         from model_release.hosts import github
 
-        return github.GitHubHost(github_client.connect(access), access.repository, progress=print_progress)
+        client = github_client.connect(access)
+        return github.GitHubHost(client, access.repository, commit=access.commit, progress=print_progress)
 
     def open_for(self, tag: str) -> tuple["Host", str]:
         """The host, and where the release is going to be there, in words."""
