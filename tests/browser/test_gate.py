@@ -264,8 +264,8 @@ def test_wrong_outputs_are_found(
     released: Path, change: Callable[[str, Array], Array | None], clause: str, cosine: object
 ) -> None:
     metadata = metadata_of("", read_facts(released / "model.onnx").props)
-    probes = make_probes(Session(released / "model.onnx"), range(9), metadata.shape.vocab)
-    judge = Judge(load_contract().expected_outputs(metadata.shape, metadata.selection), probes)
+    probes = make_probes(Session(released / "model.onnx"), range(9), metadata.blueprint.vocab)
+    judge = Judge(load_contract().expected_outputs(metadata.blueprint, metadata.selection), probes)
     answers = [dict(probe.outputs) for probe in probes]
     fp32 = load_contract().precision("fp32")
     assert judge.judge(answers, fp32) == {
@@ -289,8 +289,8 @@ def test_a_page_runs_the_smallest_models_and_judges_less(
 ) -> None:
     model = export(gpt2_folder(tmp_path / "model", **sizes), activations=None, all_layers=True)
     metadata = metadata_of("", read_facts(model).props)
-    probes = make_probes(Session(model), [0] * metadata.shape.positions, metadata.shape.vocab)
-    judge = Judge(load_contract().expected_outputs(metadata.shape, metadata.selection), probes)
+    probes = make_probes(Session(model), [0] * metadata.blueprint.context, metadata.blueprint.vocab)
+    judge = Judge(load_contract().expected_outputs(metadata.blueprint, metadata.selection), probes)
     judgement = judge.judge([probe.outputs for probe in probes], load_contract().precision("fp32"))["judgement"]
     assert judgement == Judgement(judged=frozenset(JUDGED_IN_A_PAGE - unjudged))
 

@@ -18,10 +18,10 @@ from model_release.browser.pages.plot import log_plot
 from model_release.browser.pages.render import render_live, render_report
 from model_release.contract import manifest
 from model_release.contract.activations import load_contract
+from model_release.contract.blueprint import gpt2_blueprint
 from model_release.contract.clauses import VERIFIED
 from model_release.contract.measures import Deviation
 from model_release.contract.selection import Selection
-from model_release.contract.shape import ModelShape
 from pages import HOSTILE, facts_of, hostile_report, outputs_for, unpacked
 
 
@@ -75,7 +75,7 @@ def test_in_the_plot_smaller_is_further_left_and_closer_is_further_down() -> Non
 
 
 def test_the_same_model_gives_the_same_sample(tiny_onnx: Path) -> None:
-    shape = ModelShape(layers=3, heads=2, hidden=16, intermediate=64, vocab=31, positions=12, tied=True)
+    shape = gpt2_blueprint(layers=3, heads=2, hidden=16, intermediate=64, vocab=31, positions=12, tied=True)
     selection = Selection(layers=(0, 1, 2), activations=load_contract().all_activations)
     first, second = (sample.take_sample(tiny_onnx, shape, selection, None) for _ in range(2))
     assert json.dumps(first) == json.dumps(second)
@@ -88,7 +88,7 @@ def test_the_same_model_gives_the_same_sample(tiny_onnx: Path) -> None:
 def test_a_large_model_gets_a_shorter_prompt_and_then_fewer_layers(
     layers: int, heads: int, hidden: int, tokens: int, left_out: int
 ) -> None:
-    shape = ModelShape(
+    shape = gpt2_blueprint(
         layers=layers, heads=heads, hidden=hidden, intermediate=1, vocab=50257, positions=1024, tied=True
     )
     selection = Selection(layers=tuple(range(layers)), activations=load_contract().default_activations)
@@ -103,7 +103,7 @@ def test_a_large_model_gets_a_shorter_prompt_and_then_fewer_layers(
 
 
 def test_the_largest_report_stays_below_two_megabytes(tmp_path: Path) -> None:
-    shape = ModelShape(layers=48, heads=25, hidden=1600, intermediate=1, vocab=50257, positions=1024, tied=True)
+    shape = gpt2_blueprint(layers=48, heads=25, hidden=1600, intermediate=1, vocab=50257, positions=1024, tied=True)
     selection = Selection(layers=tuple(range(48)), activations=load_contract().all_activations)
     names = [output.name for output in load_contract().expected_outputs(shape, selection)]
 

@@ -22,13 +22,15 @@ from model_release.contract.activations import (
     parse_tensor_name,
     tensor_name,
 )
+from model_release.contract.blueprint import gpt2_blueprint
 from model_release.contract.metadata import ModelMetadata, metadata_from_props
+from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import Selection, parse_layers
-from model_release.contract.shape import ModelShape
 from model_release.model.onnx_files import data_files
 
 KINDS = [output.kind for output in load_contract().outputs if output.layered]
-SHAPE = ModelShape(layers=12, heads=12, hidden=768, intermediate=3072, vocab=50257, positions=1024, tied=True)
+SIZES = {"layers": 12, "heads": 12, "hidden": 768, "intermediate": 3072, "vocab": 50257, "positions": 1024}
+GPT2 = gpt2_blueprint(**SIZES, tied=True)
 
 
 @pytest.mark.parametrize("room", [contract_room, data_files, report, plot, sample], ids=lambda room: room.__name__)
@@ -36,7 +38,7 @@ def test_examples_in_docstrings_are_true(room: object) -> None:
     assert doctest.testmod(room).failed == 0  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["activations", "models"])
+@pytest.mark.parametrize("name", ["activations", "families", "models"])
 def test_a_file_of_the_contract_fits_its_schema(name: str) -> None:
     schema = json.loads((CONTRACT_FOLDER / f"{name}.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -99,7 +101,7 @@ def test_unknown_precisions_are_refused_with_the_known_ones(text: str) -> None:
 
 
 def test_outputs_follow_the_contracts_order_layer_after_layer() -> None:
-    outputs = load_contract().expected_outputs(SHAPE, Selection(layers=(0, 11), activations=parse_activations("all")))
+    outputs = load_contract().expected_outputs(GPT2, Selection(layers=(0, 11), activations=parse_activations("all")))
     assert [output.name for output in outputs][:4] == [
         "logits",
         "token_embedding",
@@ -107,7 +109,7 @@ def test_outputs_follow_the_contracts_order_layer_after_layer() -> None:
         "embedding_sum",
     ]
     assert outputs[-1].name == "final_ln"
-    assert [output.layer for output in outputs if output.layer is not None] == [0] * 15 + [11] * 15
+    assert [output.layer for output in outputs if output.layer is not None] == [0] * 18 + [11] * 18
 
 
 def test_metadata_reads_back_as_it_was_written() -> None:
@@ -116,11 +118,40 @@ def test_metadata_reads_back_as_it_was_written() -> None:
         source="openai-community/gpt2",
         revision="0" * 40,
         weights_sha256="f" * 64,
-        shape=SHAPE,
+        blueprint=GPT2,
         selection=Selection(layers=(0, 5), activations=(), logits="last"),
         precision="fp16",
     )
     assert metadata_from_props(metadata.to_props()) == metadata
+
+
+def test_a_file_of_an_older_contract_holds_a_gpt2s_sizes_for_a_blueprint() -> None:
+    metadata = ModelMetadata(
+        contract_version="1.1.0",
+        source="local",
+        revision="",
+        weights_sha256="f" * 64,
+        blueprint=GPT2,
+        selection=Selection(layers=(0,), activations=()),
+        precision="fp32",
+    )
+    props = metadata.to_props()
+    del props["model_release.blueprint"]
+    assert metadata_from_props(props | {"model_release.shape": json.dumps({**SIZES, "tied": True})}) == metadata
+    for sizes in ({**SIZES, "tied": True, "layers": 2**31}, {**SIZES, "tied": 1}, {**SIZES}, [1]):
+        with pytest.raises(ContractError, match="META01"):
+            metadata_from_props(props | {"model_release.shape": json.dumps(sizes)})
+
+
+def test_a_kind_that_a_model_has_not_is_refused_where_it_is_named_and_left_out_of_all() -> None:
+    assert "mlp_up" not in SelectionRequest(activations="all").resolve(GPT2).activations
+    with pytest.raises(UsageError, match="have no mlp_up: there is one where the MLP has a gate"):
+        SelectionRequest(activations="all,mlp_up").resolve(GPT2)
+
+
+def test_large_kinds_are_exported_where_they_are_named_alone() -> None:
+    assert {"head_output", "logit_lens"}.isdisjoint(parse_activations("all"))
+    assert parse_activations("logit_lens") == ("logit_lens",)
 
 
 @pytest.mark.parametrize(
@@ -130,10 +161,13 @@ def test_metadata_reads_back_as_it_was_written() -> None:
         ("source", "x\n::error::"),
         ("revision", "main"),
         ("weights_sha256", "0"),
-        ("shape", "[1, 2"),
-        ("shape", '{"layers": 2}'),
-        ("shape", json.dumps({**vars(SHAPE), "hidden": -1})),
-        ("shape", json.dumps({**vars(SHAPE), "tied": "yes"})),
+        ("blueprint", "[1, 2"),
+        ("blueprint", '{"pattern": "A"}'),
+        ("blueprint", GPT2.to_json().replace('"hidden":768', '"hidden":-1')),
+        ("blueprint", GPT2.to_json().replace('"tied":true', '"tied":"yes"')),
+        ("blueprint", GPT2.to_json().replace('"pattern":"AAAA', '"pattern":"ABAA')),
+        ("blueprint", GPT2.to_json().replace('"kv_heads":12', '"kv_heads":5')),
+        ("blueprint", GPT2.to_json().replace('"rows","tokens"', '"columns","matrix"')),
         ("layers", "99"),
         ("activations", "everything"),
         ("precision", "int1"),
@@ -145,7 +179,7 @@ def test_metadata_that_we_would_not_write_is_refused(key: str, value: str) -> No
         source="local",
         revision="",
         weights_sha256="f" * 64,
-        shape=SHAPE,
+        blueprint=GPT2,
         selection=Selection(layers=(0,), activations=()),
         precision="fp32",
     )

@@ -24,6 +24,8 @@ from model_release.model.verify.verification import Verification, verify_file
 from model_release.model.weights.folder import load_folder
 from model_release.model.weights.source import SourceRequest
 
+EVERY = "all,head_output,logit_lens"
+
 VARIANTS = {
     "untied head": {"tied": False},
     "one head, one layer": {"layers": 1, "heads": 1},
@@ -54,9 +56,10 @@ def test_every_output_of_every_layer_equals_pytorch(
     variant: dict[str, Any], tmp_path: Path, export: Callable[..., Path]
 ) -> None:
     folder = gpt2_folder(tmp_path / "model", **variant)
-    result = verified(folder, export(folder, all_layers=True))
+    result = verified(folder, export(folder, activations=EVERY, all_layers=True))
     assert list(map(str, result.findings)) == []
-    assert {row.kind for row in result.deviations} == {output.kind for output in load_contract().outputs}
+    blueprint = result.metadata.blueprint
+    assert {row.kind for row in result.deviations} == {*blueprint.outputs, *blueprint.layer(0).outputs}
 
 
 def test_every_layer_and_activation_of_a_deeper_model_equals_pytorch(tiny: Path, tiny_onnx: Path) -> None:
@@ -67,8 +70,9 @@ def test_every_layer_and_activation_of_a_deeper_model_equals_pytorch(tiny: Path,
 
 def test_the_reference_is_what_transformers_itself_returns(tiny: Path) -> None:
     ids = np.arange(12)[None]
+    blueprint = load_folder(tiny).blueprint
     outputs = load_contract().expected_outputs(
-        load_folder(tiny).shape, SelectionRequest(all_layers=True, activations="all").resolve(3)
+        blueprint, SelectionRequest(all_layers=True, activations=EVERY).resolve(blueprint)
     )
     ours = Reference(load_folder(tiny)).run(ids, outputs)
     model = GPT2LMHeadModel.from_pretrained(tiny, attn_implementation="eager")

@@ -10,7 +10,7 @@ from model_release.contract import storage as storage_room
 from model_release.contract.storage import Storage
 from model_release.model.precision.blocks import Blocks
 from model_release.model.precision.codebook import Codebook, codes_of
-from model_release.model.precision.gptq import encode_matrix, encode_table
+from model_release.model.precision.gptq import encode_columns, encode_rows
 
 INT8 = Storage(bits=8, weights=1, block=256, scale_bits=16)
 PAIRS = Storage(bits=8, weights=2, block=32, scale_bits=16)
@@ -113,7 +113,7 @@ def test_made_up_errors_of_a_matrix_leave_products_closer() -> None:
     values, x = normal(48, 96), correlated_inputs(48).astype(np.float32)
     blocks = Blocks(TRIPLES, values.shape, "w")
     plain, made_up = (
-        blocks.decode(*encoded) for encoded in (blocks.encode(values), encode_matrix(values, blocks, x.T @ x / len(x)))
+        blocks.decode(*encoded) for encoded in (blocks.encode(values), encode_columns(values, blocks, x.T @ x / len(x)))
     )
     assert error(x @ made_up, x @ values) < 0.6 * error(x @ plain, x @ values)
 
@@ -126,8 +126,8 @@ def test_made_up_errors_of_a_head_leave_logits_closer_and_lookups_nearly_as_clos
         blocks.decode(*encoded)
         for encoded in (
             blocks.encode(table),
-            encode_table(table, blocks, gram, looked_up=False),
-            encode_table(table, blocks, gram, looked_up=True),
+            encode_rows(table, blocks, gram, looked_up=False),
+            encode_rows(table, blocks, gram, looked_up=True),
         )
     )
     logits = [error(x @ each.T, x @ table.T) for each in (head, tied, plain)]
@@ -139,5 +139,5 @@ def test_made_up_errors_of_a_head_leave_logits_closer_and_lookups_nearly_as_clos
 def test_inputs_that_never_occur_are_rounded_like_any_other() -> None:
     values = normal(12, 24)
     blocks = Blocks(TRIPLES, values.shape, "w")
-    codes, scales = encode_matrix(values, blocks, np.zeros((12, 12), np.float32))
+    codes, scales = encode_columns(values, blocks, np.zeros((12, 12), np.float32))
     assert error(blocks.decode(codes, scales), values) < 0.1

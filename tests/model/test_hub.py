@@ -18,11 +18,10 @@ import jsonschema
 import pytest
 from huggingface_hub import constants, get_session
 
-from builders import gpt2_folder
+from builders import EMBEDDING, gpt2_folder
 from model_release.base.errors import ManifestError, UsageError, WeightsError
 from model_release.base.retry import RetryPolicy
 from model_release.contract.pinned_models import REGISTRY
-from model_release.contract.shape import EMBEDDING
 from model_release.model.weights import hub as hub_room
 from model_release.model.weights.folder import Weights, load_folder
 from model_release.model.weights.hub import (
@@ -127,7 +126,7 @@ def test_only_config_weights_and_tokenizer_are_asked_for(server: StandInHub, fet
 def test_a_cached_pinned_model_needs_no_network(server: StandInHub, fetch: Fetch) -> None:
     fetch()
     server.requests.clear()
-    assert load(fetch()).shape.layers == 2
+    assert load(fetch()).blueprint.layers == 2
     assert server.requests == []
 
 

@@ -85,7 +85,7 @@ def test_stored_tensors_take_the_bits_that_the_precision_names(
         sum(len(tensor.raw_data) for tensor in onnx.load(path).graph.initializer)
         for path in (tmp_path / "q.onnx", tiny_onnx)
     )
-    shape = metadata_from_props(read_facts(tiny_onnx).props).shape
+    shape = metadata_from_props(read_facts(tiny_onnx).props).blueprint
     assert abs(size / stored_bytes(shape, load_contract().precision(precision)) - 1) < 0.05
     assert size < full * (share + 0.12)  # Scales and vectors weigh more in a model this small.
 
@@ -199,7 +199,7 @@ def test_outliers_pass_with_right_numbers_or_fail_with_a_finding(
     result = original(factor).verified(precision, tmp_path / "q.onnx")
     if result.passed:
         ids = np.arange(24)[None]
-        outputs = load_contract().expected_outputs(result.metadata.shape, result.metadata.selection)
+        outputs = load_contract().expected_outputs(result.metadata.blueprint, result.metadata.selection)
         expected = original(factor).reference.run(ids, outputs, last_logits=False)
         session = onnxruntime.InferenceSession(tmp_path / "q.onnx")
         for name, array in zip(expected, session.run(list(expected), {"input_ids": ids}), strict=True):

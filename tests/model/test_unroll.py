@@ -1,5 +1,6 @@
 """A repeated layer is the layer that tracing the whole model gives; layers that differ are never repeated."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -10,12 +11,15 @@ import pytest
 
 from builders import gpt2_config
 from model_release.contract.activations import load_contract
+from model_release.contract.blueprint import Blueprint
 from model_release.contract.selection import Selection
-from model_release.contract.shape import ModelShape, shape_from_config
 from model_release.model.export import trace
-from model_release.model.export.capture import capture
+from model_release.model.export.capture import capture, seen_outputs
+from model_release.model.export.network import Network, build_network
 from model_release.model.export.passes import attach_parameters, tidy
-from model_release.model.export.unroll import TRACED_LAYERS, unroll
+from model_release.model.export.survey import draw_blueprint
+from model_release.model.export.trace import trace_layers
+from model_release.model.export.unroll import Traced, unroll
 
 NAMES = (
     "embedding_sum",
@@ -64,13 +68,23 @@ def parsed(text: str) -> ir.Model:
     return model
 
 
+def of_all(layers: int) -> list[str]:
+    """The names of the outputs of a model of so many layers."""
+    streams = [f"layer_{layer}_resid_{end}" for layer in range(layers) for end in ("pre", "post")]
+    return ["embedding_sum", *streams, "logits"]
+
+
+def traced(kinds: Sequence[int]) -> Traced:
+    return Traced(path="transformer.h", numbers=(0, 1), kinds=kinds)
+
+
 def wiring(model: ir.Model) -> list[tuple[str, list[str | None]]]:
     return [(node.op_type, [value.name if value else None for value in node.inputs]) for node in model.graph]
 
 
 def test_each_repeated_layer_reads_its_own_parameters_and_the_layer_before() -> None:
     model = parsed(TWO_LAYERS)
-    assert unroll(model, NAMES, 4)
+    assert unroll(model, NAMES, of_all(4), traced([0] * 4))
     layers = list(model.graph)[1:-1]
     assert [node.op_type for node in layers] == ["Mul", "Mul", "Add"] * 4
     for layer in range(4):
@@ -90,7 +104,7 @@ def test_layers_that_differ_are_left_alone(change: tuple[str, str]) -> None:
     assert change[0] in TWO_LAYERS
     model = parsed(TWO_LAYERS.replace(*change))
     before = wiring(model)
-    assert not unroll(model, NAMES, 4)
+    assert not unroll(model, NAMES, of_all(4), traced([0] * 4))
     assert wiring(model) == before
 
 
@@ -109,55 +123,66 @@ TRACES = {
 def test_two_layers_repeated_are_byte_for_byte_the_layers_traced(traced: tuple[dict[str, Any], int, Any]) -> None:
     changes, opset, logits = traced
     config = gpt2_config(layers=3, **changes)
-    shape = shape_from_config(config)
-    few = replace(shape, layers=TRACED_LAYERS)
-    some = Selection(layers=(1, 2), activations=load_contract().default_activations, logits=logits)
-    every = Selection(layers=(0, 1, 2), activations=load_contract().all_activations, logits=logits)
-    repeated = trace.trace_whole(config, few, every, opset=opset)
-    assert unroll(repeated, load_contract().every_output(few), shape.layers)
-    whole = trace.trace_whole(config, shape, every, opset=opset)
-    for selection in (every, some):  # Of the same two graphs: fewer outputs of them each time.
-        assert content(repeated, shape, selection) == content(whole, shape, selection)
+    blueprint = draw_blueprint(config)
+    selection = Selection(layers=(0, 1, 2), activations=load_contract().all_activations, logits=logits)
+    repeated, _ = trace_layers(config, blueprint, selection, (0, 1), opset=opset)
+    whole, _ = trace_layers(config, blueprint, selection, (0, 1, 2), opset=opset)
+    some = replace(selection, layers=(1, 2), activations=load_contract().default_activations)
+    for wanted in (selection, some):  # Of the same two graphs: fewer outputs of them each time.
+        contents = [content(model, blueprint, selection, wanted) for model in (repeated, whole)]
+        assert contents[0] == contents[1]
 
 
-def content(model: ir.Model, shape: ModelShape, selection: Selection) -> bytes:
+def content(model: ir.Model, blueprint: Blueprint, selection: Selection, wanted: Selection) -> bytes:
     """What would be written of a copy of a traced graph."""
     copy = model.clone()
-    wanted = [output.name for output in load_contract().expected_outputs(shape, selection)]
-    tidy(copy, load_contract().every_output(shape), wanted)
-    attach_parameters(copy, shape.parameters(), lambda name: np.zeros(shape.parameters()[name], np.float32))
+    names = [output.name for output in load_contract().expected_outputs(blueprint, wanted)]
+    tidy(copy, seen_outputs(blueprint, selection, range(blueprint.layers)), names)
+    shapes = {name: parameter.dims for name, parameter in blueprint.parameters.items()}
+    attach_parameters(copy, shapes, lambda name: np.zeros(shapes[name], np.float32))
     return bytes(ir.to_proto(copy).SerializeToString(deterministic=True))
 
 
-def test_a_model_whose_layers_differ_is_traced_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def traced_numbers(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[int]]:
+    """The layers of every trace that is made from now on."""
+    numbers: list[Sequence[int]] = []
+    original = capture
+
+    def noted(network: Network, *rest: Any, **options: Any) -> ir.Model:
+        numbers.append(tuple(network.numbers))
+        return original(network, *rest, **options)
+
+    monkeypatch.setattr(trace, "capture", noted)
+    return numbers
+
+
+def test_layers_with_settings_of_their_own_are_each_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     config = gpt2_config(layers=3, scale_attn_by_inverse_layer_idx=True)
-    shape = shape_from_config(config)
-    traced: list[int] = []
-    original = trace.trace_whole
-
-    def counted(config: Any, shape: ModelShape, *rest: Any, **options: Any) -> ir.Model:
-        traced.append(shape.layers)
-        return original(config, shape, *rest, **options)
-
-    monkeypatch.setattr(trace, "trace_whole", counted)
+    numbers = traced_numbers(monkeypatch)
     selection = Selection(layers=(2,), activations=("attn_scores",))
-    model = trace.trace(config, shape, selection, opset=20)
-    assert traced == [2, 3]
+    model = trace.trace(config, draw_blueprint(config), selection, opset=20)
+    assert numbers == [(0, 1, 2)]
     constants = [value.const_value for value in model.graph.initializers.values() if value.const_value is not None]
     scales = {round(tensor.numpy().item(), 6) for tensor in constants if tensor.size == 1}
     assert {round(8**-0.5 / layer, 6) for layer in (1, 2, 3)} <= scales
 
 
+def test_a_model_whose_layers_only_look_alike_is_traced_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kinds say that all layers are the same; the trace says that they are not."""
+    config = gpt2_config(layers=3, scale_attn_by_inverse_layer_idx=True)
+    blueprint = draw_blueprint(config)
+    original = build_network
+    monkeypatch.setattr(trace, "build_network", lambda *a, **o: replace(original(*a, **o), kinds=[0, 0, 0]))
+    numbers = traced_numbers(monkeypatch)
+    trace.trace(config, blueprint, Selection(layers=(2,), activations=("attn_scores",)), opset=20)
+    assert numbers == [(0, 1), (0, 1, 2)]
+
+
 def test_a_deep_model_is_traced_as_two_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No layer but these: a trace of more would raise."""
     config = gpt2_config(layers=40)
-    shape = shape_from_config(config)
-
-    def shallow(config: Any, shape: ModelShape, **options: Any) -> ir.Model:
-        assert shape.layers == TRACED_LAYERS
-        return capture(config, shape, **options)
-
-    monkeypatch.setattr(trace, "capture", shallow)
-    model = trace.trace(config, shape, Selection(layers=(39,), activations=("resid_post",)), opset=20)
-    assert shape.parameters().keys() <= model.graph.initializers.keys()
+    blueprint = draw_blueprint(config)
+    numbers = traced_numbers(monkeypatch)
+    model = trace.trace(config, blueprint, Selection(layers=(39,), activations=("resid_post",)), opset=20)
+    assert numbers == [(0, 1)]
+    assert blueprint.parameters.keys() <= model.graph.initializers.keys()
     assert [value.name for value in model.graph.outputs] == ["logits", "layer_39_resid_post"]

@@ -8,7 +8,10 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save_file
 
-from model_release.contract.shape import EMBEDDING, HEAD, ModelShape
+from model_release.contract.blueprint import gpt2_blueprint
+
+EMBEDDING, HEAD = "transformer.wte.weight", "lm_head.weight"
+"""A GPT-2's tables."""
 
 Format = Literal["safetensors", "sharded", "bin", "legacy-bin"]
 
@@ -47,7 +50,7 @@ def gpt2_state(config: dict[str, Any], *, seed: int = 0) -> dict[str, torch.Tens
     The values are wide enough for attention to be far from uniform.
     """
     hidden = config["n_embd"]
-    shape = ModelShape(
+    blueprint = gpt2_blueprint(
         layers=config["n_layer"],
         heads=config["n_head"],
         hidden=hidden,
@@ -58,8 +61,9 @@ def gpt2_state(config: dict[str, Any], *, seed: int = 0) -> dict[str, torch.Tens
     )
     random = torch.Generator().manual_seed(seed)
     state = {}
-    for name, size in shape.parameters().items():
-        scale = 1 / math.sqrt(size[0]) if len(size) == 2 and name not in (EMBEDDING, HEAD) else 0.3
+    for name, parameter in blueprint.parameters.items():
+        size = parameter.dims
+        scale = 0.3 if parameter.is_table or parameter.is_vector else 1 / math.sqrt(size[0])
         norm = ".ln_" in name and name.endswith("weight")
         state[name] = torch.randn(size, generator=random) * scale + (1.0 if norm else 0.0)
     return state

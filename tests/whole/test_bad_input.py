@@ -235,10 +235,16 @@ WEIGHTS_DAMAGE: dict[str, tuple[Callable[[Path], None], list[str]]] = {
     "a config that is no text": (rewrite("config.json", lambda _: b"\xff\xfe{}"), ["config.json must be"]),
     "a config nested too deep": (rewrite("config.json", lambda _: b"[" * 100_000), ["config.json must be"]),
     "a config of a megabyte": (rewrite("config.json", lambda text: text + b" " * 2**20), ["config.json", "bytes"]),
-    "another architecture": (rewrite_config(model_type="llama"), ["'llama'", "must be one of: gpt2"]),
-    "an architecture with a line break": (rewrite_config(model_type=INJECTION), ["must be one of: gpt2"]),
-    "no architecture": (rewrite_config(model_type=None), ["must be one of: gpt2"]),
+    "another architecture": (rewrite_config(model_type="bert"), ["'bert'", "must be one of: gpt2, "]),
+    "an architecture with a line break": (rewrite_config(model_type=INJECTION), ["must be one of: gpt2, "]),
+    "no architecture": (rewrite_config(model_type=None), ["must be one of: gpt2, "]),
     "another head": (rewrite_config(architectures=["GPT2ForSequenceClassification"]), ["GPT2LMHeadModel"]),
+    "code to fetch": (rewrite_config(auto_map={"AutoModel": "someone/else--code.Model"}), ["auto_map", "never"]),
+    "code to choose": (rewrite_config(_attn_implementation="someone/kernel"), ["_attn_implementation", "Remove"]),
+    "codes for weights": (rewrite_config(quantization_config={"bits": 4}), ["quantization_config"]),
+    "a config of seven levels": (rewrite_config(x=[[[[[[[1]]]]]]]), ["6 levels"]),
+    "a number beyond all sense": (rewrite_config(x=10**40), ["1e18"]),
+    "a family that does not work": (rewrite_config(model_type="mpt"), ["mpt is not", "position bias"]),
     "cross attention": (rewrite_config(add_cross_attention=True), ["add_cross_attention"]),
     "a number in quotes": (rewrite_config(n_embd="16"), ["n_embd", "'16'"]),
     "a size with a fraction": (rewrite_config(n_layer=3.0), ["n_layer"]),
@@ -329,10 +335,8 @@ ODD_ENTRIES: dict[str, Any] = {
     "output_attentions": True,
     "return_dict": False,
     "id2label": ["x"],
-    "_attn_implementation": "bogus",
     "use_return_dict": 1,
     "rope_scaling": {"x": 1},
-    "auto_map": {"AutoModel": "someone/else--code.Model"},
 }
 
 
@@ -475,10 +479,10 @@ def with_metadata(**values: str) -> Callable[[bytes], bytes]:
     return change
 
 
-def with_shape(**sizes: object) -> Callable[[bytes], bytes]:
+def with_blueprint(**sizes: object) -> Callable[[bytes], bytes]:
     def change(content: bytes) -> bytes:
         props = {entry.key: entry.value for entry in onnx.load_from_string(content).metadata_props}
-        return with_metadata(shape=json.dumps(json.loads(props["model_release.shape"]) | sizes))(content)
+        return with_metadata(blueprint=json.dumps(json.loads(props["model_release.blueprint"]) | sizes))(content)
 
     return change
 
@@ -526,11 +530,13 @@ MODEL_DAMAGE: dict[str, tuple[Callable[[bytes], bytes], list[str]]] = {
     "an unknown activation": (with_metadata(activations="soul"), ["META01", "'soul'"]),
     "no weights' hash": (with_metadata(weights_sha256=""), ["META01", "weights_sha256"]),
     "a line break in its source": (with_metadata(source=INJECTION), ["META01", "source"]),
-    "a shape that is no JSON": (with_metadata(shape="{"), ["META01", "shape"]),
-    "a shape that is a list": (with_metadata(shape="[1]"), ["META01", "shape"]),
-    "a shape nested too deep": (with_metadata(shape="[" * 100_000), ["META01", "shape"]),
-    "a shape with a size too many": (with_shape(depth=1), ["META01", "shape"]),
-    "a shape with a negative size": (with_shape(hidden=-1), ["META01", "shape"]),
+    "a blueprint that is no JSON": (with_metadata(blueprint="{"), ["META01", "blueprint"]),
+    "a blueprint that is a list": (with_metadata(blueprint="[1]"), ["META01", "blueprint"]),
+    "a blueprint nested too deep": (with_metadata(blueprint="[" * 100_000), ["META01", "blueprint"]),
+    "a blueprint with a size too many": (with_blueprint(depth=1), ["META01", "blueprint"]),
+    "a blueprint with a negative size": (with_blueprint(hidden=-1), ["META01", "blueprint"]),
+    "a blueprint of a kind it does not know": (with_blueprint(pattern="AB"), ["META01", "pattern"]),
+    "a blueprint of no token table": (with_blueprint(first=[]), ["META01", "token table"]),
     "logits of the first position": (with_metadata(logits="first"), ["META01", "logits"]),
 }
 
@@ -547,21 +553,21 @@ def test_a_file_that_is_no_model_of_ours_is_refused(
 
 
 LYING_SHAPES = {
-    "a context of a billion tokens": {"positions": 2**30},
-    "two billion layers": {"layers": 2**31 - 1},
+    "a context of a billion tokens": {"context": 2**30},
+    "a million layers": {"pattern": "A" * 2**20},
     "a vocabulary of two billion": {"vocab": 2**31 - 1},
     "a width of two billion": {"hidden": 2**31 - 1},
-    "another number of layers": {"layers": 4},
-    "a longer context": {"positions": 13},
+    "another number of layers": {"pattern": "AAAA"},
+    "a longer context": {"context": 13},
 }
 
 
 @pytest.mark.parametrize("sizes", LYING_SHAPES.values(), ids=LYING_SHAPES)
-def test_a_shape_that_the_file_has_not_is_refused_without_asking_for_its_memory(
-    workshop: Workshop, sizes: dict[str, int]
+def test_a_blueprint_that_the_file_has_not_is_refused_without_asking_for_its_memory(
+    workshop: Workshop, sizes: dict[str, object]
 ) -> None:
     path = workshop.root / "model.onnx"
-    path.write_bytes(with_shape(**sizes)(path.read_bytes()))
+    path.write_bytes(with_blueprint(**sizes)(path.read_bytes()))
     with at_most(seconds=10, memory_bytes=2**30):
         workshop.refuses(cli.verify, "--model", "model.onnx", code=CONTRACT, says=("model.onnx",), silent=False)
 

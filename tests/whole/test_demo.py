@@ -70,8 +70,8 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ReleaseRes
 def test_the_embedded_model_is_small_and_has_twelve_layers() -> None:
     weights = load_folder(DEMO_FOLDER)
     assert sum(path.stat().st_size for path in DEMO_FOLDER.iterdir()) <= 4_000_000
-    assert weights.shape.layers == 12
-    assert weights.shape.tied
+    assert weights.blueprint.layers == 12
+    assert weights.blueprint.tied
     assert weights.config["activation_function"] == "gelu_new"
 
 

@@ -149,10 +149,10 @@ class _Gate:
         if full is None:
             raise ManifestError(f"the manifest must list an {FULL_PRECISION} model, got none. Make the release again.")
         metadata = metadata_of(full.file, read_facts(self._folder / full.file).props)
-        prompt = self._prompt(document, metadata.shape.vocab, metadata.shape.positions)
+        prompt = self._prompt(document, metadata.blueprint.vocab, metadata.blueprint.context)
         judge = Judge(
-            load_contract().expected_outputs(metadata.shape, metadata.selection),
-            probes(Session(self._folder / full.file), prompt, metadata.shape.vocab),
+            load_contract().expected_outputs(metadata.blueprint, metadata.selection),
+            probes(Session(self._folder / full.file), prompt, metadata.blueprint.vocab),
         )
         for variant in document.variants:
             precision = load_contract().precision(variant.precision)

@@ -21,9 +21,9 @@ from model_release.contract.activations import (
     model_file_name,
     tensor_name,
 )
+from model_release.contract.blueprint import gpt2_blueprint
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.selection import Selection
-from model_release.contract.shape import ModelShape
 from model_release.contract.storage import Storage
 
 _ROOT = CONTRACT_FOLDER.parent
@@ -87,13 +87,14 @@ def _outputs() -> str:
         [
             f"`{tensor_name(output.kind) if not output.layered else 'layer_{L}_' + output.kind}`",
             f"`[{', '.join(output.dims)}]`",
-            "yes" if output.default else "opt-in",
+            "yes" if output.default else "by name" if output.on_request else "opt-in",
+            output.exists,
             output.meaning,
-            f"`{output.transformer_lens}`",
+            f"`{output.transformer_lens}`" if output.transformer_lens else "",
         ]
         for output in load_contract().outputs
     ]
-    return markdown_table(["output", "shape", "default", "meaning", "TransformerLens"], rows)
+    return markdown_table(["output", "shape", "default", "exists", "meaning", "TransformerLens"], rows)
 
 
 def _dimensions() -> str:
@@ -172,7 +173,9 @@ def _metadata() -> str:
         source="openai-community/gpt2",
         revision="607a30d783dfa663caf39e06633721c8d4cfcd7e",
         weights_sha256="248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
-        shape=ModelShape(layers=12, heads=12, hidden=768, intermediate=3072, vocab=50257, positions=1024, tied=True),
+        blueprint=gpt2_blueprint(
+            layers=12, heads=12, hidden=768, intermediate=3072, vocab=50257, positions=1024, tied=True
+        ),
         selection=Selection(layers=(0, 5, 11), activations=load_contract().default_activations),
         precision="fp16",
     )
@@ -217,7 +220,8 @@ def _member(output: OutputKind) -> str:
         member = f"[name: `layer_${{number}}_{output.kind}`]: T | undefined"
     else:
         member = f"{output.kind}: T" if output.kind == "logits" else f"{output.kind}?: T"
-    return f"  /** `[{', '.join(output.dims)}]`: {output.meaning} */\n  readonly {member};"
+    exists = "" if output.exists == "always" else f" There is one {output.exists}."
+    return f"  /** `[{', '.join(output.dims)}]`: {output.meaning}{exists} */\n  readonly {member};"
 
 
 def _map() -> str:

@@ -7,15 +7,15 @@ The JSON is the one source of names, shapes, clauses and tolerances. Tensor name
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from model_release.base.errors import ContractError, UsageError
 from model_release.base.files import read_bytes
+from model_release.contract.blueprint import Blueprint, LayerKind, Parameter
 from model_release.contract.selection import Selection
-from model_release.contract.shape import ModelShape, is_table
 from model_release.contract.storage import Storage
 
 CONTRACT_FOLDER = Path(__file__).resolve().parents[3] / "contract"
@@ -64,7 +64,10 @@ class OutputKind:
         layered: Whether there is one a layer.
         dims: Symbolic shape, such as `("batch", "seq", "hidden")`.
         default: Whether it is exported when nothing is asked for.
-        transformer_lens: The hook point of TransformerLens 4.3 with the same content, weights loaded as they are.
+        on_request: Whether it is exported only where it is named: it is large, and no part of `all`.
+        transformer_lens: The hook point of TransformerLens 4.3 with the same content, weights loaded as they are;
+            empty without one.
+        exists: Which models or layers have it: `always`, or `where ...`.
         meaning: One sentence for readers.
     """
 
@@ -72,18 +75,31 @@ class OutputKind:
     layered: bool
     dims: tuple[str, ...]
     default: bool
+    on_request: bool
     transformer_lens: str
+    exists: str
     meaning: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """One output of one model: its name, and its shape with only `batch` and `seq` left open."""
+    """One output of one model.
+
+    Attributes:
+        name: See `tensor_name`.
+        kind: Of the contract.
+        layer: Its layer's number, None where there is one a model.
+        dims: Its shape, with only `batch` and `seq` left open.
+        of: The kind of its layer, for what a rule needs to know besides.
+        of_last_layer: Whether its layer is the model's last.
+    """
 
     name: str
     kind: str
     layer: int | None
     dims: tuple[int | str, ...]
+    of: LayerKind | None = field(default=None, compare=False, repr=False)
+    of_last_layer: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +115,9 @@ class Precision:
     """What a precision stores, and how far its numbers may be from PyTorch's.
 
     Attributes:
-        table: How the token and position tables and an untied head are stored; channels are rows.
-        matrix: How the matrices of the blocks are stored; channels are columns.
-        vector_bits: Bits an element of a bias or norm vector.
+        table: How the token and position tables and an untied head are stored.
+        matrix: How the matrices of the layers are stored.
+        vector_bits: Bits an element of a bias or a norm.
         max_mean_kl: Largest mean KL divergence of the next-token distribution, in nats.
         min_top1_agreement: Smallest share of positions with PyTorch's most likely next token.
         max_perplexity_ratio: Largest perplexity on text, in PyTorch's.
@@ -122,9 +138,9 @@ class Precision:
     max_relative_error: float
     calibrated: bool = False
 
-    def storage(self, name: str) -> Storage:
-        """How a parameter of two dimensions is stored."""
-        return self.table if is_table(name) else self.matrix
+    def storage(self, parameter: Parameter) -> Storage:
+        """How a parameter that is no vector is stored."""
+        return self.table if parameter.is_table else self.matrix
 
     def tolerance(self, kind: str) -> Tolerance:
         """The tolerance for one kind of output."""
@@ -172,6 +188,15 @@ class Contract:
         """Every kind besides `logits`."""
         return tuple(output.kind for output in self.outputs if output.kind != "logits")
 
+    @property
+    def common_activations(self) -> tuple[str, ...]:
+        """What `all` stands for: every kind but those that must be named."""
+        return tuple(output.kind for output in self.outputs if output.kind != "logits" and not output.on_request)
+
+    def kind(self, name: str) -> OutputKind:
+        """A row of the table by its name."""
+        return next(output for output in self.outputs if output.kind == name)
+
     def precision(self, name: str) -> Precision:
         """A precision by name.
 
@@ -184,8 +209,8 @@ class Contract:
             )
         return self.precisions[name]
 
-    def expected_outputs(self, shape: ModelShape, selection: Selection) -> tuple[Output, ...]:
-        """The outputs a model must have: the contract's order, layer after layer."""
+    def expected_outputs(self, blueprint: Blueprint, selection: Selection) -> tuple[Output, ...]:
+        """The outputs a file must have: the contract's order, layer after layer; what a layer has not is left out."""
         chosen = [output for output in self.outputs if output.kind == "logits" or output.kind in selection.activations]
         # A row of the table before the first layered one comes before all layers, the others after.
         first = next((i for i, output in enumerate(self.outputs) if output.layered), len(self.outputs))
@@ -199,29 +224,37 @@ class Contract:
                 name=tensor_name(output.kind, layer),
                 kind=output.kind,
                 layer=layer,
-                dims=_resolve(output, shape, selection),
+                dims=_resolve(output, blueprint, layer, selection),
+                of=None if layer is None else blueprint.layer(layer),
+                of_last_layer=layer == blueprint.layers - 1,
             )
             for output, layer in rows
+            if blueprint.has(output.kind, layer)
         )
 
-    def every_output(self, shape: ModelShape) -> tuple[str, ...]:
+    def every_output(self, blueprint: Blueprint) -> tuple[str, ...]:
         """The names of all outputs a model can have, in the contract's order."""
-        selection = Selection(layers=tuple(range(shape.layers)), activations=self.all_activations)
-        return tuple(output.name for output in self.expected_outputs(shape, selection))
+        selection = Selection(layers=tuple(range(blueprint.layers)), activations=self.all_activations)
+        return tuple(output.name for output in self.expected_outputs(blueprint, selection))
 
 
-def _resolve(output: OutputKind, shape: ModelShape, selection: Selection) -> tuple[int | str, ...]:
+def _resolve(
+    output: OutputKind, blueprint: Blueprint, layer: int | None, selection: Selection
+) -> tuple[int | str, ...]:
     """Symbolic dimensions as numbers, where the model fixes them."""
-    sizes = {
-        "vocab": shape.vocab,
-        "hidden": shape.hidden,
-        "heads": shape.heads,
-        "head_dim": shape.head_dim,
-        "intermediate": shape.intermediate,
-        "1": 1,
-    }
+    sizes = {"vocab": blueprint.vocab, "hidden": blueprint.hidden, "1": 1}
+    if layer is not None:
+        kind = blueprint.layer(layer)
+        sizes |= {
+            "heads": kind.heads,
+            "kv_heads": kind.kv_heads,
+            "head_dim": kind.head_dim,
+            "qkv_dim": 3 * kind.head_dim,
+            "intermediate": kind.intermediate,
+            "experts": kind.experts,
+        }
     dims: tuple[int | str, ...] = tuple(sizes.get(dim, dim) for dim in output.dims)
-    return (dims[0], 1, dims[2]) if output.kind == "logits" and selection.logits == "last" else dims
+    return (dims[0], 1, dims[2]) if output.kind in ("logits", "logit_lens") and selection.logits == "last" else dims
 
 
 @cache
@@ -251,7 +284,9 @@ def _parse(document: Mapping[str, Any]) -> Contract:
                 layered="{L}" in row["name"],
                 dims=tuple(row["shape"]),
                 default=row["default"],
+                on_request=row.get("on_request", False),
                 transformer_lens=row["transformer_lens"],
+                exists=row["exists"],
                 meaning=row["meaning"],
             )
             for row in document["outputs"]
@@ -277,7 +312,7 @@ def _parse(document: Mapping[str, Any]) -> Contract:
 
 
 def parse_activations(text: str | None) -> tuple[str, ...]:
-    """Reads `--activations`: `all`, or names of the contract, where `default` stands for the default ones.
+    """Reads `--activations`: `all` (but what must be named), or names, where `default` stands for the default ones.
 
     >>> parse_activations("default,q")
     ('embedding_sum', 'q', 'attn_probs', 'mlp_output')
@@ -291,7 +326,7 @@ def parse_activations(text: str | None) -> tuple[str, ...]:
     wanted: set[str] = set()
     for part in (part.strip() for part in text.split(",")):
         if part in ("all", "default"):
-            wanted.update(contract.all_activations if part == "all" else contract.default_activations)
+            wanted.update(contract.common_activations if part == "all" else contract.default_activations)
         elif part in contract.all_activations or part == "logits":
             wanted.add(part)
         else:

@@ -4,14 +4,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from model_release.contract.activations import Contract, Output, Precision, load_contract
+from model_release.contract.blueprint import Blueprint
 from model_release.contract.clauses import NOTHING_JUDGED, Judgement, Ruling, check
 from model_release.contract.metadata import ModelMetadata
-from model_release.contract.shape import (
-    EMBEDDING,
-    HEAD,
-    ModelShape,
-    is_table,
-)
 from model_release.contract.storage import CODEBOOK_ENTRIES
 
 SIZE_SHARE = 0.01
@@ -54,7 +49,7 @@ class ModelFacts:
 def check_structure(facts: ModelFacts, metadata: ModelMetadata) -> Judgement:
     """The clauses of the stage `structure`, which need no run."""
     contract = load_contract()
-    expected = {output.name: output for output in contract.expected_outputs(metadata.shape, metadata.selection)}
+    expected = {output.name: output for output in contract.expected_outputs(metadata.blueprint, metadata.selection)}
     known = [value for value in facts.outputs if value.name in expected]
     return sum(
         (
@@ -128,38 +123,42 @@ def check_graph(facts: ModelFacts, contract: Contract) -> Iterator[Ruling]:
 @check("TIED01", needs="a model file")
 def check_table(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Ruling]:
     """Counts tensors of the token table's size; constants inside the graph count as well."""
-    shapes = metadata.shape.parameters()
-    either_way = (shapes[EMBEDDING], shapes[EMBEDDING][::-1])  # A copy for the head may well stand transposed.
+    blueprint = metadata.blueprint
+    table = blueprint.tokens.dims
+    either_way = (table, table[::-1])  # A copy for the head may well stand transposed.
     more = sum(tensor.dims in either_way for tensor in facts.tensors) - sum(
-        dims in either_way for dims in shapes.values()
+        parameter.dims in either_way for parameter in blueprint.parameters.values()
     )
-    what = "once, head included" if metadata.shape.tied else f"once, beside {HEAD}"
-    yield EMBEDDING, f"the token table must be stored {what}, got {more} more of its size" if more > 0 else ""
+    what = "once, head included" if blueprint.tied else f"once, beside {blueprint.head}"
+    message = f"the token table must be stored {what}, got {more} more of its size"
+    yield blueprint.tokens.name, message if more > 0 else ""
 
 
 @check("SIZE01", needs="a model file")
 def check_size(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Ruling]:
     """Judges the bytes of stored tensors, constants inside the graph among them, and those of the graph around them."""
-    expected = stored_bytes(metadata.shape, load_contract().precision(metadata.precision))
+    expected = stored_bytes(metadata.blueprint, load_contract().precision(metadata.precision))
     stored = sum(tensor.size_bytes for tensor in facts.tensors)
     # A few scalars (epsilon, axes, shapes) are no parameters; they are bounded as part of the graph.
     fits = expected * (1 - SIZE_SHARE) <= stored <= expected * (1 + SIZE_SHARE) + 4096
     message = f"stored tensors must take {expected:,} bytes within 1 % for {metadata.precision}, got {stored:,}"
     yield "", "" if fits else message
-    graph, allowance = facts.file_bytes - stored, 65_536 + 32_768 * metadata.shape.layers
+    graph, allowance = facts.file_bytes - stored, 65_536 + 32_768 * metadata.blueprint.layers
     yield "", f"the graph must take at most {allowance:,} bytes, got {graph:,}" if graph > allowance else ""
 
 
-def stored_bytes(shape: ModelShape, precision: Precision) -> int:
+def stored_bytes(blueprint: Blueprint, precision: Precision) -> int:
     """Bytes that a model's unique parameters take in a precision, with scales and codebooks."""
-    codebooks = {storage.weights for storage in (precision.table, precision.matrix) if storage.is_codebook}
-    size_bytes = sum(CODEBOOK_ENTRIES * weights * 4 for weights in codebooks)
-    for name, dims in shape.parameters().items():
-        if len(dims) == 1:
-            size_bytes += dims[0] * precision.vector_bits // 8
+    parameters = blueprint.parameters.values()
+    used = {precision.storage(parameter) for parameter in parameters if not parameter.is_vector}
+    size_bytes = sum(
+        CODEBOOK_ENTRIES * weights * 4 for weights in {storage.weights for storage in used if storage.is_codebook}
+    )
+    for parameter in parameters:
+        if parameter.is_vector:
+            size_bytes += parameter.size * precision.vector_bits // 8
         else:
-            channels = dims[0] if is_table(name) else dims[1]
-            size_bytes += precision.storage(name).size_bytes(dims[0], dims[1], channels)
+            size_bytes += precision.storage(parameter).size_bytes(*parameter.matrix, parameter.channels)
     return size_bytes
 
 

@@ -3,13 +3,13 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from model_release.base.errors import ContractError, UsageError
 from model_release.contract.activations import load_contract, parse_activations
+from model_release.contract.blueprint import Blueprint, gpt2_blueprint, parse_blueprint
 from model_release.contract.selection import Selection, parse_layers
-from model_release.contract.shape import ModelShape, has_sane_sizes
 
 _PREFIX = "model_release."
 
@@ -23,7 +23,7 @@ class ModelMetadata:
         source: Repository on the Hub, `demo`, or `local`.
         revision: Commit of the repository, or empty.
         weights_sha256: Of the weights file; see `model.weights.folder` for shards.
-        shape: Sizes of the model.
+        blueprint: What the model is.
         selection: Exported layers, activations and logits.
         precision: A name of the contract.
     """
@@ -32,7 +32,7 @@ class ModelMetadata:
     source: str
     revision: str
     weights_sha256: str
-    shape: ModelShape
+    blueprint: Blueprint
     selection: Selection
     precision: str
 
@@ -43,7 +43,7 @@ class ModelMetadata:
             f"{_PREFIX}source": self.source,
             f"{_PREFIX}revision": self.revision,
             f"{_PREFIX}weights_sha256": self.weights_sha256,
-            f"{_PREFIX}shape": json.dumps(asdict(self.shape)),
+            f"{_PREFIX}blueprint": self.blueprint.to_json(),
             f"{_PREFIX}layers": ",".join(map(str, self.selection.layers)),
             f"{_PREFIX}activations": ",".join(self.selection.activations),
             f"{_PREFIX}logits": self.selection.logits,
@@ -57,6 +57,8 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
     Raises:
         ContractError: A key is missing, or its value is not one we write.
     """
+    if f"{_PREFIX}shape" in props and f"{_PREFIX}blueprint" not in props:
+        props = {**props, f"{_PREFIX}blueprint": _of_sizes(props[f"{_PREFIX}shape"]).to_json()}
     missing = [key for key in _keys() if key not in props]
     if missing:
         raise ContractError(
@@ -66,7 +68,7 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
     values = {key: props[key] for key in _keys()}
     if not all(isinstance(value, str) for value in values.values()):  # protobuf gives bytes for what is no UTF-8
         raise ContractError("META01: the model file's metadata must be text. Export the model again.")
-    shape = _shape(values[f"{_PREFIX}shape"])
+    blueprint = _blueprint(values[f"{_PREFIX}blueprint"])
     activations = values[f"{_PREFIX}activations"]
     try:
         return ModelMetadata(
@@ -74,9 +76,9 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
             source=_match(values, "source", r"[A-Za-z0-9][\w./-]{0,200}"),
             revision=_match(values, "revision", r"[0-9a-f]{0,64}"),
             weights_sha256=_match(values, "weights_sha256", r"[0-9a-f]{64}"),
-            shape=shape,
+            blueprint=blueprint,
             selection=Selection(
-                layers=parse_layers(values[f"{_PREFIX}layers"], shape.layers),
+                layers=parse_layers(values[f"{_PREFIX}layers"], blueprint.layers),
                 activations=parse_activations(activations) if activations else (),
                 logits="last" if _match(values, "logits", "all|last") == "last" else "all",
             ),
@@ -106,7 +108,7 @@ def _keys() -> tuple[str, ...]:
         "source",
         "revision",
         "weights_sha256",
-        "shape",
+        "blueprint",
         "layers",
         "activations",
         "logits",
@@ -124,16 +126,21 @@ def _match(values: Mapping[str, str], name: str, pattern: str) -> str:
     return value
 
 
-def _shape(text: str) -> ModelShape:
+def _blueprint(text: str) -> Blueprint:
     try:
-        fields: Any = json.loads(text)
-        shape = ModelShape(**fields)
+        return parse_blueprint(text)
+    except ValueError as failure:
+        raise ContractError(
+            f"META01: metadata blueprint must be a model's, got {text[:60]!r}: {failure}. Export the model again."
+        ) from failure
+
+
+def _of_sizes(text: str) -> Blueprint:
+    """Of the sizes that files of contracts 1.0 and 1.1 hold, which are GPT-2s."""
+    try:
+        sizes: Any = json.loads(text)
+        return gpt2_blueprint(**sizes)
     except (ValueError, TypeError, RecursionError) as failure:
         raise ContractError(
             f"META01: metadata shape must be the model's sizes, got {text[:60]!r}. Export the model again."
         ) from failure
-    if not has_sane_sizes(shape):
-        raise ContractError(
-            f"META01: metadata shape must hold sizes of a model, got {text[:60]!r}. Export the model again."
-        )
-    return shape

@@ -19,6 +19,9 @@ from model_release.contract.measures import Array as Array
 _EXACT = {"atol": 1e-4, "rtol": 1e-5}
 """Tolerance of sums and attention identities: float32 arithmetic, whatever the stored precision."""
 
+_PRODUCTS = {"atol": 1e-2, "rtol": 0.3}
+"""The same where one side is a product that some precisions take in integers, clipped: another order of heads shows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -57,16 +60,16 @@ def check_outputs(run: Run, expected: Sequence[Output]) -> Judgement:
         expected: The outputs the contract asks for.
     """
     shapes = check_shapes(run, expected)
-    return shapes + check_values(run.only({output.name for output in expected} - shapes.tensors))
+    return shapes + check_values(run.only({output.name for output in expected} - shapes.tensors), expected)
 
 
-def check_values(run: Run) -> Judgement:
-    """FIN01, PROB01, PROB02, SUM01 and ATTN01 on outputs of the right shapes; what breaks one is spared the next."""
+def check_values(run: Run, expected: Sequence[Output]) -> Judgement:
+    """The clauses of values, on outputs of the right shapes; what breaks one is spared the next."""
     found = check_finite(run)
     finite = run.without(found.tensors)
-    found += check_rows_of_probabilities(finite) + check_mask(finite)
+    found += check_rows_of_probabilities(finite, expected) + check_mask(finite, expected)
     sound = run.without(found.tensors)
-    return found + check_sums(sound) + check_attention(sound)
+    return found + check_sums(sound) + check_attention(sound, expected) + check_lens(sound, expected)
 
 
 @check("RUN01", needs="an output under a name of the contract")
@@ -93,21 +96,29 @@ def check_finite(run: Run) -> Iterator[Ruling]:
 
 
 @check("PROB01", needs="attn_probs")
-def check_rows_of_probabilities(run: Run) -> Iterator[Ruling]:
-    """Judges rows of [batch, heads, seq, seq]."""
+def check_rows_of_probabilities(run: Run, expected: Sequence[Output]) -> Iterator[Ruling]:
+    """Judges rows of [batch, heads, seq, seq]; with sinks, which take a share, they sum to at most 1."""
     for name, (probs,) in run.having("attn_probs"):
-        off = float(np.abs(probs.sum(axis=-1, dtype=np.float64) - 1).max())
+        sums = probs.sum(axis=-1, dtype=np.float64) - 1
+        off = float((np.maximum(sums, 0) if _traits(name, expected).has_sinks else np.abs(sums)).max())
         message = f"rows must sum to 1 within 1e-4, one is off by {off:.3g} (smallest value {probs.min():.3g})"
         yield name, message if off > 1e-4 or probs.min() < 0 else ""
 
 
 @check("PROB02", needs="attn_probs of several positions")
-def check_mask(run: Run) -> Iterator[Ruling]:
-    """Judges what lies above the diagonal of [batch, heads, seq, seq]; a sequence of one token has nothing there."""
+def check_mask(run: Run, expected: Sequence[Output]) -> Iterator[Ruling]:
+    """Judges what lies above the diagonal of [batch, heads, seq, seq], and outside a layer's window.
+
+    A sequence of one token has nothing there.
+    """
     if run.ids.shape[1] > 1:
         for name, (probs,) in run.having("attn_probs"):
             mass = float(np.triu(probs, k=1).max())
             yield name, f"no probability may lie above the diagonal, got up to {mass:.3g}" if mass > 1e-6 else ""
+            window = _traits(name, expected).window
+            past = float(np.tril(probs, k=-window).max(initial=0.0)) if window else 0.0
+            message = f"no probability may lie outside the window of {window}, got up to {past:.3g}"
+            yield name, message if past > 1e-6 else ""
 
 
 @check("SUM01", needs="a sum of the contract with all its parts")
@@ -129,17 +140,59 @@ def check_sums(run: Run) -> Iterator[Ruling]:
             yield names[0], message if wrong else ""
 
 
-@check("ATTN01", needs="attn_probs with attn_scores, or with v and attn_z")
-def check_attention(run: Run) -> Iterator[Ruling]:
-    """Judges probabilities by their scores, and z by probabilities and values."""
+@check("ATTN01", needs="attn_probs with attn_scores, or with v and attn_z; or head_output with attn_output")
+def check_attention(run: Run, expected: Sequence[Output]) -> Iterator[Ruling]:
+    """Judges probabilities by their scores, z by probabilities and values, and what heads add by their sum."""
     for name, (scores, probs) in run.having("attn_scores", "attn_probs"):
-        off = float(np.abs(softmax(_masked(scores)) - probs).max())
+        traits = _traits(name, expected)
+        rows = probs / probs.sum(axis=-1, keepdims=True) if traits.has_sinks else probs
+        off = float(np.abs(softmax(_masked(scores, traits.window)) - rows).max())
         message = f"softmax of the masked scores must be the probabilities, differs by up to {off:.3g}"
         yield name, message if off > 1e-4 else ""
     for name, (z, probs, values) in run.having("attn_z", "attn_probs", "v"):
-        difference = np.abs(probs.astype(np.float64) @ values.astype(np.float64) - z)
+        shared = np.repeat(values.astype(np.float64), probs.shape[1] // values.shape[1], axis=1)  # Of grouped heads.
+        difference = np.abs(probs.astype(np.float64) @ shared - z)
         wrong = _exceeds(difference, np.abs(values).max(), **_EXACT)
         yield name, f"must be probabilities x values, differs by up to {difference.max():.3g}" if wrong else ""
+    for name, (heads, whole) in run.having("head_output", "attn_output"):
+        if not _traits(name, expected).has_post_norm:
+            rest = whole - heads.sum(axis=1, dtype=np.float64)  # The projection's bias, at every position.
+            spread = np.abs(rest - rest[:1, :1])
+            wrong = _exceeds(spread, np.abs(heads).max(), **_PRODUCTS)
+            message = f"must sum to attn_output but for one vector, differs by up to {spread.max():.3g}"
+            yield name, message if wrong else ""
+
+
+@check("LENS01", needs="logit_lens of the last layer, and logits")
+def check_lens(run: Run, expected: Sequence[Output]) -> Iterator[Ruling]:
+    """Judges the last layer's lens by the logits."""
+    for output in expected:
+        if output.kind == "logit_lens" and output.of_last_layer and {output.name, "logits"} <= run.outputs.keys():
+            logits = run.outputs["logits"]
+            difference = np.abs(run.outputs[output.name] - logits)
+            wrong = _exceeds(difference, np.abs(logits).max(), **_EXACT)
+            yield output.name, f"must be the logits, differs by up to {difference.max():.3g}" if wrong else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Traits:
+    """What of an output's layer the attention clauses depend on.
+
+    Attributes:
+        window: How many positions a query sees, itself included; 0 without a window.
+    """
+
+    window: int = 0
+    has_sinks: bool = False
+    has_post_norm: bool = False
+
+
+def _traits(name: str, expected: Sequence[Output]) -> _Traits:
+    """The traits of the layer that an output belongs to."""
+    kind = next((output.of for output in expected if output.name == name), None)
+    if kind is None:
+        return _Traits()
+    return _Traits(window=kind.window, has_sinks=kind.sinks, has_post_norm="ln_1_post" in kind.outputs)
 
 
 @check("CONST01", needs="an output for several tokens")
@@ -298,7 +351,10 @@ def _exceeds(difference: Array, scale: float, *, atol: float, rtol: float) -> bo
     return not bool((difference <= atol + rtol * scale).all())
 
 
-def _masked(scores: Array) -> Array:
+def _masked(scores: Array, window: int) -> Array:
     seq = scores.shape[-1]
-    masked: Array = np.where(np.tri(seq, dtype=bool), scores, -np.inf)
+    seen = np.tri(seq, dtype=bool)
+    if window:
+        seen &= ~np.tri(seq, k=-window, dtype=bool)
+    masked: Array = np.where(seen, scores, -np.inf)
     return masked

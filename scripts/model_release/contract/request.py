@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from model_release.base.errors import UsageError
 from model_release.contract.activations import load_contract, parse_activations
+from model_release.contract.blueprint import Blueprint
 from model_release.contract.selection import Logits, Selection, parse_layers, parse_ranges
 
 DEFAULT_OPSET = 20
@@ -33,9 +34,24 @@ class SelectionRequest:
         if self.layers is not None:
             parse_ranges(self.layers)  # Malformed text fails before anything is fetched.
 
-    def resolve(self, layer_count: int) -> Selection:
-        """The selection for a model of `layer_count` layers; by default the last one."""
-        text = f"0-{layer_count - 1}" if self.all_layers else (self.layers if self.layers is not None else "-1")
-        return Selection(
-            layers=parse_layers(text, layer_count), activations=parse_activations(self.activations), logits=self.logits
-        )
+    def resolve(self, blueprint: Blueprint) -> Selection:
+        """The selection for a model; by default its last layer. `all` and `default` mean what the model has of them.
+
+        Raises:
+            UsageError: A layer is out of range, or a kind was named that the model has not in these layers.
+        """
+        text = f"0-{blueprint.layers - 1}" if self.all_layers else (self.layers if self.layers is not None else "-1")
+        layers = parse_layers(text, blueprint.layers)
+        contract = load_contract()
+        named = {part.strip() for part in (self.activations or "").split(",")}
+        kept = []
+        for kind in parse_activations(self.activations):
+            row = contract.kind(kind)
+            if any(blueprint.has(kind, layer) for layer in (layers if row.layered else (None,))):
+                kept.append(kind)
+            elif kind in named:
+                raise UsageError(
+                    f"activations must be kinds that the model has, its layers {','.join(map(str, layers))} have no "
+                    f"{kind}: there is one {row.exists}. Leave it out."
+                )
+        return Selection(layers=layers, activations=tuple(kept), logits=self.logits)

@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ def export_model(
     progress(f"weights: {source.describe()}")
     with _collection_paused():
         weights = load_weights(source, progress)
-    selection = request.resolve(weights.shape.layers)
+    selection = request.resolve(weights.blueprint)
     if os.path.realpath(output) in {os.path.realpath(path) for path in weights.folder.iterdir()}:
         raise ExportError(f"--output must not be a file of the model's own folder, got {output}. Choose another path.")
     with atomic_model(output, error=ExportError) as temporary:
@@ -97,19 +97,20 @@ def export_weights(
     with _collection_paused():
         from model_release.model.export.trace import trace
 
-        model = trace(weights.config, weights.shape, selection, opset=opset)
+        model = trace(weights.config, weights.blueprint, selection, opset=opset)
     from model_release.contract.metadata import ModelMetadata
     from model_release.model.export.passes import attach_parameters
     from model_release.model.onnx_files.file import write_model
     from model_release.model.onnx_files.naming import set_metadata
 
-    attach_parameters(model, weights.shape.parameters(), weights.tensor)
+    shapes = {name: parameter.dims for name, parameter in weights.blueprint.parameters.items()}
+    attach_parameters(model, shapes, weights.tensor)
     metadata = ModelMetadata(
         contract_version=load_contract().version,
         source=weights.source,
         revision=weights.revision,
         weights_sha256=weights.sha256,
-        shape=weights.shape,
+        blueprint=weights.blueprint,
         selection=selection,
         precision=precision,
     )
@@ -186,9 +187,9 @@ def verify_model(model: Path, reference: SourceRequest | None, *, progress: Prog
         return verify_weights(model, model.name, None, [], progress)
     progress(f"reference: {reference.describe()}")
     weights = load_weights(reference, progress)
-    if weights.shape != metadata.shape:
+    if replace(weights.blueprint, context=metadata.blueprint.context) != metadata.blueprint:
         raise UsageError(
-            f"the reference must have the model's shape {asdict(metadata.shape)}, got {asdict(weights.shape)}. "
+            f"the reference must have the model's shape {metadata.blueprint.sizes}, got {weights.blueprint.sizes}. "
             f"Give the weights it was made from."
         )
     return verify_weights(model, model.name, pytorch_reference(weights), text_ids(weights), progress)
@@ -254,5 +255,5 @@ def calibration_ids_for(model: Path, tokenizer: Path | None, calibration: Path |
         if calibration is not None:
             raise UsageError(f"--calibration needs a tokenizer, got none beside {model}. Give --tokenizer.")
         return []
-    vocab = metadata_of(model.name, read_facts(model).props).shape.vocab
+    vocab = metadata_of(model.name, read_facts(model).props).blueprint.vocab
     return encode_file(read_tokenizer(tokenizer or beside, vocab), calibration or CALIBRATION_TEXT)

@@ -64,9 +64,9 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
 
     step("weights", request.source.describe())
     weights = load_weights(request.source, progress)
-    selection = request.selection.resolve(weights.shape.layers)
+    selection = request.selection.resolve(weights.blueprint)
     text = text_ids(weights)
-    require_fit(request, stored_bytes(weights.shape, load_contract().precision(request.app_precision)))
+    require_fit(request, stored_bytes(weights.blueprint, load_contract().precision(request.app_precision)))
     model = dist / model_file_name(FULL_PRECISION)
     step("export", f"layers {','.join(map(str, selection.layers))}, opset {request.selection.opset}")
     export_weights(weights, selection, request.selection.opset, model, progress=silent)  # The step's line says it.
@@ -120,11 +120,11 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
     from model_release.contract.file_checks import stored_bytes
 
     weights = load_weights(request.source, progress)
-    selection = request.selection.resolve(weights.shape.layers)
-    outputs = load_contract().expected_outputs(weights.shape, selection)
+    selection = request.selection.resolve(weights.blueprint)
+    outputs = load_contract().expected_outputs(weights.blueprint, selection)
     rows = []
     for name in (FULL_PRECISION, *request.precisions):
-        size_bytes = stored_bytes(weights.shape, load_contract().precision(name))
+        size_bytes = stored_bytes(weights.blueprint, load_contract().precision(name))
         verdict = "at or under" if size_bytes <= request.threshold_bytes else "over"
         rows.append(
             [

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,8 +102,8 @@ def package(
             revision=weights.revision,
             weights_sha256=weights.sha256,
             weights=weights.files,
-            parameters=weights.shape.parameter_count,
-            shape=asdict(weights.shape),
+            parameters=weights.blueprint.parameter_count,
+            shape=weights.blueprint.sizes,
         ),
         selection=SelectionEntry(
             layers=selection.layers,
@@ -176,4 +176,4 @@ def draw_report(
     from model_release.browser.pages.sample import take_sample
     from model_release.model.weights.tokenizer import load_tokenizer
 
-    return render_report(document, by_output, take_sample(model, weights.shape, selection, load_tokenizer(weights)))
+    return render_report(document, by_output, take_sample(model, weights.blueprint, selection, load_tokenizer(weights)))

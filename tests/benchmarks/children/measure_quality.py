@@ -29,7 +29,7 @@ starts = range(0, len(text) - TOKENS, TOKENS)
 chosen = [np.array([text[start : start + TOKENS + 1]]) for start in starts[:: max(1, len(starts) // int(windows))]]
 
 selection = Selection(layers=(0,), activations=(), logits="all")
-outputs = load_contract().expected_outputs(weights.shape, selection)
+outputs = load_contract().expected_outputs(weights.blueprint, selection)
 reference = Reference(weights)
 expected = [reference.run(window[:, :-1], outputs)["logits"] for window in chosen]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model_release.contract.activations import Output, load_contract
+from model_release.contract.blueprint import Blueprint
 from model_release.contract.measures import Array, softmax
 from model_release.contract.selection import Selection
-from model_release.contract.shape import ModelShape
 from model_release.model.onnx_files.session import Session
 from model_release.model.weights.tokenizer import encode, spell
 
@@ -35,12 +35,14 @@ TOP = 10
 _BASE64_BYTES = 2 * 4 / 3  # of a float16
 
 
-def take_sample(model: Path, shape: ModelShape, selection: Selection, tokenizer: "Tokenizer | None") -> dict[str, Any]:
+def take_sample(
+    model: Path, blueprint: Blueprint, selection: Selection, tokenizer: "Tokenizer | None"
+) -> dict[str, Any]:
     """Runs a model on the prompt.
 
     Args:
         model: A released file.
-        shape: Its sizes.
+        blueprint: What it is.
         selection: What it returns.
         tokenizer: The tokenizer released with it; without one the prompt is a few ids.
 
@@ -52,9 +54,9 @@ def take_sample(model: Path, shape: ModelShape, selection: Selection, tokenizer:
     Raises:
         ReleaseError: onnxruntime cannot load or run the file.
     """
-    ids = _prompt_ids(shape, tokenizer)
+    ids = _prompt_ids(blueprint, tokenizer)
     default = {output.kind for output in load_contract().outputs if output.default and output.kind != "logits"}
-    outputs = [output for output in load_contract().expected_outputs(shape, selection) if output.kind in default]
+    outputs = [output for output in load_contract().expected_outputs(blueprint, selection) if output.kind in default]
     ids = ids[: _fitting_tokens(outputs, len(ids))]
     shown = _fitting_outputs(outputs, len(ids))
     names = [output.name for output in shown]
@@ -71,11 +73,11 @@ def take_sample(model: Path, shape: ModelShape, selection: Selection, tokenizer:
     }
 
 
-def _prompt_ids(shape: ModelShape, tokenizer: "Tokenizer | None") -> list[int]:
+def _prompt_ids(blueprint: Blueprint, tokenizer: "Tokenizer | None") -> list[int]:
     """The prompt in the model's tokens, or ids spread over a vocabulary without words."""
-    longest = min(MAX_TOKENS, shape.positions)
+    longest = min(MAX_TOKENS, blueprint.context)
     if tokenizer is None:
-        return [position * (shape.vocab - 1) // longest for position in range(longest)]
+        return [position * (blueprint.vocab - 1) // longest for position in range(longest)]
     return encode(tokenizer, PROMPT)[:longest] or [0]
 
 

@@ -4,7 +4,7 @@ Each pass returns whether it modified the model; running it twice changes nothin
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,6 +21,7 @@ from onnx_ir.passes.common import (
 )
 from onnxscript.rewriter.rules.common import transpose_transpose_rule
 
+from model_release.contract.activations import parse_tensor_name, tensor_name
 from model_release.model.onnx_files.naming import name_nodes
 
 PRODUCER = "transformer-model-release"
@@ -39,8 +40,10 @@ def fold(model: ir.Model) -> ir.Model:
         model: A graph from `capture.capture`. Several of its outputs may be one value afterwards
             (what leaves a layer enters the next), which `tidy` resolves.
     """
+    declared = [(value.type, value.shape) for value in model.graph.outputs]
     with _quiet():
         onnxscript.optimizer.optimize(model, onnx_shape_inference=False)
+        spell_out_gemms(model)
         drop_equal_reshapes(model)
         spell_out_reshapes(model)
         for cleanup in (
@@ -52,6 +55,9 @@ def fold(model: ir.Model) -> ir.Model:
         ):
             cleanup(model)
     model.graph.outputs[:] = [_original(value) for value in model.graph.outputs]
+    for value, (type_, shape) in zip(model.graph.outputs, declared, strict=True):
+        if value.type is None:  # A value inside what the exporter writes for one operator of PyTorch.
+            value.type, value.shape = type_, shape
     RemoveUnusedNodesPass()(model)
     for value in (*_values(model), *model.graph.initializers.values()):
         value.metadata_props.clear()  # The exporter's names of all this.
@@ -65,13 +71,16 @@ def tidy(model: ir.Model, known: Sequence[str], wanted: Sequence[str]) -> ir.Mod
     Args:
         model: A graph from `fold`.
         known: The names of its outputs.
-        wanted: The names of those to keep, in order. Each gets a value of its own.
+        wanted: The names of those to keep, in order. Each gets a value of its own. Lenses need not be known: they
+            are made here.
     """
     values = dict(zip(known, model.graph.outputs, strict=True))
+    add_lenses(model, values, [name for name in wanted if name not in values])
     model.graph.outputs[:] = [values[name] for name in wanted]
     with _quiet():
         # Keys turn twice: on the way out as `layer_L_k`, then for the product with the queries.
         onnxscript.rewriter.rewrite(model, [transpose_transpose_rule])
+        ClearMetadataAndDocStringPass()(model)  # Which rule wrote a node.
     OutputFixPass()(model)
     name_values(model, wanted)
     model.graph.name = "see_through"
@@ -79,6 +88,82 @@ def tidy(model: ir.Model, known: Sequence[str], wanted: Sequence[str]) -> ir.Mod
     model.producer_version = ""
     model.functions.clear()
     return model
+
+
+def add_lenses(model: ir.Model, values: dict[str, ir.Value], names: Sequence[str]) -> bool:
+    """Adds what the end of the model makes of earlier layers' streams; tables are shared.
+
+    Before: `layer_7_resid_post -> norm -> head -> logits`. After, for `layer_3_logit_lens`, besides:
+    `layer_3_resid_post -> norm -> head -> layer_3_logit_lens`.
+
+    Args:
+        model: The graph.
+        values: Its outputs by name; lenses are added.
+        names: Of the lenses.
+    """
+    if not names:
+        return False
+    layers = [layer for _, layer in map(parse_tensor_name, values) if layer is not None]
+    logits, stream = values["logits"], values[tensor_name("resid_post", max(layers))]
+    dependent = {stream}
+    tail = []
+    for node in model.graph:
+        if not dependent.isdisjoint(value for value in node.inputs if value is not None):
+            dependent.update(node.outputs)
+            tail.append(node)
+    needed: list[ir.Node] = []
+    wanted = {logits}
+    for node in reversed(tail):
+        if not wanted.isdisjoint(node.outputs):
+            wanted.update(value for value in node.inputs if value is not None)
+            needed.insert(0, node)
+    for name in names:
+        _, layer = parse_tensor_name(name)
+        copies = {stream: values[tensor_name("resid_post", layer)]}
+        if copies[stream] is stream:
+            values[name] = logits
+            continue
+        for node in needed:
+            outputs = [ir.Value(type=value.type, shape=value.shape) for value in node.outputs]
+            inputs = [copies.get(value, value) if value is not None else None for value in node.inputs]
+            copies |= dict(zip(node.outputs, outputs, strict=True))
+            copy = ir.node(
+                node.op_type, inputs, node.attributes, domain=node.domain, version=node.version, outputs=outputs
+            )
+            model.graph.append(copy)
+        values[name] = copies[logits]
+    return True
+
+
+def spell_out_gemms(model: ir.Model) -> bool:
+    """Writes Gemms as what codecs look for.
+
+    Before: `Gemm(x, w, b, transB=1)`. After: `MatMul(x, Transpose(w)) + b`.
+    """
+    modified = False
+    for node in list(model.graph):
+        factors = [node.attributes.get_float(name, 1.0) for name in ("alpha", "beta")] if node.op_type == "Gemm" else []
+        if factors != [1.0, 1.0] or node.attributes.get_int("transA", False):
+            continue
+        x, weight, *bias = node.inputs
+        result = node.outputs[0]
+        made = []
+        if node.attributes.get_int("transB", False) and weight is not None:
+            made.append(ir.node("Transpose", [weight], {"perm": [1, 0]}))
+            turned = made[-1].outputs[0]
+            turned.type = weight.type
+            turned.shape = None if weight.shape is None else ir.Shape(list(weight.shape)[::-1])
+            weight = turned
+        made.append(ir.node("MatMul", [x, weight]))
+        if bias and bias[0] is not None:
+            made[-1].outputs[0].type, made[-1].outputs[0].shape = result.type, result.shape
+            made.append(ir.node("Add", [made[-1].outputs[0], bias[0]]))
+        made[-1].outputs[0].type, made[-1].outputs[0].shape = result.type, result.shape
+        model.graph.insert_before(node, made)
+        result.replace_all_uses_with(made[-1].outputs[0], replace_graph_outputs=True)
+        model.graph.remove(node, safe=True)
+        modified = True
+    return modified
 
 
 def drop_equal_reshapes(model: ir.Model) -> bool:
@@ -167,7 +252,9 @@ def name_values(model: ir.Model, output_names: Sequence[str]) -> bool:
     return before != [value.name for value in (*values, *constants)]
 
 
-def attach_parameters(model: ir.Model, shapes: dict[str, tuple[int, ...]], load: Callable[[str], np.ndarray]) -> None:
+def attach_parameters(
+    model: ir.Model, shapes: Mapping[str, tuple[int, ...]], load: Callable[[str], np.ndarray]
+) -> None:
     """Gives each parameter a float32 value that is loaded when it is written, and not kept.
 
     Args:

@@ -6,18 +6,18 @@ import numpy as np
 import onnx_ir as ir
 
 from model_release.contract.activations import load_contract
+from model_release.contract.blueprint import Parameter
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
-from model_release.contract.shape import EMBEDDING, is_table
 from model_release.model.precision.blocks import Blocks
 from model_release.model.precision.calibration import Calibration
 from model_release.model.precision.codebook import Codebook
 from model_release.model.precision.fp16 import store_halved
-from model_release.model.precision.gptq import encode_matrix, encode_table
+from model_release.model.precision.gptq import encode_columns, encode_rows
 from model_release.model.precision.graph_edits import Builder, store
 
-Encode = Callable[[Blocks, Array, str], tuple[Array, Array]]
-"""Blocks, values and name of a parameter -> its codes and scales."""
+Encode = Callable[[Blocks, Array, Parameter], tuple[Array, Array]]
+"""Blocks, values [rows, columns] of a parameter, and the parameter -> its codes and scales."""
 
 
 def store_in_blocks(model: ir.Model, metadata: ModelMetadata) -> None:
@@ -33,12 +33,12 @@ def store_in_blocks(model: ir.Model, metadata: ModelMetadata) -> None:
 def store_compensated(model: ir.Model, metadata: ModelMetadata, calibration: Calibration) -> None:
     """As `store_in_blocks`, with rounding errors compensated where products are taken."""
 
-    def encode(blocks: Blocks, values: Array, name: str) -> tuple[Array, Array]:
-        if name not in calibration.inputs:  # A table that is only looked up.
+    def encode(blocks: Blocks, values: Array, parameter: Parameter) -> tuple[Array, Array]:
+        if parameter.name not in calibration.inputs:  # A table that is only looked up; experts.
             return blocks.encode(values)
-        if is_table(name):
-            return encode_table(values, blocks, calibration.gram(name), looked_up=name == EMBEDDING)
-        return encode_matrix(values, blocks, calibration.gram(name))
+        if parameter.layout == "rows":
+            return encode_rows(values, blocks, calibration.gram(parameter.name), looked_up=parameter.role == "tokens")
+        return encode_columns(values, blocks, calibration.gram(parameter.name))
 
     _store_weights(model, metadata, encode)
 
@@ -46,19 +46,20 @@ def store_compensated(model: ir.Model, metadata: ModelMetadata, calibration: Cal
 def _store_weights(model: ir.Model, metadata: ModelMetadata, encode: Encode) -> None:
     precision = load_contract().precision(metadata.precision)
     build = Builder(model, model.graph[0])
-    for name, dims in metadata.shape.parameters().items():
-        if len(dims) == 2:
-            _store_blocks(model, build, name, Blocks(precision.storage(name), dims, name), encode)
+    for parameter in metadata.blueprint.parameters.values():
+        if not parameter.is_vector:
+            blocks = Blocks(precision.storage(parameter), parameter.matrix, parameter.name)
+            _store_blocks(model, build, parameter, blocks, encode)
         elif precision.vector_bits == 16:
-            store_halved(model, build, name, dims)
+            store_halved(model, build, parameter)
 
 
-def _store_blocks(model: ir.Model, build: Builder, name: str, blocks: Blocks, encode: Encode) -> None:
-    weight = model.graph.initializers[name]
+def _store_blocks(model: ir.Model, build: Builder, parameter: Parameter, blocks: Blocks, encode: Encode) -> None:
+    weight = model.graph.initializers[parameter.name]
     storage = blocks.storage
 
-    def encode_parts(values: Array, name: str) -> Mapping[str, Array]:
-        codes, scales = encode(blocks, values, name)
+    def encode_parts(values: Array, _name: str) -> Mapping[str, Array]:
+        codes, scales = encode(blocks, values.reshape(parameter.matrix), parameter)
         return {"codes": codes, "scales": scales.reshape(scales_shape)}
 
     dtype = ir.DataType.UINT8 if storage.is_codebook else ir.DataType.INT8
@@ -74,10 +75,21 @@ def _store_blocks(model: ir.Model, build: Builder, name: str, blocks: Blocks, en
     else:
         unscaled = build("Cast", codes, to=ir.DataType.FLOAT)
     scaled = build("Mul", unscaled, build("Cast", scales, to=ir.DataType.FLOAT))
-    join = build.constant("join_blocks", [0, -1], np.int64)
-    if blocks.count * blocks.size == blocks.columns:
+    is_padded = blocks.count * blocks.size != blocks.columns
+    if len(parameter.dims) == 2:
+        join = build.constant("join_blocks", [0, -1], np.int64)
+    else:
+        join = build.constant(
+            f"join_experts_{parameter.dims[0]}_{parameter.dims[1]}", [*parameter.dims[:2], -1], np.int64
+        )
+    if not is_padded:
         build("Reshape", scaled, join, output=weight)
         return
-    start, last_axis = build.constant("row_start", [0], np.int64), build.constant("row_axis", [1], np.int64)
+    start, last_axis = (
+        build.constant("row_start", [0], np.int64),
+        build.constant(
+            f"row_axis{'' if len(parameter.dims) == 2 else '_experts'}", [len(parameter.dims) - 1], np.int64
+        ),
+    )
     end = build.constant(f"row_end_{blocks.columns}", [blocks.columns], np.int64)
     build("Slice", build("Reshape", scaled, join), start, end, last_axis, output=weight)

@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from model_release.base.errors import ContractError, QuantizeError
+from model_release.contract.blueprint import Blueprint
 from model_release.contract.output_checks import Array
-from model_release.contract.shape import ModelShape
 from model_release.model.onnx_files.file import read_model, write_model
 from model_release.model.onnx_files.session import RunError, Session
 
@@ -24,12 +24,12 @@ class Calibration:
 
     Args:
         source: An fp32 model file of ours.
-        shape: Its shape.
+        blueprint: What it is.
         text_ids: Token ids of a text like those the model will see; without any, random ids are taken.
     """
 
-    def __init__(self, source: Path, shape: ModelShape, text_ids: Sequence[int]) -> None:
-        self._source, self._shape, self._text_ids = source, shape, text_ids
+    def __init__(self, source: Path, blueprint: Blueprint, text_ids: Sequence[int]) -> None:
+        self._source, self._blueprint, self._text_ids = source, blueprint, text_ids
         self._grams: dict[str, Array] = {}
 
     @cached_property
@@ -37,13 +37,15 @@ class Calibration:
         """Matrix -> the value of the graph that it is multiplied with, in the model's order."""
         model = read_model(self._source)
         found = {}
-        for name in self._shape.parameters():
+        for name, parameter in self._blueprint.parameters.items():
+            if len(parameter.dims) != 2 or parameter.is_vector:
+                continue
             readers = [node for node, _ in model.graph.initializers[name].uses()]
             turned = [
                 node for reader in readers if reader.op_type == "Transpose" for node, _ in reader.outputs[0].uses()
             ]
             for node in (*readers, *turned):
-                if node.op_type == "MatMul" and node.inputs[0] is not None:
+                if node.op_type == "MatMul" and node.inputs[0] is not None and node.inputs[1] is not None:
                     found[name] = str(node.inputs[0].name)
         return found
 
@@ -92,7 +94,8 @@ class Calibration:
         return names
 
     def _width(self, name: str) -> int:
-        return self._shape.intermediate if name.endswith(".mlp.c_proj.weight") else self._shape.hidden
+        parameter = self._blueprint.parameters[name]
+        return parameter.dims[parameter.input_axis]
 
     def _collect_grams(self, names: Sequence[str]) -> dict[str, Array]:
         grams = {name: np.zeros((self._width(name), self._width(name)), dtype=np.float32) for name in names}
@@ -128,10 +131,10 @@ class Calibration:
 
     def _windows(self) -> Iterator[Array]:
         """Inputs of [1, tokens]: windows of the text, evenly spread."""
-        tokens = min(_WINDOW_TOKENS, self._shape.positions)
+        tokens = min(_WINDOW_TOKENS, self._blueprint.context)
         ids = np.array(self._text_ids, dtype=np.int64)
         if len(ids) < tokens:
-            ids = np.random.default_rng(0).integers(0, self._shape.vocab, size=_WINDOWS * tokens, dtype=np.int64)
+            ids = np.random.default_rng(0).integers(0, self._blueprint.vocab, size=_WINDOWS * tokens, dtype=np.int64)
         starts = np.linspace(0, len(ids) - tokens, min(_WINDOWS, len(ids) // tokens)).astype(np.int64)
         for start in starts:
             yield ids[None, start : start + tokens]

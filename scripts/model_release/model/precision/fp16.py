@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from model_release.base.errors import QuantizeError
+from model_release.contract.blueprint import Parameter
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
 from model_release.model.precision.graph_edits import Builder, require_finite, store
@@ -19,8 +20,8 @@ def store_fp16(model: ir.Model, metadata: ModelMetadata) -> None:
     Before: `w fp32`. After: `w.fp16 -> Cast -> w`, folded when a session is created.
     """
     build = Builder(model, model.graph[0])
-    for name, dims in metadata.shape.parameters().items():
-        store_halved(model, build, name, dims)
+    for parameter in metadata.blueprint.parameters.values():
+        store_halved(model, build, parameter)
 
 
 def store_fp16_compute(model: ir.Model, metadata: ModelMetadata) -> None:
@@ -33,34 +34,38 @@ def store_fp16_compute(model: ir.Model, metadata: ModelMetadata) -> None:
     Before: `Gather(table, ids)`. After: `Cast(Gather(table.fp16, ids))`.
     """
     build = Builder(model, model.graph[0])
-    for name, dims in metadata.shape.parameters().items():
-        if len(dims) == 1:
-            store_halved(model, build, name, dims)
+    for parameter in metadata.blueprint.parameters.values():
+        if parameter.is_vector:
+            store_halved(model, build, parameter)
             continue
-        weight = model.graph.initializers[name]
-        (stored,) = store(model, weight, {"fp16": (ir.DataType.FLOAT16, dims)}, _to_fp16)
+        weight = model.graph.initializers[parameter.name]
+        (stored,) = store(model, weight, {"fp16": (ir.DataType.FLOAT16, parameter.dims)}, _to_fp16)
         for node, _ in list(weight.uses()):
             if node.op_type == "Transpose":
-                turned = Builder(model, node)("Transpose", stored, perm=[1, 0])
-                for product, _ in list(node.outputs[0].uses()):
+                products = [reader for reader, _ in node.outputs[0].uses() if reader.op_type == "MatMul"]
+                turned = Builder(model, node)("Transpose", stored, perm=list(node.attributes.get_ints("perm", [1, 0])))
+                for product in products:
                     _multiply_halves(model, product, turned)
-                model.graph.remove(node, safe=True)
+                if not node.outputs[0].uses():
+                    model.graph.remove(node, safe=True)
             elif node.op_type == "MatMul":
                 _multiply_halves(model, node, stored)
-            else:
+            elif node.op_type == "Gather":
                 around = Builder(model, node)
                 rows = around("Gather", stored, node.inputs[1], axis=0)
                 around.replace(around("Cast", rows, to=ir.DataType.FLOAT))
+        if weight.uses():  # Read for something else than a product with tokens.
+            build("Cast", stored, to=ir.DataType.FLOAT, output=weight)
 
 
-def store_halved(model: ir.Model, build: Builder, name: str, dims: tuple[int, ...]) -> None:
+def store_halved(model: ir.Model, build: Builder, parameter: Parameter) -> None:
     """Stores one parameter as fp16, and casts it back.
 
     Raises:
         QuantizeError: A value is not finite, or larger than fp16 can hold.
     """
-    weight = model.graph.initializers[name]
-    (stored,) = store(model, weight, {"fp16": (ir.DataType.FLOAT16, dims)}, _to_fp16)
+    weight = model.graph.initializers[parameter.name]
+    (stored,) = store(model, weight, {"fp16": (ir.DataType.FLOAT16, parameter.dims)}, _to_fp16)
     build("Cast", stored, to=ir.DataType.FLOAT, output=weight)
 
 

@@ -66,7 +66,7 @@ class Compensation:
             rest[end:] -= factor[panel_start:end, end:].T @ errors[panel_start:end]
 
 
-def encode_matrix(values: Array, blocks: Blocks, gram: Array) -> tuple[Array, Array]:
+def encode_columns(values: Array, blocks: Blocks, gram: Array) -> tuple[Array, Array]:
     """Codes and scales of a matrix [in, out]; the scales of an input are chosen when its turn comes.
 
     Args:
@@ -85,13 +85,13 @@ def encode_matrix(values: Array, blocks: Blocks, gram: Array) -> tuple[Array, Ar
     return codes, scales
 
 
-def encode_table(values: Array, blocks: Blocks, gram: Array, *, looked_up: bool) -> tuple[Array, Array]:
-    """Codes and scales of a table [rows, hidden] that is multiplied as a head.
+def encode_rows(values: Array, blocks: Blocks, gram: Array, *, looked_up: bool) -> tuple[Array, Array]:
+    """Codes and scales of a matrix [out, in], or a table [rows, hidden] that is multiplied as a head.
 
     Args:
-        values: The table.
+        values: The matrix.
         blocks: Encodes its rows; their scales are those of rounding each weight for itself.
-        gram: Of the head's inputs, [hidden, hidden].
+        gram: Of its inputs, [in, in].
         looked_up: Whether rows are read as embeddings as well; what is compensated in a product is not
             compensated there, so then plain errors count too.
     """

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from model_release.base.errors import QuantizeError
+from model_release.contract.blueprint import Parameter
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
-from model_release.contract.shape import EMBEDDING, is_table
 from model_release.model.precision.calibration import Calibration
 from model_release.model.precision.graph_edits import Builder, require_finite, store
 
@@ -56,27 +55,37 @@ Multiply = Callable[[ir.Node, str, ir.Value, ir.Value], None]
 
 
 def _store_int8(model: ir.Model, metadata: ModelMetadata, multiply: Multiply) -> None:
-    for name, dims in metadata.shape.parameters().items():
-        if len(dims) != 2:
+    build = Builder(model, model.graph[0])
+    for parameter in metadata.blueprint.parameters.values():
+        if parameter.is_vector:
             continue
-        weight = model.graph.initializers[name]
-        # Tables are [rows, hidden] with a scale a row, Conv1D matrices [in, out] with a scale a column.
-        axis, scale_shape = (1, (dims[0], 1)) if is_table(name) else (0, (dims[1],))
-        parts = {"int8": (ir.DataType.INT8, dims), "scale": (ir.DataType.FLOAT, scale_shape)}
-        stored, scale = store(model, weight, parts, _to_int8(axis, scale_shape))
-        for node, _ in list(weight.uses()):
-            if node.op_type == "Gather":
-                _gather_decoded(model, node, stored, scale)
-            elif node.op_type == "Transpose":
-                product, turned, turned_scale = _transposed(model, node, stored, scale)
-                multiply(product, name, turned, turned_scale)
-                model.graph.remove(node, safe=True)
-            elif node.op_type == "MatMul":
-                multiply(node, name, stored, scale)
-            else:
-                raise QuantizeError(
-                    f"{name} must be read by Gather, Transpose or MatMul, got {node.op_type}. Export the model again."
-                )
+        weight, name = model.graph.initializers[parameter.name], parameter.name
+        scale_shape = _scale_shape(parameter)
+        parts = {"int8": (ir.DataType.INT8, parameter.dims), "scale": (ir.DataType.FLOAT, scale_shape)}
+        stored, scale = store(model, weight, parts, _to_int8(parameter.input_axis, scale_shape))
+        if len(parameter.dims) == 2:  # Products with experts are taken in float32.
+            for node, _ in list(weight.uses()):
+                if node.op_type == "Gather":
+                    _gather_decoded(model, node, stored, scale)
+                elif node.op_type == "Transpose":
+                    products, turned, turned_scale = _transposed(model, node, stored, scale)
+                    for product in products:
+                        multiply(product, name, turned, turned_scale)
+                    if not node.outputs[0].uses():
+                        model.graph.remove(node, safe=True)
+                elif node.op_type == "MatMul":
+                    multiply(node, name, stored, scale)
+        if weight.uses():  # Read for something else than a product with tokens.
+            build("Mul", build("Cast", stored, to=ir.DataType.FLOAT), scale, output=weight)
+
+
+def _scale_shape(parameter: Parameter) -> tuple[int, ...]:
+    """One scale a channel, so that scales and values can be multiplied."""
+    if parameter.layout == "columns":
+        return parameter.dims[1:]
+    kept = list(parameter.dims)
+    kept[parameter.input_axis] = 1
+    return tuple(kept)
 
 
 def _to_int8(axis: int, scale_shape: tuple[int, ...]) -> Callable[[Array, str], Mapping[str, Array]]:
@@ -101,15 +110,12 @@ def _gather_decoded(model: ir.Model, gather: ir.Node, stored: ir.Value, scale: i
 
 def _transposed(
     model: ir.Model, transpose: ir.Node, stored: ir.Value, scale: ir.Value
-) -> tuple[ir.Node, ir.Value, ir.Value]:
-    """A head reads its table transposed: so do the stored values, and their scales become a row."""
+) -> tuple[list[ir.Node], ir.Value, ir.Value]:
+    """A matrix [out, in] is read transposed: so are the stored values, and their scales become a row."""
     build = Builder(model, transpose)
     turned = build("Transpose", stored, perm=[1, 0])
     turned_scale = build("Transpose", scale, perm=[1, 0])
-    (product, _), *others = transpose.outputs[0].uses()
-    if others or product.op_type != "MatMul":
-        raise QuantizeError(f"{EMBEDDING} transposed must be read by one MatMul. Export the model again.")
-    return product, turned, turned_scale
+    return [node for node, _ in transpose.outputs[0].uses() if node.op_type == "MatMul"], turned, turned_scale
 
 
 def _multiply_integers(model: ir.Model, product: ir.Node, stored: ir.Value, scale: ir.Value) -> None:

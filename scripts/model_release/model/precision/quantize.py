@@ -64,14 +64,14 @@ def quantize_file(source: Path, target: Path, precision: str, calibration_ids: S
         raise QuantizeError(
             f"{source} must be an fp32 model, got {metadata.precision}. Quantize the model.onnx that export.py made."
         )
-    missing = sorted(metadata.shape.parameters().keys() - model.graph.initializers.keys())
+    missing = sorted(metadata.blueprint.parameters.keys() - model.graph.initializers.keys())
     if missing:
         raise QuantizeError(
             f"{source} must hold every parameter under its own name, {missing[0]} is missing. Export it again."
         )
     metadata = replace(metadata, precision=precision)
     if precision in CALIBRATED:
-        CALIBRATED[precision](model, metadata, Calibration(source, metadata.shape, calibration_ids))
+        CALIBRATED[precision](model, metadata, Calibration(source, metadata.blueprint, calibration_ids))
         _write(model, metadata, target)
     else:
         quantize_graph(model, metadata, target)
@@ -95,5 +95,5 @@ def quantize_graph(model: ir.Model, metadata: ModelMetadata, target: Path) -> No
 
 def _write(model: ir.Model, metadata: ModelMetadata, target: Path) -> None:
     set_metadata(model, metadata)
-    name_nodes(model, keep={*metadata.shape.parameters(), *(str(value.name) for value in model.graph.outputs)})
+    name_nodes(model, keep={*metadata.blueprint.parameters, *(str(value.name) for value in model.graph.outputs)})
     write_model(model, target, error=QuantizeError)

@@ -65,9 +65,9 @@ class Probes:
     ) -> None:
         contract = load_contract()
         self._session, self._reference, self._text_ids, self._progress = session, reference, text_ids, progress
-        self._shape, self._selection = metadata.shape, metadata.selection
+        self._blueprint, self._selection = metadata.blueprint, metadata.selection
         self._precision = contract.precision(metadata.precision)
-        self._expected = contract.expected_outputs(metadata.shape, metadata.selection)
+        self._expected = contract.expected_outputs(metadata.blueprint, metadata.selection)
         self._names = [output.name for output in self._expected if output.name in session.output_names]
         self._random = np.random.default_rng(0)
         self.judgement = NOTHING_JUDGED
@@ -81,14 +81,14 @@ class Probes:
         """Runs every probe; a run that fails is a finding, and the others go on."""
         if not self._names:
             return  # IO02 has said so.
-        longest = self._shape.positions
+        longest = self._blueprint.context
         lengths = sorted({*(length for length in SEQUENCE_LENGTHS if length <= longest), longest})
         steps: list[tuple[str, Callable[[], None]]] = [
             (f"batch 1, seq {length}", partial(self._probe_length, length)) for length in lengths
         ]
         short = min(7, longest)
         steps.append((f"batch {BATCH}, seq {short}", lambda: self._probe_batch(short)))
-        if self._shape.vocab > 1:
+        if self._blueprint.vocab > 1:
             steps.append(("later tokens changed", lambda: self._probe_causality(min(16, longest))))
             steps.append(("repeated tokens", lambda: self._probe_embedding(short)))
         if self._reference is not None:
@@ -102,7 +102,7 @@ class Probes:
         self._sum_up()
 
     def _ids(self, batch: int, seq: int) -> Array:
-        return self._random.integers(0, self._shape.vocab, size=(batch, seq), dtype=np.int64)
+        return self._random.integers(0, self._blueprint.vocab, size=(batch, seq), dtype=np.int64)
 
     def _run(self, ids: Array, names: Sequence[str]) -> Run:
         return Run(ids=ids, outputs=self._session.run(ids, names))
@@ -116,11 +116,11 @@ class Probes:
     def _probe_length(self, length: int) -> None:
         run = self._run(self._ids(1, length), self._names)
         fitting = self._judge(run)
-        if length == min(7, self._shape.positions):
+        if length == min(7, self._blueprint.context):
             self.rows = tuple(
                 OutputRow(name=name, shape=array.shape, dtype=str(array.dtype)) for name, array in run.outputs.items()
             )
-        if length == self._shape.positions:
+        if length == self._blueprint.context:
             self.judgement += output_checks.check_not_constant(fitting)
 
     def _probe_batch(self, length: int) -> None:
@@ -135,21 +135,21 @@ class Probes:
             return
         ids = self._ids(1, length)
         changed = ids.copy()
-        changed[:, length // 2 :] = (changed[:, length // 2 :] + 1) % self._shape.vocab
+        changed[:, length // 2 :] = (changed[:, length // 2 :] + 1) % self._blueprint.vocab
         before, after = (self._fitting(self._run(each, self._names)) for each in (ids, changed))
         self.judgement += output_checks.check_causality(before, after, self._expected, self._precision)
 
     def _probe_embedding(self, length: int) -> None:
         if "embedding_sum" not in self._names:
             return
-        ids = np.stack([np.zeros(length, np.int64), np.full(length, self._shape.vocab - 1, np.int64)])
+        ids = np.stack([np.zeros(length, np.int64), np.full(length, self._blueprint.vocab - 1, np.int64)])
         run = self._fitting(self._run(ids, ["embedding_sum"]))
         self.judgement += output_checks.check_embedding_parts(run, self._precision)
 
     def _judge(self, run: Run) -> Run:
         """Judges the outputs, against PyTorch's too where there is a reference; returns the fitting ones."""
         run = self._fitting(run)
-        self.judgement += output_checks.check_values(run)
+        self.judgement += output_checks.check_values(run, self._expected)
         if self._reference is not None:
             expected = self._reference.run(run.ids, self._expected, last_logits=self._selection.logits == "last")
             self.judgement += output_checks.check_reference(run.outputs, expected, self._expected, self._precision)
@@ -187,12 +187,12 @@ class Probes:
             parts.append(agreement(got, expected, following[:, -got.shape[1] :]))
         self.agreement = mean_agreement(parts)
         self.judgement += output_checks.check_agreement(
-            self.agreement, self._precision, vocab=self._shape.vocab, on_text=on_text
+            self.agreement, self._precision, vocab=self._blueprint.vocab, on_text=on_text
         )
 
     def _windows(self) -> tuple[list[Array], bool]:
         """Inputs of [1, tokens] and the token that follows: windows of the text, evenly spread, or random ids."""
-        tokens = min(_QUALITY_TOKENS, self._shape.positions)
+        tokens = min(_QUALITY_TOKENS, self._blueprint.context)
         starts = range(0, len(self._text_ids) - tokens, tokens)
         if not starts:
             return [self._ids(1, tokens + 1) for _ in range(_QUALITY_WINDOWS)], False

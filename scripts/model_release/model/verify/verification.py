@@ -107,7 +107,8 @@ def verify_file(
     facts = read_facts(path)
     metadata = metadata_of(name or path.name, facts.props)
     structure = file_checks.check_structure(facts, metadata)
-    if file_checks.stored_bytes(metadata.shape, load_contract().precision(metadata.precision)) > 2 * facts.file_bytes:
+    claimed = file_checks.stored_bytes(metadata.blueprint, load_contract().precision(metadata.precision))
+    if claimed > 2 * facts.file_bytes:
         # The file cannot be what it says; running it would cost the memory of the model it claims to be.
         raise ContractError(
             f"{name or path.name} must hold the model its metadata describes: {structure.findings[0]}. Export it again."

@@ -1,4 +1,4 @@
-"""A folder of model files -> config, shape and lazily read tensors.
+"""A folder of model files -> config, blueprint and lazily read tensors.
 
 Nothing here reaches for the network (see `hub.py`) and nothing here runs code from a file: JSON is
 parsed, safetensors are mapped into memory, a pickle goes through the guarded reader in `pickled.py`.
@@ -8,8 +8,8 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,9 @@ from model_release.base.background import in_background
 from model_release.base.errors import WeightsError
 from model_release.base.files import is_file, open_file, read_bytes, sha256_of
 from model_release.base.text import first_lines
+from model_release.contract.blueprint import Blueprint
+from model_release.contract.families import family_of, load_families, require_supported
 from model_release.contract.manifest import FileEntry
-from model_release.contract.shape import (
-    EMBEDDING,
-    HEAD,
-    ModelShape,
-    shape_from_config,
-)
 from model_release.model.weights.pickle_file import PickledFile
 
 FloatArray = npt.NDArray[np.float32]
@@ -38,8 +34,6 @@ SAFETENSORS_INDEX = "model.safetensors.index.json"
 PICKLE = "pytorch_model.bin"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 
-# transformers drops these causal-mask buffers too (`_keys_to_ignore_on_load_unexpected` of older GPT-2s).
-_BUFFER = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
 _SHARD_NAME = re.compile(r"[A-Za-z0-9][\w.-]*\.safetensors", re.ASCII)
 _CONFIG_LIMIT_BYTES = 1 << 20
 _INDEX_LIMIT_BYTES = 16 << 20
@@ -85,7 +79,42 @@ class SafetensorsFile:
             return np.require(stored.view(np.ndarray), np.float32, ["C", "ALIGNED"])
 
 
-TensorFile = SafetensorsFile | PickledFile
+class StackedExperts:
+    """Tensors that a model keeps as one and a checkpoint expert by expert; one is read at a time.
+
+    Args:
+        parts: Name -> of each expert, the tensors that are joined along their outputs, [out, in] each.
+
+    Raises:
+        WeightsError: Experts differ in shape or dtype.
+    """
+
+    def __init__(self, parts: Mapping[str, Sequence[Sequence["Stored"]]]) -> None:
+        self._parts = parts
+        self.tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+        for name, experts in parts.items():
+            kinds = {tuple(file.tensors[stored_name] for file, stored_name in expert) for expert in experts}
+            if len(kinds) > 1 or len({dtype for dtype, _ in next(iter(kinds))}) > 1:
+                raise WeightsError(
+                    f"the experts of {name} must be alike, got {len(kinds)} kinds. Fetch the weights again."
+                )
+            (dtype, (_, *rest)), *_ = kind = kinds.pop()
+            self.tensors[name] = (dtype, (len(experts), sum(shape[0] for _, shape in kind), *rest))
+
+    def read(self, name: str) -> FloatArray:
+        """The stack, [experts, out, in], float32."""
+        _, dims = self.tensors[name]
+        stack = np.empty(dims, np.float32)
+        for expert, parts in zip(stack, self._parts[name], strict=True):
+            start = 0
+            for file, stored_name in parts:
+                rows = file.read(stored_name)
+                expert[start : start + len(rows)] = rows
+                start += len(rows)
+        return stack
+
+
+TensorFile = SafetensorsFile | PickledFile | StackedExperts
 Stored = tuple[TensorFile, str]
 """A tensor's place: the file, and its name there."""
 
@@ -98,7 +127,7 @@ class Weights:
         source: The hub's repository id, `demo`, or `local`; never a path, so exports are byte-stable.
         revision: The hub's commit, or empty for a folder.
         config: The parsed config.json.
-        shape: The model's sizes; `tied` is resolved from the config and the weights.
+        blueprint: What the model is; `tied` is resolved from the config and the weights.
         folder: Where the files are.
         tokenizer_files: The names of `TOKENIZER_FILES` that are present.
     """
@@ -106,7 +135,7 @@ class Weights:
     source: str
     revision: str
     config: Mapping[str, Any]
-    shape: ModelShape
+    blueprint: Blueprint
     folder: Path
     tokenizer_files: tuple[str, ...]
     _stored: Mapping[str, Stored] = field(repr=False)
@@ -136,7 +165,7 @@ class Weights:
         """Reads one parameter from disk; nothing is kept.
 
         Args:
-            name: A name of `shape.parameters()`.
+            name: A name of `blueprint.parameters`.
 
         Returns:
             float32, C-contiguous, of that shape. It may be a read-only view of the file.
@@ -149,9 +178,14 @@ class Weights:
 
 
 def load_folder(
-    folder: Path, *, source: str = "local", revision: str = "", files: Collection[str] | None = None
+    folder: Path,
+    *,
+    source: str = "local",
+    revision: str = "",
+    files: Collection[str] | None = None,
+    context: int | None = None,
 ) -> Weights:
-    """Reads a model folder: config, shape, and where each tensor lies. Tensors are read later.
+    """Reads a model folder: config, blueprint, and where each tensor lies. Tensors are read later.
 
     Args:
         folder: Holds config.json and model.safetensors, or model.safetensors.index.json with its
@@ -160,6 +194,7 @@ def load_folder(
         revision: See `Weights.revision`.
         files: The only names to look at, when other files in the folder are not to be trusted (a
             download cache holds what other programs put there). None trusts the folder.
+        context: Tokens the model shall promise; see `survey.draw_blueprint`.
 
     Raises:
         WeightsError: Something is missing, broken, or of another architecture.
@@ -173,12 +208,17 @@ def load_folder(
     if not present(CONFIG):
         raise WeightsError(f"{folder} must hold {CONFIG}, got none. Copy it from where the weights come from.")
     config = read_json(folder / CONFIG, _CONFIG_LIMIT_BYTES)
-    asked = shape_from_config(config)
+    require_supported(config)
     paths = [folder / name for name in _weights_names(folder, present)]
     tensor_files = [PickledFile(path) if path.name == PICKLE else SafetensorsFile(path) for path in paths]
-    tied, stored = _resolve_head(asked, _canonical(tensor_files))
-    shape = replace(asked, tied=tied)
-    _check(shape, stored)
+    from model_release.model.export.survey import (
+        draw_blueprint,
+    )  # It brings PyTorch, once the files are known to be good.
+
+    asked = draw_blueprint(config, context=context)
+    tied, stored = _resolve_head(asked, _canonical(tensor_files, asked))
+    blueprint = asked if tied == asked.tied else draw_blueprint(config, tied=tied, context=context)
+    _check(blueprint, stored)
 
     def hashed() -> tuple[FileEntry, ...]:
         return tuple(
@@ -190,7 +230,7 @@ def load_folder(
         source=source,
         revision=revision,
         config=config,
-        shape=shape,
+        blueprint=blueprint,
         folder=folder,
         tokenizer_files=tuple(name for name in TOKENIZER_FILES if present(name)),
         _stored=stored,
@@ -257,66 +297,130 @@ def _weights_names(folder: Path, present: Callable[[str], bool]) -> list[str]:
     )
 
 
-def _canonical(tensor_files: Iterable[TensorFile]) -> dict[str, Stored]:
-    """Names as `GPT2LMHeadModel` has them -> where they are stored; mask buffers are left out.
+def _canonical(tensor_files: Iterable[TensorFile], blueprint: Blueprint) -> dict[str, Stored]:
+    """Names as transformers' language model has them -> where they are stored; buffers are left out.
 
-    Files written from the bare `GPT2Model` (openai-community/gpt2 itself) lack the prefix.
+    Files written from the bare body (openai-community/gpt2 itself) lack the first part of the name; training
+    tools put parts of their own before it.
     """
+    family, known = family_of(blueprint.family), blueprint.parameters
+    buffers = [re.compile(pattern) for pattern in load_families()["ignored_buffers"]]
+    body = blueprint.tokens.name.partition(".")[0]
+    stacks = _Stacks(family.get("stacked", {}), body)
     stored: dict[str, Stored] = {}
     for file in tensor_files:
         for name in sorted(file.tensors):
-            full = name if name == HEAD or name.startswith("transformer.") else f"transformer.{name}"
-            if _BUFFER.fullmatch(full):
+            plain = _without_prefixes(name)
+            for pattern, replacement in family.get("renamed", {}).items():
+                plain = re.sub(pattern, replacement, plain)
+            full = plain if plain == blueprint.head or plain.startswith(f"{body}.") else f"{body}.{plain}"
+            if full not in known and any(buffer.search(full) for buffer in buffers):
                 continue
             if full in stored:
                 raise WeightsError(f"The weights must hold {full} once, got it twice. Remove one copy.")
-            stored[full] = (file, name)
-    return stored
+            if not stacks.take(full, (file, name)):
+                bias = plain if plain in known else full  # A head's bias stands outside the body.
+                stored[bias] = (file, name)
+    return stored | stacks.stored()
 
 
-def _resolve_head(asked: ModelShape, stored: Mapping[str, Stored]) -> tuple[bool, dict[str, Stored]]:
-    """Whether the head is the embedding table, and the weights without a second copy of it.
+def _without_prefixes(name: str) -> str:
+    for prefix in load_families()["prefixes"]:
+        name = name.removeprefix(prefix)
+    return name
+
+
+class _Stacks:
+    """Tensors of single experts, gathered for the parameters they are part of."""
+
+    def __init__(self, stacked: Mapping[str, Sequence[str]], body: str) -> None:
+        self._patterns = [
+            (
+                re.compile(rf"({re.escape(body)}\..*\.){re.escape(part).replace(re.escape('{E}'), '([0-9]{1,4})')}"),
+                target,
+                place,
+            )
+            for target, parts in stacked.items()
+            for place, part in enumerate(parts)
+        ]
+        self._counts = {target: len(parts) for target, parts in stacked.items()}
+        self._found: dict[tuple[str, str], dict[tuple[int, int], Stored]] = {}
+
+    def take(self, name: str, stored: Stored) -> bool:
+        """Whether a tensor is a part of an expert; if so, it is kept."""
+        for pattern, target, place in self._patterns:
+            if match := pattern.fullmatch(name):
+                self._found.setdefault((match[1], target), {})[int(match[2]), place] = stored
+                return True
+        return False
+
+    def stored(self) -> dict[str, Stored]:
+        """The parameters that all found parts make up.
+
+        Raises:
+            WeightsError: A part of an expert is missing.
+        """
+        stacks = {}
+        for (before, target), found in self._found.items():
+            experts, parts = max(expert for expert, _ in found) + 1, self._counts[target]
+            if len(found) != experts * parts:
+                raise WeightsError(
+                    f"The weights must hold {experts * parts} tensors for {before}{target}, got {len(found)}. "
+                    "Fetch the weights again."
+                )
+            stacks[before + target] = [[found[expert, part] for part in range(parts)] for expert in range(experts)]
+        file = StackedExperts(stacks)
+        return {name: (file, name) for name in stacks}
+
+
+def _resolve_head(asked: Blueprint, stored: Mapping[str, Stored]) -> tuple[bool, dict[str, Stored]]:
+    """Whether the head is the token table, and the weights without a second copy of it.
 
     This is transformers 5's rule: the config asks, and two tables that differ overrule it.
     """
-    tables = dict(stored)
-    if not asked.tied or HEAD not in tables:
+    tables, tokens = dict(stored), asked.tokens.name
+    if not asked.tied or asked.head not in tables:
         return asked.tied, tables
-    if EMBEDDING in tables:
-        both = {EMBEDDING: tables[EMBEDDING], HEAD: tables[HEAD]}
-        _check(replace(asked, tied=False), both, complete=False)
-        embedding, head = (hashlib.sha256(file.read(name).data).digest() for file, name in both.values())
-        if embedding != head:
+    if tokens in tables:
+        for name in (tokens, asked.head):
+            _check_tensor(name, asked.tokens.dims, tables[name])
+        one, other = (tables[name] for name in (tokens, asked.head))
+        if hashlib.sha256(one[0].read(one[1]).data).digest() != hashlib.sha256(other[0].read(other[1]).data).digest():
             return False, tables
     else:
-        tables[EMBEDDING] = tables[HEAD]
-    del tables[HEAD]
+        tables[tokens] = tables[asked.head]
+    del tables[asked.head]
     return True, tables
 
 
-def _check(shape: ModelShape, stored: Mapping[str, Stored], *, complete: bool = True) -> None:
+def _check(blueprint: Blueprint, stored: Mapping[str, Stored]) -> None:
     """Every parameter is there, of the right shape and a known dtype, and nothing else is."""
-    expected = shape.parameters()
+    expected = blueprint.parameters
     missing = [name for name in expected if name not in stored]
-    if missing and complete:
-        hint = "Set tie_word_embeddings to true if the head is the embedding table." if missing == [HEAD] else ""
+    if missing:
+        alone = missing == [blueprint.head]
+        hint = "Set tie_word_embeddings to true if the head is the embedding table." if alone else ""
         raise WeightsError(
             f"The weights must hold every parameter of {CONFIG}, got none named {missing[0]} "
             f"({len(missing)} missing). {hint or 'Fetch the weights that belong to this config.'}"
         )
     for name, (file, stored_name) in stored.items():
-        dtype, got = file.tensors[stored_name]
         if name not in expected:
             raise WeightsError(
-                f"The weights must hold parameters of GPT-2 only, got {stored_name[:120]}. "
+                f"The weights must hold parameters of {blueprint.family} only, got {stored_name[:120]}. "
                 "Choose a plain language model: with further parameters its numbers would differ."
             )
-        if got != expected[name]:
-            raise WeightsError(
-                f"{name} must have the shape {list(expected[name])}, got {list(got)}. "
-                "Fetch the config that belongs to these weights."
-            )
-        if dtype not in _DTYPES:
-            raise WeightsError(
-                f"{name} must be stored as {', '.join(_DTYPES)}, got {dtype}. Choose weights that are not quantized."
-            )
+        _check_tensor(name, expected[name].dims, (file, stored_name))
+
+
+def _check_tensor(name: str, dims: tuple[int, ...], stored: Stored) -> None:
+    file, stored_name = stored
+    dtype, got = file.tensors[stored_name]
+    if got != dims:
+        raise WeightsError(
+            f"{name} must have the shape {list(dims)}, got {list(got)}. Fetch the config that belongs to these weights."
+        )
+    if dtype not in _DTYPES:
+        raise WeightsError(
+            f"{name} must be stored as {', '.join(_DTYPES)}, got {dtype}. Choose weights that are not quantized."
+        )

@@ -26,12 +26,14 @@ class SourceRequest:
         folder: A folder with config.json and weights.
         demo: The embedded model.
         revision: A commit, branch or tag of the Hub's repository.
+        context: Tokens the model shall promise, if not its positions or 2048.
     """
 
     model: str | None = None
     folder: Path | None = None
     demo: bool = False
     revision: str | None = None
+    context: int | None = None
 
     def __post_init__(self) -> None:
         if sum([self.model is not None, self.folder is not None, self.demo]) > 1:
@@ -78,10 +80,16 @@ def load_weights(source: SourceRequest, progress: Progress = silent) -> "Weights
     from model_release.model.weights.folder import load_folder
 
     if source.demo:
-        return load_folder(DEMO_FOLDER, source="demo")
+        return load_folder(DEMO_FOLDER, source="demo", context=source.context)
     if source.folder is not None:
-        return load_folder(source.folder)
+        return load_folder(source.folder, context=source.context)
     from model_release.model.weights.hub import fetch_model
 
     fetched = fetch_model(source.model or DEFAULT_MODEL, revision=source.revision, progress=progress)
-    return load_folder(fetched.folder, source=fetched.source, revision=fetched.revision, files=fetched.files)
+    return load_folder(
+        fetched.folder,
+        source=fetched.source,
+        revision=fetched.revision,
+        files=fetched.files,
+        context=source.context,
+    )

@@ -30,7 +30,7 @@ def load_tokenizer(weights: Weights) -> tokenizers.Tokenizer | None:
     """
     if TOKENIZER not in weights.tokenizer_files:
         return None
-    return read_tokenizer(weights.folder / TOKENIZER, weights.shape.vocab)
+    return read_tokenizer(weights.folder / TOKENIZER, weights.blueprint.vocab)
 
 
 def read_tokenizer(path: Path, vocab: int) -> tokenizers.Tokenizer:

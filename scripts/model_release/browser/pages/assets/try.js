@@ -87,7 +87,7 @@ function mostLikely(scores, tokenizer) {
 /** @type {(model: { ort: Ort, session: Session }, release: Release, text: string) => Promise<Sample>} */
 async function runModel({ ort, session }, { manifest, tokenizer }, text) {
   const { ids } = tokenizer.encode(text, { add_special_tokens: false });
-  const most = Math.min(MAX_TOKENS, manifest.model.shape.positions);
+  const most = Math.min(MAX_TOKENS, manifest.model.shape.context ?? manifest.model.shape.positions ?? MAX_TOKENS);
   if (ids.length < 1 || ids.length > most)
     throw new Explained(
       `The text must have 1 to ${most} tokens, it has ${ids.length}. ${ids.length ? "Shorten it." : "Write something."}`,

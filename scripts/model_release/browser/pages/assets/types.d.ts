@@ -102,7 +102,7 @@ interface Manifest {
   name: string;
   version: string;
   tag: string;
-  model: { shape: { positions: number } };
+  model: { shape: { context?: number; positions?: number } }; // Releases before contract 1.2 say positions.
   variants: { precision: string; file: string; size_bytes: number }[];
   delivery: { file: string };
   files: ListedFile[];
