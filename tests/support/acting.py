@@ -69,6 +69,7 @@ class Run:
         steps: Result by `job: step`.
         text: Everything that the steps printed.
         summary: The job summaries.
+        commit: What it was about; empty if that is act's own affair.
         state: The folder of the stand-in actions.
     """
 
@@ -77,6 +78,7 @@ class Run:
     steps: dict[str, str]
     text: str
     summary: str
+    commit: str
     state: Path = field(repr=False)
 
     @property
@@ -142,6 +144,7 @@ def run_workflow(
     hub_url: str = "http://127.0.0.1:9",
     token: str = "write-token",  # noqa: S107 - the stand-in's
     variables: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
     built: Path | None = None,
     timeout_s: float = 240.0,
 ) -> Run:
@@ -164,6 +167,7 @@ def run_workflow(
         hub_url: The Hub.
         token: The run's own.
         variables: The repository's.
+        secrets: Its, besides the token.
         built: Where equal builds are found and kept, for a run that is not about building.
         timeout_s: For all of it.
     """
@@ -213,11 +217,13 @@ def run_workflow(
         options += ["--env", f"{key}={value}"]
     for key, value in (variables or {}).items():
         options += ["--var", f"{key}={value}"]
+    for key, value in (secrets or {}).items():
+        options += ["--secret", f"{key}={value}"]
     options += ["--local-repository", f"{OWN}={own}"]
     for action, commits in used_actions().items():
         home = "/".join(action.split("/")[:2])
-        for commit in commits:
-            options += ["--local-repository", f"{home}@{commit}={ACTIONS / home.split('/')[1]}"]
+        for sha in commits:
+            options += ["--local-repository", f"{home}@{sha}={ACTIONS / home.split('/')[1]}"]
     # A clean environment: act would hand the host's own to every step.
     clean = {"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "xdg")}
     (folder / "home").mkdir()
@@ -231,10 +237,10 @@ def run_workflow(
         stdin=subprocess.DEVNULL,
     )
     (folder / "act.log").write_text(done.stdout + done.stderr)  # For whoever asks why a test failed.
-    return _read(done, state)
+    return _read(done, state, commit)
 
 
-def _read(done: "subprocess.CompletedProcess[str]", state: Path) -> Run:
+def _read(done: "subprocess.CompletedProcess[str]", state: Path, commit: str) -> Run:
     """The log of act, line by line."""
     jobs: dict[str, str] = {}
     steps: dict[str, str] = {}
@@ -252,4 +258,12 @@ def _read(done: "subprocess.CompletedProcess[str]", state: Path) -> Run:
         if "stepResult" in entry and entry.get("stage") == "Main":
             steps[f"{entry['jobID']}: {entry['step']}"] = entry["stepResult"]
     summary = "\n".join(path.read_text() for path in sorted((state / "summaries").glob("*.md")))
-    return Run(exit_code=done.returncode, jobs=jobs, steps=steps, text="\n".join(said), summary=summary, state=state)
+    return Run(
+        exit_code=done.returncode,
+        jobs=jobs,
+        steps=steps,
+        text="\n".join(said),
+        summary=summary,
+        commit=commit,
+        state=state,
+    )

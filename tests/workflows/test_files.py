@@ -19,7 +19,7 @@ from standins.actions import standin
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 RELEASE = ROOT / ".github" / "workflows" / "release-model.yml"
-BOOLEANS = {"no_env", "no_browser", "dry_run"}
+BOOLEANS = {"no_env", "no_browser", "dry_run", "create_env_file", "replace"}
 
 
 def run(tool: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -102,6 +102,7 @@ def test_each_job_waits_for_all_that_must_have_passed() -> None:
         "attest": ["plan", "build"],
         "publish": ["plan", "attest"],
         "preview": ["plan", "build"],
+        "point": "plan",
     }
     assert "if" not in load(RELEASE)["jobs"]["publish"]
 
@@ -116,8 +117,9 @@ def test_what_a_job_takes_from_another_is_of_a_job_it_waits_for() -> None:
 def test_a_dry_run_takes_the_place_of_all_that_writes() -> None:
     jobs = load(RELEASE)["jobs"]
     writing = {name for name, job in jobs.items() if "write" in job["permissions"].values()}
-    assert writing == {"attest", "publish"}
+    assert writing == {"attest", "publish", "point"}
     assert (jobs["attest"]["if"], jobs["preview"]["if"]) == ("${{ !inputs.dry_run }}", "${{ inputs.dry_run }}")
+    assert jobs["point"]["if"] == "${{ inputs.point_to && !inputs.dry_run }}"
     assert "attest" in jobs["publish"]["needs"], "a job that needs a skipped one is skipped"
     assert not {"environment", "concurrency"} & jobs["preview"].keys(), "it waits for nobody"
 
@@ -141,7 +143,7 @@ def test_the_runner_is_one_by_name() -> None:
 
 def test_every_checkout_of_a_called_workflow_is_of_its_own_repository() -> None:
     checkouts = [step for step in steps_of(load(RELEASE)) if step.get("uses", "").startswith("actions/checkout@")]
-    assert len(checkouts) == 4
+    assert len(checkouts) == 5
     for step in checkouts:
         assert step["with"]["repository"] == "${{ job.workflow_repository }}"
         assert step["with"]["ref"] == "${{ job.workflow_sha }}"
@@ -158,9 +160,10 @@ def test_a_browser_judges_what_was_built_before_it_is_kept() -> None:
 
 def test_no_release_is_lost_while_another_waits() -> None:
     """Of a group GitHub keeps one that waits, and cancels it for the next; `queue: max` keeps a hundred."""
-    publish = load(RELEASE)["jobs"]["publish"]
-    assert publish["concurrency"] == {"group": "model-release", "cancel-in-progress": False, "queue": "max"}
-    assert publish["environment"] == "release"
+    for name in ("publish", "point"):
+        job = load(RELEASE)["jobs"][name]
+        assert job["concurrency"] == {"group": "model-release", "cancel-in-progress": False, "queue": "max"}
+        assert job["environment"] == "release"
 
 
 def test_the_scopes_are_these_and_no_others() -> None:
@@ -174,6 +177,7 @@ def test_the_scopes_are_these_and_no_others() -> None:
         "release-model.yml: attest": {"id-token": "write", "attestations": "write"},
         "release-model.yml: publish": {"contents": "write", "pull-requests": "write", "actions": "write"},
         "release-model.yml: preview": read,
+        "release-model.yml: point": {"contents": "write", "pull-requests": "write", "actions": "write"},
         "warm-weights.yml: list": read,
         "warm-weights.yml: warm": read,
     }
@@ -211,8 +215,10 @@ def test_only_what_asks_github_holds_the_token() -> None:
     ]
     assert holders == [
         ("ci.yml: nightly", "Ask what publishing would do"),
+        ("release-model.yml: plan", "Look at the release that the web app is to use"),
         ("release-model.yml: publish", "Publish, then point the web app at it"),
         ("release-model.yml: preview", "Compare with what is there"),
+        ("release-model.yml: point", "Point the web app at it"),
     ]
 
 
@@ -246,6 +252,17 @@ def test_every_variable_of_the_workflows_is_an_option() -> None:
     }
     named = {name for path in yaml_files() for name in re.findall(r"MODEL_RELEASE_\w+", path.read_text())}
     assert named - known == set()
+
+
+def test_a_click_offers_no_more_than_github_shows() -> None:
+    """At most 25 inputs (https://github.blog/changelog/2025-12-04-actions-workflow-dispatch-workflows-now-support-25-inputs)."""
+    assert len(load(RELEASE)["on"]["workflow_dispatch"]["inputs"]) <= 25
+
+
+def test_what_a_pushed_tag_takes_from_variables_is_no_single_decision() -> None:
+    """A variable that says `replace`, `dry_run` or `point_to` would say so for every release to come."""
+    named = set(re.findall(r"vars\.MODEL_RELEASE_(\w+)", RELEASE.read_text()))
+    assert named & {"REPLACE", "DRY_RUN", "POINT_TO", "TAG", "VERSION", "REVISION"} == set()
 
 
 def test_every_input_reaches_a_command() -> None:

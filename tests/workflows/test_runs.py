@@ -247,16 +247,53 @@ def test_a_browser_judges_the_models_before_they_are_published(
     assert "WASM MB" in run.summary
 
 
-def test_a_click_chooses_layers_and_a_small_model_is_committed_to_the_app(bench: Bench) -> None:
-    run = bench.click(version="1.1.0", layers="0,5,11", precisions="fp16")
+def test_a_click_chooses_layers_and_a_small_model_lands_where_the_app_serves_it(bench: Bench) -> None:
+    run = bench.click(
+        version="1.1.0",
+        layers="0,5,11",
+        precisions="fp16",
+        app_precision="fp32",
+        size_threshold="200",
+        env_file="site/.env",
+        create_env_file="true",
+        static_dir="site/public",
+    )
     assert run.jobs == TINY_WELL
     model = onnx.load_from_string(_asset(bench, "model_fp16.onnx", "model-v1.1.0"))
     seen = {output.name for output in model.graph.output if output.name.endswith("_mlp_output")}
     assert seen == {"layer_0_mlp_output", "layer_5_mlp_output", "layer_11_mlp_output"}
-    delivered = bench.app.files()["apps/web/static/models/gpt2/model_fp16.onnx"]
-    digest = bench.assets("model-v1.1.0")["model_fp16.onnx"]
+    delivered = bench.app.files()["site/public/models/gpt2/model.onnx"]
+    digest = bench.assets("model-v1.1.0")["model.onnx"]
     assert sha256(delivered) == digest
-    assert f"VITE_MODEL_URL=models/gpt2/model_fp16.onnx?v=1.1.0-{digest[:8]}\r\n".encode() in bench.env()
+    assert f"VITE_MODEL_URL=models/gpt2/model.onnx?v=1.1.0-{digest[:8]}\n".encode() in bench.app.files()["site/.env"]
+    assert bench.app.refs["refs/tags/model-v1.1.0"] == run.commit, "the tag is at the commit of the run"
+
+
+def test_the_app_goes_back_to_an_older_release_and_nothing_is_built(bench: Bench) -> None:
+    bench.publish()
+    old, before = bench.env(), bench.assets()
+    bench.app.commit({"apps/web/.env.production": ENV})
+    tried = bench.click(point_to=TAG, dry_run="true")
+    assert _done(tried) == {"Plan": "success"}
+    assert f"{TAG} is whole: model_fp16.onnx, delivered by release" in tried.text
+    assert bench.env() == ENV
+    run = bench.click(point_to=TAG)
+    assert _done(run) == {"Plan": "success", "Point the web app at a release": "success"}
+    assert (bench.env(), bench.assets()) == (old, before)
+    refused = bench.click(point_to="model-v7.0.0")
+    assert _done(refused) == {"Plan": "failure"}
+    assert "must be a public release, there is none" in refused.text
+
+
+def test_a_mirror_gives_the_app_an_address_that_browsers_may_read(bench: Bench, hub_root: Path) -> None:
+    (hub_root / "octocat" / "models").mkdir(parents=True)
+    (hub_root / "octocat" / "models" / "README.md").write_text("Models.\n")
+    mirrored = {**DEMO, "MODEL_RELEASE_DELIVERY": "", "MODEL_RELEASE_MIRROR": "hub:octocat/models"}
+    run = bench.publish(variables=mirrored, secrets={"MIRROR_HF_TOKEN": "hf_mirror"})
+    assert run.jobs == ALL_WELL
+    assert f"VITE_MODEL_URL={bench.hub.url}/octocat/models/resolve/".encode() in bench.env()
+    assert manifest.parse(_asset(bench, "manifest.json")).delivery.mode == "release"
+    assert [line for line in run.installed if "boto3" in line] != []
 
 
 def test_another_repository_calls_the_workflow_and_releases_two_models(bench: Bench) -> None:
@@ -389,7 +426,7 @@ def test_a_protected_branch_gets_a_pull_request(bench: Bench) -> None:
 
 def test_a_dry_run_builds_everything_and_writes_nothing(bench: Bench) -> None:
     run = bench.click(tag=TAG, model="demo", precisions="fp16", delivery="release", dry_run="true", built=bench.built)
-    assert {name: result for name, result in run.jobs.items() if result != "skipped"} == TRIED
+    assert _done(run) == TRIED
     assert "would be made public as a release; nothing was changed" in run.text
     assert run.attested == {}
     bench.assert_untouched()
@@ -449,6 +486,11 @@ def test_hostile_layers_reach_no_shell(bench: Bench, layers: str) -> None:
 @pytest.mark.parametrize("tag", ["model-v1.0.0;touch${IFS}pwned", "model-v$(touch${IFS}pwned)"])
 def test_a_hostile_tag_reaches_no_shell(bench: Bench, tag: str) -> None:
     _refuses(bench, lambda: bench.run(ref=f"refs/tags/{tag}"))
+
+
+def _done(run: Run) -> dict[str, str]:
+    """The jobs that were not skipped."""
+    return {name: result for name, result in run.jobs.items() if result != "skipped"}
 
 
 def _refuses(bench: Bench, attempt: Callable[[], Run]) -> None:
