@@ -115,15 +115,16 @@ def github_host(
     *,
     token: str = TOKEN,
     url: str = "",
+    commit: str = "",
     waits: list[float] | None = None,
     progress: Callable[[str], None] = lambda _: None,
     **retry_policy: Any,
 ) -> GitHubHost:
-    """A host that waits for nothing; `waits` gets what it would have waited."""
+    """A host that waits for nothing; `waits` gets what it would have waited, `commit` is the run's."""
     access = GitHubAccess(token=token, api_url=url or site.url)
     client = github_client.connect(access, seconds_between_writes=0)
     patient = RetryPolicy(**{"attempts": 8, "sleep": (waits if waits is not None else []).append, **retry_policy})
-    return GitHubHost(client, REPOSITORY, retry_policy=patient, progress=progress)
+    return GitHubHost(client, REPOSITORY, commit=commit, retry_policy=patient, progress=progress)
 
 
 def publish_to(site: StandInGitHub, dist: Path, tag: str = TAG, **options: Any) -> PublishResult:

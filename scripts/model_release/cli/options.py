@@ -172,8 +172,10 @@ class BuildOptions:
     threshold_bytes: int
 
     def for_mirror(self) -> Self:
-        """The same for a model that has an address of its own, unless the app's tree was asked for."""
-        return replace(self, delivery="release") if self.delivery == "auto" else self
+        """The same for a model that has an address of its own."""
+        from model_release.release.request import for_mirror
+
+        return replace(self, delivery=for_mirror(self.delivery))
 
     def request(self, tag: "ReleaseTag", source: "SourceRequest", *, companion: bool = False) -> "BuildRequest":
         """The whole request."""

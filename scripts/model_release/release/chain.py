@@ -13,7 +13,6 @@ from pathlib import Path
 from model_release.app.app import AppResult, WebApp, model_in_tree
 from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import MODELS_FOLDER
-from model_release.base.errors import UsageError
 from model_release.base.progress import Progress, numbered
 from model_release.contract.activations import load_contract, model_file_name
 from model_release.contract.manifest import Manifest
@@ -23,10 +22,10 @@ from model_release.hosts.reconcile import Action
 from model_release.model.weights.source import load_weights
 from model_release.release import build
 from model_release.release.build import build_dist, describe_dist
-from model_release.release.kept import PublicRelease, copy_released, find_public, read_figures
+from model_release.release.kept import Mirroring, PublicRelease, copy_released, find_public, read_figures
 from model_release.release.kept import hand_over as hand_over_public
-from model_release.release.publish import Mirroring, check_version, hand_over, publish
-from model_release.release.request import BuildRequest
+from model_release.release.publish import check_version, hand_over, publish
+from model_release.release.request import BuildRequest, for_mirror
 
 _STEPS = build.STEPS + 3
 
@@ -47,10 +46,8 @@ class ReleaseRequest:
     mirror: Mirroring | None = None
 
     def __post_init__(self) -> None:
-        if self.mirror is not None and self.build.delivery == "git":
-            raise UsageError(
-                "--mirror gives the model an address of its own, got --delivery git. Leave one of them out."
-            )
+        if self.mirror is not None:
+            for_mirror(self.build.delivery)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """A public release that holds what is wanted, described by another machine: it is the truth, and it is kept."""
 
+import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from model_release.contract.measured import MEASURED_NAME, Measured
 from model_release.contract.tag import ReleaseTag, parse_tag
 from model_release.hosts.host import Host
 from model_release.hosts.reconcile import ReleaseState
+
+Mirroring = Callable[[Manifest, Path, Iterable[FileEntry]], str]
+"""Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `hosts.mirror.AppMirror`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +157,21 @@ def hand_over(host: Host, public: PublicRelease, scratch: Path, *, mirror_url: s
     if released.delivered_by_git:
         host.with_retries(lambda: copy_released(host, public, scratch))
     return released
+
+
+def mirror_released(host: Host, public: PublicRelease, mirror: Mirroring) -> str:
+    """Mirrors a public release's own files; within `with_retries`.
+
+    Returns:
+        What the app is to use.
+
+    Raises:
+        ManifestError: A file has other bytes than the release says, here or at the mirror.
+        HostError: The host or the mirror refuses.
+    """
+    with tempfile.TemporaryDirectory(prefix="model-release-") as folder:
+        copy_released(host, public, Path(folder))
+        return mirror(public.document, Path(folder), public.entries)
 
 
 def copy_released(host: Host, public: PublicRelease, folder: Path) -> None:

@@ -80,6 +80,17 @@ class BuildRequest:
             raise UsageError("--size-threshold must not be negative. The default is 50 (MB).")
 
 
+def for_mirror(delivery: Delivery) -> Delivery:
+    """How the app gets a model that has an address of its own: `auto` means that one.
+
+    Raises:
+        UsageError: The app's tree was asked for.
+    """
+    if delivery == "git":
+        raise UsageError("--mirror gives the model an address of its own, got --delivery git. Leave one of them out.")
+    return "release"
+
+
 def require_fit(request: BuildRequest, size_bytes: int) -> None:
     """Refuses `--delivery git` for a model over the threshold; asked first of its weights alone, before any work."""
     if request.delivery == "git" and not request.companion and size_bytes > request.threshold_bytes:
