@@ -78,7 +78,6 @@ def package(
     weights: "Weights",
     selection: Selection,
     verifications: dict[str, "Verification"],
-    measured_on: str,
     delivery: Delivery,
     dist: Path,
 ) -> Manifest:
@@ -112,9 +111,7 @@ def package(
             opset=request.selection.opset,
         ),
         delivery=delivery,
-        variants=tuple(
-            _variant(precision, result, measured_on, request) for precision, result in verifications.items()
-        ),
+        variants=tuple(_variant(precision, result, request) for precision, result in verifications.items()),
         files=files,
         made_with={library: importlib.metadata.version(library) for library in _LIBRARIES},
     )
@@ -130,7 +127,7 @@ def package(
     return document
 
 
-def _variant(precision: str, result: "Verification", measured_on: str, request: BuildRequest) -> Variant:
+def _variant(precision: str, result: "Verification", request: BuildRequest) -> Variant:
     """A model file's entry of the manifest: what it is, and what was measured on it."""
     terms = load_contract().precision(precision)
     measured = result.agreement
@@ -154,7 +151,7 @@ def _variant(precision: str, result: "Verification", measured_on: str, request: 
             for item in result.deviations
         ),
         agreement=AgreementEntry(
-            text=measured_on,
+            text=_measured_on(request) if result.on_text else "random ids",
             positions=measured.positions,
             mean_kl_nats=manifest.rounded(measured.mean_kl),
             top1=round(measured.top1, 3),
@@ -162,6 +159,10 @@ def _variant(precision: str, result: "Verification", measured_on: str, request: 
             perplexity_ratio=round(measured.perplexity_ratio, 4),
         ),
     )
+
+
+def _measured_on(request: BuildRequest) -> str:
+    return "validation text" if request.validation is None else f"validation text {request.validation.name}"
 
 
 def draw_report(
