@@ -106,7 +106,7 @@ def export_weights(
     from model_release.model.onnx_files.naming import set_metadata
 
     shapes = {name: parameter.dims for name, parameter in weights.blueprint.parameters.items()}
-    attach_parameters(model, shapes, weights.tensor)
+    attach_parameters(model, shapes, weights.finite_tensor)
     metadata = ModelMetadata(
         contract_version=load_contract().version,
         source=weights.source,
