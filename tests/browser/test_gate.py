@@ -37,7 +37,7 @@ from model_release.contract.tag import parse_tag
 from model_release.hosts.local import LocalHost
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
-from model_release.model.weights.tokenizer import encode
+from model_release.model.weights.tokenizer import Reading, Tokenizer
 from model_release.release.notes import render_notes
 from model_release.release.publish import publish
 from standins.github import StandInGitHub
@@ -237,7 +237,8 @@ def test_what_does_not_run_is_recorded_with_its_reason(released: Path, tmp_path:
 @pytest.mark.network
 @pytest.mark.usefixtures("in_browser")
 def test_a_page_that_reads_other_tokens_fails(released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "encode", lambda reader, text: [*encode(reader, text), 0])
+    read = Tokenizer.read
+    monkeypatch.setattr(Tokenizer, "read", lambda reader, text: Reading(ids=(*read(reader, text).ids, 0), known=1.0))
     result = browse(released)
     assert [finding.clause for finding in result.findings] == ["TOK01"] * 2
     assert "TOK01" in render_browsing(result)

@@ -30,7 +30,7 @@ _traced: dict[str, ir.Model] = {}
 _exported: dict[Path, bytes] = {}
 
 _PROGRESS = re.compile(
-    r"(weights|export|quantize|reference|verify [^:]+): \S"  # export, quantize, verify
+    r"(weights|tokenizer|export|quantize|reference|verify [^:]+): \S"  # export, quantize, verify
     r"|\[[1-9]/[69]\] [a-z ]{10} "  # build and release, step by step
     r"|      \S|  [-+] "  # figures, findings, lines of the env file
     r"|mirror: \S"

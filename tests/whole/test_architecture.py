@@ -38,7 +38,7 @@ HOMES = {
     "torch": {"model.weights.pickle_file", "model.export", "model.verify.reference"},
     "transformers": {"model.export"},
     "safetensors": {"model.weights.folder"},
-    "tokenizers": {"model.weights.tokenizer", "browser.pages.sample"},
+    "tokenizers": {"model.weights.tokenizer_child"},
     "onnx": {"model.onnx_files.file"},
     "onnx_ir": {"model.onnx_files", "model.export", "model.precision"},
     "onnxscript": {"model.export.passes"},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from model_release.base.errors import UsageError
-from model_release.cli.options import PATH, BuildOptions, build_options, print_progress, source_options
+from model_release.cli.options import PATH, BuildOptions, build_options, print_progress, source_options, text_options
 from model_release.cli.places import (
     AppOptions,
     HostOptions,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--tag", metavar="TAG", help="The release's tag, e.g. model-v1.0.0.  [required]")
 @source_options
 @build_options
+@text_options
 @click.option(
     "--host",
     default="local:out/releases",

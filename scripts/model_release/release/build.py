@@ -73,7 +73,8 @@ def build_dist(
         weights = load_weights(request.source, progress)
     selection = request.selection.resolve(weights.blueprint)
     advise(weights.blueprint, selection, progress)
-    text = text_ids(weights)
+    text = text_ids(weights, request.validation, progress)
+    given = None if request.calibration is None else calibration_ids(weights, request.calibration)
     require_fit(request, stored_bytes(weights.blueprint, load_contract().precision(request.app_precision)))
     model = dist / model_file_name(FULL_PRECISION)
     step("export", f"layers {','.join(map(str, selection.layers))}, opset {request.selection.opset}")
@@ -83,14 +84,18 @@ def build_dist(
             f"--companion is for a model of one file, {request.source.name} has data files. Release it on its own."
         )
     step("quantize", ", ".join(request.precisions))
-    quantize_model(model, request.precisions, dist, calibration=lambda: calibration_ids(weights))
+    quantize_model(
+        model,
+        request.precisions,
+        dist,
+        calibration=lambda: calibration_ids(weights, progress=progress) if given is None else given,
+    )
     step("verify", f"{1 + len(request.precisions)} files against PyTorch and the contract")
     verifications = _verify_all(weights, text, (FULL_PRECISION, *request.precisions), dist, progress)
     delivery = decide_delivery(request, dist)
     step("size gate", describe_delivery(delivery))
     step("package", "tokenizer, config, contract, report, manifest, figures, checksums")
-    measured_on = "validation text" if text else "random tokens"
-    return package(request, weights, selection, verifications, measured_on, delivery, dist)
+    return package(request, weights, selection, verifications, delivery, dist)
 
 
 def make_dist(request: BuildRequest, output: Path, step: Step, progress: Progress) -> Built:

@@ -98,7 +98,6 @@ def package(
     weights: "Weights",
     selection: Selection,
     verifications: dict[str, "Verification"],
-    measured_on: str,
     delivery: Delivery,
     dist: Path,
 ) -> Built:
@@ -138,7 +137,7 @@ def package(
     )
     figures = Measured(
         tag=request.tag.text,
-        models=tuple(_measurement(result, measured_on, request) for result in verifications.values()),
+        models=tuple(_measurement(result, request) for result in verifications.values()),
         made_with={library: importlib.metadata.version(library).partition("+")[0] for library in _LIBRARIES},
     )
     built = Built(document=document, figures=figures)
@@ -165,7 +164,7 @@ def _variant(precision: str, result: "Verification", request: BuildRequest) -> V
     )
 
 
-def _measurement(result: "Verification", measured_on: str, request: BuildRequest) -> Measurement:
+def _measurement(result: "Verification", request: BuildRequest) -> Measurement:
     """What was measured on a model file."""
     agreement = result.agreement
     if agreement is None:
@@ -183,7 +182,7 @@ def _measurement(result: "Verification", measured_on: str, request: BuildRequest
             for item in result.deviations
         ),
         agreement=AgreementEntry(
-            text=measured_on,
+            text=_measured_on(request) if result.on_text else "random ids",
             positions=agreement.positions,
             mean_kl_nats=rounded(agreement.mean_kl),
             top1=round(agreement.top1, 3),
@@ -191,6 +190,10 @@ def _measurement(result: "Verification", measured_on: str, request: BuildRequest
             perplexity_ratio=round(agreement.perplexity_ratio, 4),
         ),
     )
+
+
+def _measured_on(request: BuildRequest) -> str:
+    return "validation text" if request.validation is None else f"validation text {request.validation.name}"
 
 
 def draw_report(

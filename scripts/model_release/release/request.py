@@ -1,6 +1,7 @@
 """What a release is made of, as it is asked for."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from model_release.base.errors import UsageError
@@ -25,6 +26,8 @@ class BuildRequest:
         precisions: What is made besides `model.onnx`.
         app_precision: The precision the app gets.
         threshold_bytes: Largest model that may live in the app's tree.
+        validation: A text to measure next-token agreement on; ours if not given.
+        calibration: A text for the precisions that look at one; ours if not given.
         companion: Whether its files are to stand beside another model's in one release: their names begin
             with the model's, and the app, which gets the other model, is not affected.
     """
@@ -36,6 +39,8 @@ class BuildRequest:
     app_precision: str
     delivery: Delivery
     threshold_bytes: int
+    validation: Path | None = None
+    calibration: Path | None = None
     companion: bool = False
 
     def asked(self, weights: "Weights") -> Asked:
