@@ -36,6 +36,7 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_conf
 
 _SHARD_NAME = re.compile(r"[A-Za-z0-9][\w.-]*\.safetensors", re.ASCII)
 _CONFIG_LIMIT_BYTES = 1 << 20
+_HEADER_LIMIT_BYTES = 64 << 20
 _INDEX_LIMIT_BYTES = 16 << 20
 _DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
 
@@ -51,14 +52,12 @@ class SafetensorsFile:
         """
         self._path = path
         try:
+            length, header = _read_header(path)
             with safe_open(path, framework="np"):  # Checks bounds, overlaps, and sizes against shapes.
                 pass
-            with open_file(path) as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                header: dict[str, Any] = json.loads(file.read(length))
-        except (SafetensorError, OSError, ValueError) as failure:
+        except (SafetensorError, OSError, ValueError, struct.error, RecursionError) as failure:
             raise WeightsError(
-                f"{path} must be a whole safetensors file, got: {failure}. Fetch the file again."
+                f"{path} must be a whole safetensors file, got: {first_lines(failure)}. Fetch the file again."
             ) from failure
         header.pop("__metadata__", None)
         self.tensors = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
@@ -77,6 +76,23 @@ class SafetensorsFile:
             return (stored.astype(np.uint32) << 16).view(np.float32).view(np.ndarray)
         with np.errstate(over="ignore"):  # A float64 beyond float32 becomes infinite, as in PyTorch.
             return np.require(stored.view(np.ndarray), np.float32, ["C", "ALIGNED"])
+
+
+def _read_header(path: Path) -> tuple[int, dict[str, Any]]:
+    """The length of a file's header, and the header, before anything maps the file.
+
+    Raises:
+        ValueError: It is none.
+        OSError: The file cannot be read.
+    """
+    with open_file(path) as file:
+        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+        if not 0 < length <= _HEADER_LIMIT_BYTES:
+            raise ValueError(f"a header of {length} bytes")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError(f"a {type(header).__name__} for a header")  # noqa: TRY004 - of the file, not of an argument
+    return length, header
 
 
 class StackedExperts:

@@ -47,7 +47,7 @@ def read_tokenizer(path: Path, vocab: int) -> tokenizers.Tokenizer:
     try:
         tokenizer = tokenizers.Tokenizer.from_str(read_bytes(path, limit_bytes=_MAX_TOKENIZER_BYTES).decode())
     except OSError as failure:
-        raise WeightsError(f"{path} must be readable, got: {failure.strerror}.") from failure
+        raise WeightsError(f"{path} must be readable, got: {failure.strerror}. Replace it.") from failure
     except Exception as failure:
         raise WeightsError(
             f"{path} must be a tokenizer, got: {str(failure)[:200]}. Replace it, or remove the file."
