@@ -38,7 +38,7 @@ HOMES = {
     "transformers": {"model.export"},
     "safetensors": {"model.weights.folder"},
     "tokenizers": {"model.weights.tokenizer", "browser.pages.sample"},
-    "onnx": {"model.onnx_files.file"},
+    "onnx": {"model.onnx_files.file", "model.onnx_files.limits"},
     "onnx_ir": {"model.onnx_files", "model.export", "model.precision"},
     "onnxscript": {"model.export.passes"},
     "onnxruntime": {"model.onnx_files.session"},
