@@ -35,6 +35,7 @@ _PROGRESS = re.compile(
     r"|      \S|  [-+] "  # figures, findings, lines of the env file
     r"|mirror: \S"
     r"|browse [^:]+: \S|npm ci: \S"
+    r"|release: \S|\S+: [0-9.]+ MB|\S+: other bytes than promised"  # fetch
     r"|Fetching \S|https?://\S+: .+; attempt \d+ in "  # the hub
 )
 
