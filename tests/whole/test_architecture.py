@@ -33,7 +33,7 @@ HOMES = {
     "urllib3": {"base.http", "base.timed_session"},
     "httpx2": {"base.hub_client"},
     "huggingface_hub": {"base.hub_client", "hosts.mirror_hub", "model.weights.hub", "model.export.network"},
-    "jsonschema": {"contract.manifest"},
+    "jsonschema": {"contract.typed_json"},
     "pathspec": {"app.rules"},
     "torch": {"model.weights.pickle_file", "model.export", "model.verify.reference"},
     "transformers": {"model.export"},
@@ -119,7 +119,7 @@ def test_an_init_is_a_charter_and_the_map_has_it() -> None:
     assert mapped == [[package, charters[package]] for package in ARROWS]
 
 
-OWN_FILES = {"browser.npm", "browser.pages.render", "cli.docs", "contract.families", "contract.manifest"}
+OWN_FILES = {"browser.npm", "browser.pages.render", "cli.docs", "contract.families", "contract.typed_json"}
 """Modules that also read files which come with this project, by name."""
 
 

@@ -141,12 +141,13 @@ def dist(workshop: Workshop) -> Path:  # noqa: ARG001 - its working directory
     path.mkdir(parents=True)
     for name, content in release().items():
         (path / name).write_bytes(content)
-    (path / "SHA256SUMS").write_bytes(b"".join(sorted(release()["SHA256SUMS"].splitlines(keepends=True), key=of_name)))
+    lines = sorted(release()["SHA256SUMS"].decode().splitlines(keepends=True), key=of_name)
+    (path / "SHA256SUMS").write_text("".join(lines))
     return path
 
 
-def of_name(line: bytes) -> str:
-    return line.decode().split()[1]
+def of_name(line: str) -> str:
+    return line.split()[1]
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "SHA256SUMS", "browser.json", "model.onnx", "config.json"])
