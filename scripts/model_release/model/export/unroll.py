@@ -100,8 +100,9 @@ def unroll(model: ir.Model, names: Sequence[str], wanted: Sequence[str], traced:
         listed.append(value if layer is None else found[layer].get(value, value))
     graph.outputs[:] = listed
     before = cut.before if len(of_kind) == 1 else _as_needed(cut.before, layers)
-    graph.remove([node for nodes in (*cut.layers, cut.before) for node in nodes])
+    graph.remove(cut.before)
     graph.insert_before(cut.rest[0], [*before, *layers])
+    graph.remove([node for nodes in cut.layers for node in nodes], safe=True)  # Parameters forget who read them.
     return True
 
 
