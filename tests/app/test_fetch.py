@@ -501,7 +501,7 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "a model that climbs": {"delivery": document()["delivery"] | {"file": "../model_fp16.onnx"}},
     "another tag": {"tag": "model-v9.9.9"},
     "another version": {"version": "9.9.9"},
-    "another format": {"manifest_version": 2},
+    "another format": {"manifest_version": 3},
     "a missing key": {"delivery": {}},
     "an unknown key": {"script": "x"},
 }

@@ -42,7 +42,7 @@ TAG = "model-v1.2.3"
 GUIDES_OUTPUT = "apps/web/static/models/gpt2/model.onnx"
 RELEASE_FILES = {
     "model.onnx", "model_fp16.onnx", "model_int8_dynamic.onnx", "config.json", "manifest.json", "SHA256SUMS",
-    "activations.json", "ACTIVATIONS_CONTRACT.md", "fetch.mjs", "report.html",
+    "activations.json", "ACTIVATIONS_CONTRACT.md", "fetch.mjs", "measured.json", "report.html",
 }  # fmt: skip
 ENV = (
     b"\xef\xbb\xbf# \xff no UTF-8, kept\r\n\r\n"
@@ -296,7 +296,7 @@ def test_verify_names_the_clauses_and_says_when_pytorch_was_not_asked(verified: 
 def test_verify_claims_no_clause_that_it_could_not_judge(verified: dict[str, str]) -> None:
     document = json.loads(verified["json"])
     # The default activations show no sum and no scores, and the model has no tokenizer to read a text.
-    assert list(document["nothing_to_judge"]) == ["SUM01", "ATTN01", "PPL01"]
+    assert list(document["nothing_to_judge"]) == ["SUM01", "ATTN01", "LENS01", "PPL01"]
     assert document["broken"] == []
     for style in ("text", "markdown"):
         assert clauses_that_hold(verified[style]) == document["clauses"]
@@ -381,7 +381,8 @@ def test_the_manifest_says_what_the_files_are(at_the_app: Path) -> None:
         assert (entry["sha256"], entry["size_bytes"]) == (
             sha256(folder / entry["name"]), (folder / entry["name"]).stat().st_size
         )  # fmt: skip
-    assert {entry["name"] for entry in document["files"]} == RELEASE_FILES - {"SHA256SUMS", "manifest.json"}
+    described = {"SHA256SUMS", "manifest.json", "measured.json", "report.html"}
+    assert {entry["name"] for entry in document["files"]} == RELEASE_FILES - described
     assert (document["tag"], document["version"]) == (TAG, "1.2.3")
     delivery = document["delivery"]
     assert (delivery["mode"], delivery["file"], delivery["threshold_bytes"]) == ("git", "model_fp16.onnx", 50_000_000)

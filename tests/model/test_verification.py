@@ -46,15 +46,23 @@ def keeping(model: Path, kinds: set[str], path: Path) -> Path:
     return path
 
 
-def test_a_file_with_everything_has_every_clause_judged(tiny: Path, tiny_onnx: Path) -> None:
-    result = verified(tiny_onnx, weights=tiny, text_ids=range(31))
+@pytest.fixture(scope="module")
+def everything(tiny: Path, export: Callable[..., Path]) -> Path:
+    """A file with every kind that the model has, those included that are no part of `all`."""
+    blueprint = load_folder(tiny).blueprint
+    kinds = [kind for kind in load_contract().all_activations if blueprint.has(kind, 0) or blueprint.has(kind, None)]
+    return export(tiny, activations=",".join(kinds), all_layers=True)
+
+
+def test_a_file_with_everything_has_every_clause_judged(tiny: Path, everything: Path) -> None:
+    result = verified(everything, weights=tiny, text_ids=range(31))
     assert (result.passed, result.judgement.nothing_to_judge(VERIFIED)) == (True, {})
 
 
 def test_a_file_with_mlp_outputs_alone_claims_nothing_of_attention(tiny: Path, export: Callable[..., Path]) -> None:
     result = verified(export(tiny, activations="mlp_output"))
     assert set(result.clauses) == ALWAYS
-    nothing = {"PROB01", "PROB02", "EMB01", "SUM01", "ATTN01", "PPL01"} | AGAINST_PYTORCH
+    nothing = {"PROB01", "PROB02", "EMB01", "SUM01", "ATTN01", "LENS01", "PPL01"} | AGAINST_PYTORCH
     assert set(verification_document(result)["nothing_to_judge"]) == nothing
     for style in ("text", "markdown"):
         lines = render_verification(result, style).splitlines()
@@ -75,15 +83,16 @@ FURTHER = {
     "resid_post resid_pre": {"SUM01"},
     "attn_scores attn_probs": {"PROB01", "PROB02", "ATTN01"},
     "v attn_probs attn_z": {"PROB01", "PROB02", "ATTN01"},
+    "logit_lens": {"LENS01"},
 }
 """Kinds of activations -> what can be judged besides `ALWAYS`; for all other single kinds it is nothing."""
 
 
 @pytest.mark.parametrize("kinds", dict.fromkeys((*load_contract().all_activations, *FURTHER)))
 def test_kinds_of_activations_decide_what_can_be_judged(
-    kinds: str, tiny: Path, tiny_onnx: Path, tmp_path: Path
+    kinds: str, tiny: Path, everything: Path, tmp_path: Path
 ) -> None:
-    result = verified(keeping(tiny_onnx, set(kinds.split()), tmp_path / "model.onnx"), weights=tiny)
+    result = verified(keeping(everything, set(kinds.split()), tmp_path / "model.onnx"), weights=tiny)
     assert set(result.clauses) == ALWAYS | AGAINST_PYTORCH | FURTHER.get(kinds, set())
 
 
@@ -93,9 +102,12 @@ def test_the_last_positions_logits_say_nothing_of_later_tokens(tiny: Path, expor
 
 
 SMALLEST: dict[str, tuple[dict[str, Any], set[str]]] = {
-    "one position": ({"positions": 1}, {"CONST01", "PROB02", "EMB01", "CAUS01"}),
-    "a vocabulary of one": ({"vocab": 1}, {"EMB01", "CAUS01", "KL01", "TOP01", "PPL01"}),
-    "both": ({"positions": 1, "vocab": 1}, {"CONST01", "PROB02", "EMB01", "CAUS01", "KL01", "TOP01", "PPL01"}),
+    "one position": ({"positions": 1}, {"CONST01", "PROB02", "EMB01", "CAUS01", "LENS01"}),
+    "a vocabulary of one": ({"vocab": 1}, {"EMB01", "CAUS01", "LENS01", "KL01", "TOP01", "PPL01"}),
+    "both": (
+        {"positions": 1, "vocab": 1},
+        {"CONST01", "PROB02", "EMB01", "CAUS01", "LENS01", "KL01", "TOP01", "PPL01"},
+    ),
 }
 
 
@@ -110,8 +122,8 @@ def test_the_smallest_models_have_less_to_judge(
     assert result.agreement is not None, "it is measured, if not judged"
 
 
-def test_a_text_too_short_for_a_window_has_no_perplexity(tiny: Path, tiny_onnx: Path) -> None:
-    result = verified(tiny_onnx, weights=tiny, text_ids=range(12))
+def test_a_text_too_short_for_a_window_has_no_perplexity(tiny: Path, everything: Path) -> None:
+    result = verified(everything, weights=tiny, text_ids=range(12))
     assert set(result.judgement.nothing_to_judge(VERIFIED)) == {"PPL01"}
 
 

@@ -40,7 +40,7 @@ from standins.github import Fault, Repository, StandInGitHub, fault
 
 READER = "read-token"
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-EVERYTHING = {*FILES, manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME}
+EVERYTHING = {*FILES, manifest.MANIFEST_NAME, measured.MEASURED_NAME, manifest.CHECKSUMS_NAME}
 network = pytest.mark.network
 
 
@@ -101,7 +101,7 @@ def test_a_release_is_a_draft_until_every_file_is_there(
 
     site.hook = look
     result = publish_to(site, dist)
-    assert public_early == [None] * 4
+    assert public_early == [None] * 5
     assert kinds(result) == dict.fromkeys(EVERYTHING, "upload")
     require_complete(repository, dist)
     assert result.model_url == f"{site.url}/{REPOSITORY}/releases/download/{TAG}/model.onnx"
@@ -132,6 +132,7 @@ def test_a_dry_run_says_it_all_and_writes_nothing(site: StandInGitHub, repositor
         "config.json": "replace",
         "foreign.txt": "delete",
         "manifest.json": "keep",
+        "measured.json": "keep",
         "model.onnx": "keep",
     }
     assert site.writes() == []
@@ -182,6 +183,7 @@ def test_a_replacement_changes_what_differs(
         "SHA256SUMS": "replace",
         "config.json": "delete",
         "manifest.json": "replace",
+        "measured.json": "keep",
         "model.onnx": "replace",
         "vocab.json": "upload",
     }
