@@ -33,11 +33,12 @@ _traced: dict[str, tuple[ir.Model, bool]] = {}
 _exported: dict[Path, bytes] = {}
 
 _PROGRESS = re.compile(
-    r"(weights|export|quantize|reference|verify [^:]+): \S"  # export, quantize, verify
+    r"(weights|tokenizer|export|quantize|reference|verify [^:]+): \S"  # export, quantize, verify
     r"|\[[1-9]/[69]\] [a-z ]{10} "  # build and release, step by step
     r"|      \S|  [-+] "  # figures, findings, lines of the env file
     r"|mirror: \S"
     r"|browse [^:]+: \S|npm ci: \S"
+    r"|release: \S|\S+: [0-9.]+ MB|\S+: other bytes than promised"  # fetch
     r"|Fetching \S|https?://\S+: .+; attempt \d+ in "  # the hub
 )
 

@@ -78,6 +78,22 @@ def resolve_tag(tag: str | None, version: str | None, pushed: str | None) -> Rel
     return asked.pop() if asked else parse_tag(pushed or "")
 
 
+def resolve_point(wanted: str, tag: str | None, version: str | None) -> ReleaseTag:
+    """The tag of a run that builds nothing.
+
+    Args:
+        wanted: The public release that the app is to use.
+        tag: That of a release to make.
+        version: Its version alone.
+
+    Raises:
+        UsageError: A release is to be made too, or the tag names none.
+    """
+    if tag is not None or version is not None:
+        raise UsageError("--point-to builds nothing, got --tag or --version too. Leave one of them out.")
+    return parse_tag(wanted)
+
+
 def plan_models(models: str | None, revision: str | None) -> tuple[WeightsJob, ...]:
     """The build jobs for a list of models; the first one's files keep their plain names.
 
