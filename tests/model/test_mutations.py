@@ -23,6 +23,8 @@ from model_release.model.verify.verification import CachedReference, verify_file
 from model_release.model.weights.folder import load_folder
 from model_release.model.weights.source import SourceRequest
 
+pytestmark = pytest.mark.slow
+
 TABLE = "transformer.wte.weight"
 Mutation = Callable[[onnx.ModelProto], None]
 

@@ -41,6 +41,8 @@ from model_release.release.chain import ReleaseRequest, ReleaseResult, release_m
 from model_release.release.publish import publish
 from model_release.release.request import BuildRequest
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 TEXT = "In the beginning God created the heaven and the earth. Ünïcödé, 🙂 and\n\ttabs too."
