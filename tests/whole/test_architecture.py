@@ -28,7 +28,7 @@ ARROWS = {
 
 HOMES = {
     "click": {"cli"},
-    "github": {"base.github_client", "hosts.github", "app.github", "app.deploy"},
+    "github": {"base.github_client", "hosts.github", "hosts.github_settings", "app.github", "app.deploy"},
     "requests": {"base.github_client", "base.http", "base.timed_session"},
     "urllib3": {"base.http", "base.timed_session"},
     "httpx2": {"base.hub_client"},
@@ -119,7 +119,10 @@ def test_an_init_is_a_charter_and_the_map_has_it() -> None:
     assert mapped == [[package, charters[package]] for package in ARROWS]
 
 
-OWN_FILES = {"browser.npm", "browser.pages.render", "cli.docs", "contract.families", "contract.typed_json"}
+OWN_FILES = {
+    *("browser.npm", "browser.pages.render", "cli.docs", "contract.families", "contract.typed_json"),
+    *("release.preflight", "release.workflow"),
+}
 """Modules that also read files which come with this project, by name."""
 
 

@@ -172,7 +172,7 @@ def test_the_scopes_are_these_and_no_others() -> None:
     assert granted == {
         "ci.yml: test": read,
         "ci.yml: nightly": read,
-        "release-model.yml: plan": read,
+        "release-model.yml: plan": {"contents": "read", "actions": "read"},
         "release-model.yml: build": read,
         "release-model.yml: attest": {"id-token": "write", "attestations": "write"},
         "release-model.yml: publish": {"contents": "write", "pull-requests": "write", "actions": "write"},
@@ -215,6 +215,7 @@ def test_only_what_asks_github_holds_the_token() -> None:
     ]
     assert holders == [
         ("ci.yml: nightly", "Ask what publishing would do"),
+        ("release-model.yml: plan", "Look at the repository"),
         ("release-model.yml: plan", "Look at the release that the web app is to use"),
         ("release-model.yml: publish", "Publish, then point the web app at it"),
         ("release-model.yml: preview", "Compare with what is there"),
@@ -272,7 +273,7 @@ def test_every_input_reaches_a_command() -> None:
 
 
 def test_the_light_install_is_enough_for_the_jobs_that_use_it() -> None:
-    """plan, weights --list, publish, fetch and probe import nothing that a light job does not have."""
+    """plan, doctor, weights --list, publish, fetch and probe import nothing that a light job does not have."""
     heavy = ["torch", "transformers", "numpy", "onnx", "onnx_ir", "onnxruntime", "huggingface_hub", "safetensors"]
     heavy += ["jinja2", "tokenizers", "boto3", "playwright"]
     code = (
@@ -280,8 +281,8 @@ def test_the_light_install_is_enough_for_the_jobs_that_use_it() -> None:
         f"sys.modules.update(dict.fromkeys({heavy!r}))\n"
         "from model_release.cli import main, plan\n"
         "from model_release.app import fetch, github as app_github, repository\n"
-        "from model_release.hosts import cors_probe, github\n"
-        "from model_release.release import publish, workflow\n"
+        "from model_release.hosts import cors_probe, github, github_settings\n"
+        "from model_release.release import preflight, publish, workflow\n"
         "sys.argv = ['plan.py', '--version', '1.0.0', '--model', 'demo,gpt2']\n"
         "main.run(plan.plan)\n"
     )

@@ -447,7 +447,16 @@ def test_a_model_that_is_not_pytorchs_is_not_published(bench: Bench, tmp_path: P
     run = bench.run(checkout=strict, variables=TINY)
     assert run.jobs == {"Plan": "success", "Build gpt2": "failure"}
     assert "::error title=build.py::" in run.text
-    assert bench.site.requests == []
+    bench.assert_untouched()
+
+
+def test_what_publishing_would_refuse_ends_the_run_before_anything_is_built(bench: Bench) -> None:
+    bench.app.commit({"apps/web/.env.production": None})
+    run = bench.run()
+    assert run.jobs == {"Plan": "failure"}
+    assert "::error title=doctor.py::apps/web/.env.production must exist in someone/app." in run.text
+    assert "| refused | env file | apps/web/.env.production must exist" in run.summary
+    assert bench.site.writes() == []
 
 
 def test_poisoned_weights_end_the_run(bench: Bench) -> None:
@@ -460,14 +469,14 @@ def test_poisoned_weights_end_the_run(bench: Bench) -> None:
     assert run.jobs == {"Plan": "success", "Build gpt2": "failure"}
     assert f"must have the sha256 {sha256(content)}, got {sha256(blob.read_bytes())}" in run.text
     assert "::error title=build.py::model.safetensors of openai-community/gpt2" in run.text
-    assert bench.site.requests == []
+    bench.assert_untouched()
 
 
 def test_a_hub_that_is_down_is_named(bench: Bench) -> None:
     run = bench.run(variables=TINY, hub_url=NOWHERE)
     assert run.jobs == {"Plan": "success", "Build gpt2": "failure"}
     assert f"::error title=build.py::{NOWHERE} must answer for" in run.text
-    assert bench.site.requests == []
+    bench.assert_untouched()
 
 
 def test_a_token_that_may_only_read_is_refused_in_one_sentence(bench: Bench) -> None:

@@ -17,9 +17,14 @@ _MAX_SUMMARY_BYTES = 1 << 20
 """The longest summary of a step that is shown."""
 
 
+def in_workflow() -> bool:
+    """Whether GitHub Actions runs us."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
 def annotate(kind: str, title: str, message: str) -> None:
     """A line on the run's page."""
-    if os.environ.get("GITHUB_ACTIONS") == "true":
+    if in_workflow():
         click.echo(annotation(kind, title, message))
 
 

@@ -17,6 +17,7 @@ from model_release.cli.actions import annotate
 from model_release.cli.browse import browse
 from model_release.cli.build import build
 from model_release.cli.docs import docs
+from model_release.cli.doctor import doctor
 from model_release.cli.export import export
 from model_release.cli.fetch import fetch
 from model_release.cli.options import with_version
@@ -91,7 +92,7 @@ def _terminate(number: int, _frame: FrameType | None) -> None:
 COMMANDS = tuple(
     map(
         with_version,
-        (export, quantize, verify, browse, release, publish, point, fetch, probe, plan, weights, build, docs),
+        (export, quantize, verify, browse, release, publish, point, fetch, probe, doctor, plan, weights, build, docs),
     )
 )
 """Every command; scripts/README.md shows their help in this order."""

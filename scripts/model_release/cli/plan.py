@@ -70,6 +70,7 @@ def plan(
     release_tag = workflow.resolve_tag(tag, version, pushed_tag())
     jobs = workflow.plan_models(models, revision)
     requests = [build.request(release_tag, job.source, companion=job.companion) for job in jobs]
+    workflow.check_layers(zip(jobs, requests, strict=True))
     header, rows = ["model", "weights", "seen", "precisions"], workflow.describe_run(zip(jobs, requests, strict=True))
     judged = "No browser judges the models." if no_browser else "A browser judges every model before it is published."
     click.echo(f"{release_tag.text}\n\n{table(header, rows)}\n\n{judged}")

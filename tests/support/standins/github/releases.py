@@ -117,14 +117,6 @@ def delete_release(call: Call) -> Response:
     return Response(204)
 
 
-@route("GET", f"{REPOSITORY}/immutable-releases", writes="contents")
-def immutable_releases(call: Call) -> Response:
-    """Whether releases are immutable here; 404 if not."""
-    if not call.repository.immutable_releases:
-        raise not_found()
-    return Response(200, {"enabled": True, "enforced_by_owner": False})
-
-
 def _shown(call: Call, release: Release | None) -> Response:
     if release is None:
         raise not_found()
