@@ -17,7 +17,7 @@ from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
 import cli
 from builders import gpt2_folder
-from commands import call, exported, traced, traced_once
+from commands import call, exported, traced_once
 from model_release.base.errors import MissingToolError
 from model_release.browser.chromium import chromium
 from model_release.contract.activations import parse_activations
@@ -59,7 +59,7 @@ def _no_sockets(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Exports a folder's model; equal requests are exported once."""
+    """Exports a folder's model; equal requests are exported once, and equal graphs are traced once."""
     known: dict[tuple[object, ...], Path] = {}
 
     def run(folder: Path, *, activations: str | None = "all", **request: object) -> Path:
@@ -68,7 +68,8 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             parse_activations(activations)
             output = tmp_path_factory.mktemp("exported") / "model.onnx"
             selection = SelectionRequest(activations=activations, **request)  # type: ignore[arg-type]
-            export_model(SourceRequest(folder=folder), selection, output)
+            with traced_once():
+                export_model(SourceRequest(folder=folder), selection, output)
             known[key] = output
         return known[key]
 
@@ -112,8 +113,8 @@ def workshop(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     (tmp_path / "app/env").write_bytes(b"# app\r\nOTHER='1'\r\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr("model_release.model.export.trace.trace", traced)  # Undone in turn with what tests put there.
-    yield Workshop(root=tmp_path)
+    with traced_once():
+        yield Workshop(root=tmp_path)
     for path in tmp_path.rglob("*"):
         if not path.is_symlink():
             path.chmod(0o755)  # Read-only folders could not be cleared away.

@@ -944,6 +944,7 @@ def world(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[W
 
 
 @pytest.mark.network
+@pytest.mark.slow
 @pytest.mark.parametrize(("by_git", "protected"), [(False, ""), (False, RULESET), (True, "")])
 def test_whatever_breaks_wherever_a_run_that_ends_well_ends_as_a_clean_one(
     world: World, by_git: bool, protected: str, capsys: pytest.CaptureFixture[str]

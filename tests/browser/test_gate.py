@@ -45,6 +45,8 @@ from standins.github import StandInGitHub
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+pytestmark = pytest.mark.slow
+
 WASM = BACKENDS[:1]
 
 JUDGED_IN_A_PAGE = {

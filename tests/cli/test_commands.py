@@ -26,6 +26,8 @@ from model_release.contract.selection import Selection
 from model_release.model.weights import hub
 from standins.hub import StandInHub
 
+pytestmark = pytest.mark.slow
+
 COMMANDS: list[click.Command] = [cli.export, cli.quantize, cli.verify, cli.release, cli.docs]
 HEAVY = {
     "torch",

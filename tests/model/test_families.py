@@ -27,7 +27,7 @@ from model_release.model.export.survey import draw_blueprint
 from model_release.model.pipeline import advise, export_model
 from model_release.model.precision.quantize import CALIBRATED, CODECS, quantize_file
 from model_release.model.verify.reference import Reference
-from model_release.model.verify.verification import verify_file
+from model_release.model.verify.verification import CachedReference, verify_file
 from model_release.model.weights.folder import load_folder
 from model_release.model.weights.source import SourceRequest
 
@@ -114,6 +114,7 @@ EXPORTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "selection"), EXPORTED.items(), ids=EXPORTED)
 def test_an_exported_file_keeps_every_clause_in_every_precision(
     name: str, selection: dict[str, Any], tmp_path: Path
@@ -123,7 +124,7 @@ def test_an_exported_file_keeps_every_clause_in_every_precision(
     kinds = {output.kind for output in every_output(blueprint)}
     request = SelectionRequest(activations=",".join(sorted(kinds)), all_layers=not selection, **selection)
     export_model(SourceRequest(folder=folder), request, tmp_path / "model.onnx")
-    reference = Reference(load_folder(folder))
+    reference = CachedReference(Reference(load_folder(folder)))
     result = verify_file(tmp_path / "model.onnx", reference=reference)
     assert list(map(str, result.findings)) == []
     assert {row.kind for row in result.deviations} == kinds

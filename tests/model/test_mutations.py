@@ -19,9 +19,11 @@ from model_release.contract.request import SelectionRequest
 from model_release.model.pipeline import export_model
 from model_release.model.precision.quantize import quantize_file
 from model_release.model.verify.reference import Reference
-from model_release.model.verify.verification import verify_file
+from model_release.model.verify.verification import CachedReference, verify_file
 from model_release.model.weights.folder import load_folder
 from model_release.model.weights.source import SourceRequest
+
+pytestmark = pytest.mark.slow
 
 TABLE = "transformer.wte.weight"
 Mutation = Callable[[onnx.ModelProto], None]
@@ -33,8 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reference(folder: Path) -> Reference:
-    return Reference(load_folder(folder))
+def reference(folder: Path) -> CachedReference:
+    return CachedReference(Reference(load_folder(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +264,7 @@ MUTATIONS: list[tuple[Mutation, str]] = [
     ("mutate", "clause"), MUTATIONS, ids=[f"{mutate.__name__}-{clause}" for mutate, clause in MUTATIONS]
 )
 def test_a_broken_graph_is_rejected_by_the_clause_one_expects(
-    mutate: Mutation, clause: str, exported: Path, reference: Reference, tmp_path: Path
+    mutate: Mutation, clause: str, exported: Path, reference: CachedReference, tmp_path: Path
 ) -> None:
     model = onnx.load(exported)
     mutate(model)
@@ -274,7 +276,7 @@ def test_a_broken_graph_is_rejected_by_the_clause_one_expects(
         result.require()
 
 
-def test_the_unbroken_graph_passes(exported: Path, reference: Reference) -> None:
+def test_the_unbroken_graph_passes(exported: Path, reference: CachedReference) -> None:
     assert verify_file(exported, reference=reference).findings == ()
 
 
@@ -284,7 +286,7 @@ NUMERIC = [mutate for mutate, clause in MUTATIONS if clause in ("NUM01", "PROB02
 @pytest.mark.parametrize("precision", ["fp16", "int8-dynamic", "int4", "small"])
 @pytest.mark.parametrize("mutate", NUMERIC, ids=[mutate.__name__ for mutate in NUMERIC])
 def test_a_looser_precision_still_rejects_wrong_numbers(
-    mutate: Mutation, precision: str, exported: Path, reference: Reference, tmp_path: Path
+    mutate: Mutation, precision: str, exported: Path, reference: CachedReference, tmp_path: Path
 ) -> None:
     model = onnx.load(exported)
     mutate(model)
@@ -293,7 +295,9 @@ def test_a_looser_precision_still_rejects_wrong_numbers(
     assert not verify_file(tmp_path / "quantized.onnx", reference=reference).passed
 
 
-def test_exact_gelu_in_place_of_gelu_new_is_rejected_as_wrong_numbers(reference: Reference, tmp_path: Path) -> None:
+def test_exact_gelu_in_place_of_gelu_new_is_rejected_as_wrong_numbers(
+    reference: CachedReference, tmp_path: Path
+) -> None:
     config = gpt2_config(layers=3, hidden=32, heads=4, vocab=101, positions=24)
     changed = tmp_path / "exact"
     save_weights(changed, gpt2_state(config))

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from builders import gpt2_config, gpt2_folder, gpt2_state, save_weights
+from commands import traced_once
 from model_release.base.errors import QuantizeError, ReleaseError
 from model_release.contract.activations import load_contract
 from model_release.contract.file_checks import stored_bytes
@@ -26,6 +27,8 @@ from model_release.model.verify.reference import Reference
 from model_release.model.verify.verification import CachedReference, Verification, verify_file
 from model_release.model.weights.folder import load_folder
 from model_release.model.weights.source import SourceRequest
+
+pytestmark = pytest.mark.slow
 
 PRECISIONS = ["fp16", "fp16-compute", "int8", "int8-dynamic", "int8-static", "int4", "small"]
 SHAPES: dict[str, dict[str, Any]] = {
@@ -104,7 +107,8 @@ def test_a_precision_made_straight_from_the_weights_is_the_same_file(
     model = original("tied")
     quantize_file(model.exported, tmp_path / "q.onnx", precision)
     source, selection = SourceRequest(folder=model.folder), SelectionRequest(all_layers=True, activations="all")
-    export_model(source, selection, tmp_path / "straight.onnx", precision=precision)
+    with traced_once():
+        export_model(source, selection, tmp_path / "straight.onnx", precision=precision)
     assert (tmp_path / "straight.onnx").read_bytes() == (tmp_path / "q.onnx").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["q.onnx", "straight.onnx"]
 
@@ -167,7 +171,7 @@ def test_the_runtimes_own_dynamic_quantization_would_break_causality(
     """Why ours takes a scale for each token: one scale for all lets later tokens into earlier ones."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    plain = export(tiny, activations=None)  # Its names for scales are those of some of our outputs.
+    plain = export(tiny, activations=None, all_layers=True)  # Theirs names its scales as our ln_1_scale outputs.
     quantize_dynamic(plain, tmp_path / "theirs.onnx", weight_type=QuantType.QInt8)
     quantize_file(plain, tmp_path / "ours.onnx", "int8-dynamic")
     ids = np.arange(12)[None]

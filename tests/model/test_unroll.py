@@ -21,6 +21,8 @@ from model_release.model.export.survey import draw_blueprint
 from model_release.model.export.trace import trace_layers
 from model_release.model.export.unroll import Traced, unroll
 
+pytestmark = pytest.mark.slow
+
 NAMES = (
     "embedding_sum",
     "layer_0_resid_pre",

@@ -12,21 +12,24 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import click
 import onnx_ir as ir
 
 import cli
+from model_release.contract.blueprint import Blueprint
+from model_release.contract.selection import Selection
 from model_release.model.export import trace
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
-_trace: Callable[..., ir.Model] = trace.trace
-_traced: dict[str, ir.Model] = {}
+_trace_layers = trace.trace_layers
+_traced: dict[str, tuple[ir.Model, bool]] = {}
 _exported: dict[Path, bytes] = {}
 
 _PROGRESS = re.compile(
@@ -78,18 +81,24 @@ def call(command: click.Command, *arguments: object) -> Outcome:
     return Outcome(code=code, out=out.getvalue(), err=err.getvalue())
 
 
-def traced(config: object, shape: object, selection: object, *, opset: int) -> ir.Model:
-    """`tracing.trace` with a memory: tracing takes seconds, and is not what these tests are about."""
-    key = repr((config, shape, selection, opset))
+def traced(
+    config: Mapping[str, Any], blueprint: Blueprint, selection: Selection, numbers: Sequence[int] | None, *, opset: int
+) -> tuple[ir.Model, bool]:
+    """`trace.trace_layers` with a memory: it takes seconds, and is not what these tests are about.
+
+    Of which layers a file shows the outputs is decided later.
+    """
+    key = repr((config, blueprint, sorted(selection.activations), selection.logits, numbers, opset))
     if key not in _traced:
-        _traced[key] = _trace(config, shape, selection, opset=opset)
-    return _traced[key].clone()
+        _traced[key] = _trace_layers(config, blueprint, selection, numbers, opset=opset)
+    model, is_whole = _traced[key]
+    return model.clone(), is_whole
 
 
 @contextlib.contextmanager
 def traced_once() -> Iterator[None]:
     """Lets equal requests share one traced graph."""
-    with mock.patch.object(trace, "trace", traced):
+    with mock.patch.object(trace, "trace_layers", traced):
         yield
 
 

@@ -29,7 +29,7 @@ from model_release.hosts.github import GitHubHost
 from model_release.release.publish import PublishResult, publish
 from standins.github import EVERY_FAULT, Fault, Repository, Request, StandInGitHub, fault
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 MODEL = {"model.onnx": b"onnx " * 400}
 FULL = bool(os.environ.get("MODEL_RELEASE_FULL_MATRIX"))

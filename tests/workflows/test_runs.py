@@ -20,7 +20,7 @@ from model_release.contract import manifest, measured
 from standins.github import RULESET, Fault, Repository, StandInGitHub
 from standins.hub import StandInHub
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 TAG = "model-v1.0.0"
 APP = "someone/app"

@@ -33,10 +33,10 @@ def store_fp16_compute(model: ir.Model, metadata: ModelMetadata) -> None:
     Before: `x @ w`. After: `Cast(Cast(x) @ w.fp16)`.
     Before: `Gather(table, ids)`. After: `Cast(Gather(table.fp16, ids))`.
     """
-    build = Builder(model, model.graph[0])
+    first = model.graph[0]
     for parameter in metadata.blueprint.parameters.values():
         if parameter.is_vector:
-            store_halved(model, build, parameter)
+            store_halved(model, Builder(model, first), parameter)
             continue
         weight = model.graph.initializers[parameter.name]
         (stored,) = store(model, weight, {"fp16": (ir.DataType.FLOAT16, parameter.dims)}, _to_fp16)
@@ -54,8 +54,10 @@ def store_fp16_compute(model: ir.Model, metadata: ModelMetadata) -> None:
                 around = Builder(model, node)
                 rows = around("Gather", stored, node.inputs[1], axis=0)
                 around.replace(around("Cast", rows, to=ir.DataType.FLOAT))
+        if first.graph is None:  # Where the tokens' table is read first of all, that was just replaced.
+            first = model.graph[0]
         if weight.uses():  # Read for something else than a product with tokens.
-            build("Cast", stored, to=ir.DataType.FLOAT, output=weight)
+            Builder(model, first)("Cast", stored, to=ir.DataType.FLOAT, output=weight)
 
 
 def store_halved(model: ir.Model, build: Builder, parameter: Parameter) -> None:
