@@ -50,6 +50,8 @@ const IDENTIFIER = `(?:${NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)`;
 const TAG = new RegExp(`^model-v${NUMBER}\\.${NUMBER}\\.${NUMBER}(?:-${IDENTIFIER}(?:\\.${IDENTIFIER})*)?$`);
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/;
 const NOT_THIS = "Do not use this release; make it again.";
+const LFS_POINTER =
+  "a Git LFS pointer in place of the file (run `git lfs pull`, or give actions/checkout `lfs: true`)";
 const TREE = "Commit the release's files (all of them, in full), or give --from to fetch them.";
 
 // -- failures and files
@@ -134,6 +136,13 @@ async function isThere(path, { size_bytes, sha256 }) {
   const hash = createHash("sha256");
   for await (const piece of createReadStream(path)) hash.update(piece);
   return hash.digest("hex") === sha256;
+}
+
+/** Whether Git LFS keeps the file elsewhere, and has put a pointer here. @param {string} path */
+async function isPointer(path) {
+  const found = await stat(path).catch(() => null);
+  if (!found?.isFile() || found.size >= 1024) return false;
+  return (await readFile(path, "latin1")).startsWith("version https://git-lfs.github.com/spec/v1\n");
 }
 
 // -- the env file: assignments are found as `dotenv` finds them; app/envfile.py explains the rules
@@ -400,12 +409,13 @@ function parseManifest(content) {
   const isFile = (/** @type {Entry} */ { name, size_bytes, sha256 }) =>
     text(name, sha256) && Number.isInteger(size_bytes) && size_bytes >= 0 && /^[0-9a-f]{64}$/.test(sha256);
   const fits =
-    all?.manifest_version === 1 &&
+    (all?.manifest_version === 1 || (all?.manifest_version === 2 && Array.isArray(all.descriptions))) &&
+    text(...(all.descriptions ?? [])) &&
     text(all.tag, all.version, all.name, all.delivery?.file) &&
     list(all.variants, (each) => text(each.precision, each.file)) &&
     list(all.files, isFile);
   if (!fits) throw bad("fit contract/manifest.schema.json, got another form");
-  /** @type {{ tag: string, version: string, name: string, delivery: { file: string }, files: Entry[], variants: { precision: string, file: string }[] }} */
+  /** @type {{ tag: string, version: string, name: string, delivery: { file: string }, files: Entry[], descriptions?: string[], variants: { precision: string, file: string }[] }} */
   const manifest = all;
   return manifest;
 }
@@ -489,6 +499,8 @@ async function askManifest(source) {
     const both = `got ${each.sha256} in ${MANIFEST} and ${sums.get(each.name) ?? "none"} in ${CHECKSUMS}`;
     if (sums.get(each.name) !== each.sha256) throw bad(`${quoted(each.name)} must have one sha256, ${both}`);
   }
+  const missing = manifest.descriptions?.find((each) => !sums.has(each));
+  if (missing !== undefined) throw bad(`${CHECKSUMS} must have the sha256 of ${quoted(missing)}, got none`);
   return { content, manifest };
 }
 
@@ -683,6 +695,7 @@ async function verifyTree(request, committed) {
   if (!name) throw noUrl(envFile, committed.url);
   const folder = join(staticDir, "models", name);
   const listed = join(folder, MANIFEST);
+  if (await isPointer(listed)) throw bad(`${listed} must be in the app's tree, got: ${LFS_POINTER}`);
   const content = await explained(readFile(listed), RELEASE, `${listed} must be in the app's tree`, TREE);
   const model = modelOf(parseManifest(content), committed, request);
   const [first] = model.files;
@@ -690,6 +703,8 @@ async function verifyTree(request, committed) {
     throw bad(`${path} must be the model of ${listed}, got ${first?.name}`);
   for (const each of model.files) {
     const place = join(folder, each.name);
+    if (await isPointer(place))
+      throw new Failure(RELEASE, `${place} must be the release's file, got ${LFS_POINTER}.`);
     if (!(await isThere(place, each))) throw bad(`${place} must have the sha256 ${each.sha256}`);
   }
   const url = `${committed.url}?v=${committed.query}`;

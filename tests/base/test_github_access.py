@@ -38,6 +38,15 @@ def test_an_option_names_another_repository_and_an_empty_one_does_not() -> None:
     assert GitHubAccess.from_environment(variables, repository="").repository == "o/r"
 
 
+def test_the_runs_commit_is_that_of_its_own_repository() -> None:
+    variables = {"GITHUB_REPOSITORY": "o/r", "GITHUB_SHA": "a" * 40}
+    assert GitHubAccess.from_environment(variables).commit == "a" * 40
+    assert GitHubAccess.from_environment(variables, repository="O/R").commit == "a" * 40
+    assert GitHubAccess.from_environment(variables, repository="else/web").commit == ""
+    with pytest.raises(UsageError, match="GITHUB_SHA must be a commit's 40 hex digits"):
+        access(SHA="main")
+
+
 @pytest.mark.parametrize("around", ["\n", "\r\n", " ", "\t"])
 def test_space_around_a_value_is_none_of_it(around: str) -> None:
     found = access(TOKEN=f"{around}ghs_x{around}", REPOSITORY=f"o/r{around}", API_URL=f"https://ghe.example{around}")

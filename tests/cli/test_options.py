@@ -59,20 +59,23 @@ def test_variables_reach_what_is_built() -> None:
     def command(*, source: SourceRequest, build: BuildOptions) -> object:
         return build.request(parse_tag("model-v1.0.0"), source)
 
-    request = run(command, LAYERS="0-3", PRECISION="int4,fp16", DEMO="true", SIZE_THRESHOLD="1.5", APP_PRECISION="")
-    assert request.source == SourceRequest(demo=True)
+    request = run(
+        command, LAYERS="0-3", PRECISION="int4,fp16", DEMO="true", SIZE_THRESHOLD="1.5", APP_PRECISION="", CONTEXT="64"
+    )
+    assert request.source == SourceRequest(demo=True, context=64)
     assert request.selection == SelectionRequest(layers="0-3")
     assert (request.precisions, request.app_precision, request.threshold_bytes) == (("int4", "fp16"), "int4", 1_500_000)
 
 
-def test_a_mirror_gives_the_model_an_address_unless_the_tree_was_asked_for() -> None:
+def test_a_mirror_gives_the_model_an_address_and_the_tree_is_not_to_be_asked_for_too() -> None:
     @click.command()
     @build_options
     def command(*, build: BuildOptions) -> str:
         return build.for_mirror().delivery
 
     assert run(command) == run(command, "--delivery", "release") == "release"
-    assert run(command, "--delivery", "git") == "git"
+    with pytest.raises(UsageError, match="gives the model an address of its own, got --delivery git"):
+        run(command, "--delivery", "git")
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,13 @@ def test_a_plan_fills_outputs_and_summary(tmp_path: Path, monkeypatch: pytest.Mo
         ("MODEL_RELEASE_DELIVERY", "post"),
         ("MODEL_RELEASE_MODELS", "$(id)"),
         ("MODEL_RELEASE_NO_BROWSER", "sometimes"),
+        ("MODEL_RELEASE_APP_PRECISION", "int4"),
+        ("MODEL_RELEASE_SIZE_THRESHOLD", "much"),
+        ("MODEL_RELEASE_SIZE_THRESHOLD", "-1"),
+        ("MODEL_RELEASE_MIRROR", "ftp://models"),
+        ("MODEL_RELEASE_MIRROR", "hub:../x"),
+        ("MODEL_RELEASE_MIRROR_ENDPOINT", "https://s3.example"),
+        ("MODEL_RELEASE_POINT_TO", "model-v1.0.0"),
         ("MODEL_RELEASE_TAG", "model-v1\n::set-output name=x::y"),
     ],
 )
@@ -133,6 +140,24 @@ def test_a_bad_input_is_one_error_and_one_annotation(
     (line,) = outcome.out.splitlines()
     assert line.startswith("::error title=plan.py::")
     assert outcome.error.startswith("error: ")
+
+
+def test_a_mirror_makes_automatic_delivery_the_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "outputs"))
+    for arguments, delivery in (([], "auto"), (["--mirror", "s3://models/gpt2"], "release")):
+        assert call(cli.plan, "--version", "1.0.0", *arguments).code == 0
+        assert (tmp_path / "outputs").read_text().splitlines()[-1] == f"delivery={delivery}"
+    both = call(cli.plan, "--version", "1.0.0", "--mirror", "hub:octocat/gpt2", "--delivery", "git")
+    assert (both.code, "got --delivery git" in both.error) == (2, True)
+
+
+def test_a_plan_that_points_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "outputs"))
+    outcome = call(cli.plan, "--point-to", "model-v1.0.0")
+    assert (outcome.code, "nothing is built" in outcome.out) == (0, True)
+    outputs = dict(line.split("=", 1) for line in (tmp_path / "outputs").read_text().splitlines())
+    assert (outputs["tag"], json.loads(outputs["matrix"])) == ("model-v1.0.0", {"include": []})
+    assert call(cli.plan, "--point-to", "latest").code == 2
 
 
 def test_a_build_leaves_nothing_when_it_is_refused(tmp_path: Path) -> None:

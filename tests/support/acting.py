@@ -15,8 +15,15 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTIONS = Path(__file__).resolve().parent / "standins" / "actions"
-OWN = f"someone/see-through@{'1' * 40}"
+OWN_REPOSITORY, OWN_COMMIT = "someone/see-through", "1" * 40
+OWN = f"{OWN_REPOSITORY}@{OWN_COMMIT}"
 """How other repositories of these tests call the workflows' own."""
+NOT_IN_ACT = {
+    "${{ job.workflow_repository }}": OWN_REPOSITORY,
+    "${{ job.workflow_sha }}": OWN_COMMIT,
+    "      queue: max": "      # queue: max",
+}
+"""What act does not know -> what stands for it: both expressions are empty there, the key is refused."""
 EXAMPLE = Path(__file__).resolve().parents[1] / "example_repository"
 BIN = Path(sys.executable).parent
 
@@ -62,6 +69,7 @@ class Run:
         steps: Result by `job: step`.
         text: Everything that the steps printed.
         summary: The job summaries.
+        commit: What it was about; empty if that is act's own affair.
         state: The folder of the stand-in actions.
     """
 
@@ -70,6 +78,7 @@ class Run:
     steps: dict[str, str]
     text: str
     summary: str
+    commit: str
     state: Path = field(repr=False)
 
     @property
@@ -105,6 +114,11 @@ def own_checkout(folder: Path, *, source: Path = ROOT, change: Callable[[Path], 
             if not name.startswith("tests/") and (source / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source / name, folder / name)
+    for path in (folder / ".github" / "workflows").glob("*.yml"):
+        text = path.read_text(encoding="utf-8")
+        for ours, acts in NOT_IN_ACT.items():
+            text = text.replace(ours, acts)
+        path.write_text(text, encoding="utf-8")
     change(folder)
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=All"]):
@@ -124,11 +138,13 @@ def run_workflow(
     directory: Path | None = None,
     repository: str = "someone/app",
     ref: str = "refs/heads/main",
+    commit: str = "",
     api_url: str = "http://127.0.0.1:9",
     server_url: str = "http://127.0.0.1:9",
     hub_url: str = "http://127.0.0.1:9",
     token: str = "write-token",  # noqa: S107 - the stand-in's
     variables: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
     built: Path | None = None,
     timeout_s: float = 240.0,
 ) -> Run:
@@ -145,14 +161,17 @@ def run_workflow(
         directory: The repository whose workflow it is, if another one.
         repository: That repository's name.
         ref: What the event is about.
+        commit: Of that repository; by default one of which GitHub's stand-in knows nothing.
         api_url: GitHub's API.
         server_url: GitHub's pages.
         hub_url: The Hub.
         token: The run's own.
         variables: The repository's.
+        secrets: Its, besides the token.
         built: Where equal builds are found and kept, for a run that is not about building.
         timeout_s: For all of it.
     """
+    own = own or checkout
     folder.mkdir(parents=True)
     state = state or folder / "state"
     for name in ("summaries", "artifacts", "caches", "repositories"):
@@ -162,12 +181,14 @@ def run_workflow(
         (state / name).mkdir()
     for name in ("calls.jsonl", "installed.txt", "attested.json"):
         (state / name).unlink(missing_ok=True)
-    link = state / "repositories" / "self"
-    link.unlink(missing_ok=True)
-    link.symlink_to(checkout)
+    for name, there in (("self", checkout), (OWN_REPOSITORY, own)):
+        link = state / "repositories" / name
+        link.parent.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(there)
     event_file = folder / "event.json"
-    owner, _, name = repository.partition("/")
-    about = {"full_name": repository, "name": name, "owner": {"login": owner}, "default_branch": "main"}
+    owner, _, short = repository.partition("/")
+    about = {"full_name": repository, "name": short, "owner": {"login": owner}, "default_branch": "main"}
     event_file.write_text(json.dumps({"ref": ref, "repository": {**about, "private": False}, **payload}))
     kind, _, short = ref.removeprefix("refs/").partition("/")
     environment = {
@@ -176,6 +197,7 @@ def run_workflow(
         "GITHUB_REPOSITORY": repository,
         "GITHUB_REF": ref,
         "GITHUB_REF_NAME": short,
+        **({"SHA_REF": commit} if commit else {}),  # What act makes GITHUB_SHA of.
         "GITHUB_REF_TYPE": "tag" if kind == "tags" else "branch",
         "GITHUB_RUN_ID": "1234567",
         "GITHUB_ACTIONS": "true",
@@ -190,16 +212,18 @@ def run_workflow(
     }
     options = ["--json", "--strict", "--action-offline-mode", "--no-skip-checkout", "--no-cache-server"]
     options += ["--action-cache-path", str(folder / "cache"), "--eventpath", str(event_file)]
-    options += ["--platform", "ubuntu-latest=-self-hosted", "--secret", f"GITHUB_TOKEN={token}"]
+    options += ["--platform", "ubuntu-24.04=-self-hosted", "--secret", f"GITHUB_TOKEN={token}"]
     for key, value in environment.items():
         options += ["--env", f"{key}={value}"]
     for key, value in (variables or {}).items():
         options += ["--var", f"{key}={value}"]
-    options += ["--local-repository", f"{OWN}={own or checkout}"]
+    for key, value in (secrets or {}).items():
+        options += ["--secret", f"{key}={value}"]
+    options += ["--local-repository", f"{OWN}={own}"]
     for action, commits in used_actions().items():
         home = "/".join(action.split("/")[:2])
-        for commit in commits:
-            options += ["--local-repository", f"{home}@{commit}={ACTIONS / home.split('/')[1]}"]
+        for sha in commits:
+            options += ["--local-repository", f"{home}@{sha}={ACTIONS / home.split('/')[1]}"]
     # A clean environment: act would hand the host's own to every step.
     clean = {"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "xdg")}
     (folder / "home").mkdir()
@@ -213,10 +237,10 @@ def run_workflow(
         stdin=subprocess.DEVNULL,
     )
     (folder / "act.log").write_text(done.stdout + done.stderr)  # For whoever asks why a test failed.
-    return _read(done, state)
+    return _read(done, state, commit)
 
 
-def _read(done: "subprocess.CompletedProcess[str]", state: Path) -> Run:
+def _read(done: "subprocess.CompletedProcess[str]", state: Path, commit: str) -> Run:
     """The log of act, line by line."""
     jobs: dict[str, str] = {}
     steps: dict[str, str] = {}
@@ -234,4 +258,12 @@ def _read(done: "subprocess.CompletedProcess[str]", state: Path) -> Run:
         if "stepResult" in entry and entry.get("stage") == "Main":
             steps[f"{entry['jobID']}: {entry['step']}"] = entry["stepResult"]
     summary = "\n".join(path.read_text() for path in sorted((state / "summaries").glob("*.md")))
-    return Run(exit_code=done.returncode, jobs=jobs, steps=steps, text="\n".join(said), summary=summary, state=state)
+    return Run(
+        exit_code=done.returncode,
+        jobs=jobs,
+        steps=steps,
+        text="\n".join(said),
+        summary=summary,
+        commit=commit,
+        state=state,
+    )

@@ -3,6 +3,7 @@
 from model_release.cli.browse import browse as browse
 from model_release.cli.build import build as build
 from model_release.cli.docs import docs as docs
+from model_release.cli.doctor import doctor as doctor
 from model_release.cli.export import export as export
 from model_release.cli.fetch import fetch as fetch
 from model_release.cli.main import COMMANDS as COMMANDS

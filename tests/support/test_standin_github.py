@@ -100,7 +100,8 @@ def draft(remote: RemoteRepository, tag: str = TAG, **options: Any) -> GitReleas
 def upload(release: GitRelease, folder: Path, name: str = "model.onnx", content: bytes = b"weights") -> Any:
     file = folder / "to-upload"
     file.write_bytes(content)
-    return release.upload_asset(str(file), name=name)
+    with file.open("rb") as stream:  # PyGithub's `upload_asset` leaves its file open when an upload breaks off.
+        return release.upload_asset_from_memory(stream, len(content), name)
 
 
 def refusal(caught: pytest.ExceptionInfo[GithubException]) -> tuple[int, str]:
@@ -552,11 +553,32 @@ def test_the_tag_of_an_immutable_release_can_never_be_used_again(
     assert "tag_name was used by an immutable release" in refusal(caught)[1]
 
 
-def test_whether_releases_are_immutable_can_be_asked(site: StandInGitHub, repository: Repository) -> None:
-    url = f"{site.url}/repos/{NAME}/immutable-releases"
-    assert requests.get(url, headers=as_writer(), timeout=5).status_code == 404
-    repository.immutable_releases = True
-    assert requests.get(url, headers=as_writer(), timeout=5).json()["enabled"] is True
+def test_settings_are_for_administrators_and_say_what_is_set(site: StandInGitHub, repository: Repository) -> None:
+    site.tokens["admin"] = Token(name="admin", write=frozenset({"administration"}))
+    admin = {"Authorization": "Bearer admin"}
+
+    def ask(path: str, headers: dict[str, str]) -> tuple[int, Any]:
+        answer = requests.get(f"{site.url}/repos/{NAME}/{path}", headers=headers, timeout=5)
+        return answer.status_code, answer.json()
+
+    for path in ("immutable-releases", "actions/permissions/workflow", "actions/variables"):
+        assert ask(path, as_writer())[0] == 403
+    assert ask("immutable-releases", admin)[0] == 404
+    assert ask("environments/release", as_writer())[0] == 404
+    repository.immutable_releases = repository.tags_may_not_deploy = True
+    repository.environments = {"release": ["octocat"]}
+    repository.variables = {"MODEL_RELEASE_MODELS": "demo"}
+    repository.caches = {"weights-a": "refs/heads/main", "other": "refs/heads/main"}
+    repository.protected = {"main": RULESET}
+    assert ask("immutable-releases", admin)[1]["enabled"] is True
+    assert ask("actions/permissions/workflow", admin)[1]["can_approve_pull_request_reviews"] is True
+    (rule,) = ask("environments/release", as_writer())[1]["protection_rules"]
+    assert [each["reviewer"]["login"] for each in rule["reviewers"]] == ["octocat"]
+    assert ask("actions/variables", admin)[1]["variables"][0]["value"] == "demo"
+    assert [each["key"] for each in ask("actions/caches?key=weights-", as_writer())[1]["actions_caches"]] == [
+        "weights-a"
+    ]
+    assert [each["type"] for each in ask("rules/branches/main", as_writer())[1]] == ["pull_request"]
 
 
 # Contents

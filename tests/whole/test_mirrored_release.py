@@ -63,6 +63,16 @@ def publish(dist: Path, *arguments: object) -> Outcome:
     return call(cli.publish, "--dist", dist, "--tag", TAG, "--mirror", f"hub:{MIRROR}", *arguments)
 
 
+def test_the_way_back_leads_to_the_mirror_too(site: StandInGitHub, hub: StandInHub, tmp_path: Path) -> None:
+    assert publish(make_dist(tmp_path / "dist"), "--no-env").code == 0
+    done = call(cli.point, "--tag", TAG, "--mirror", f"hub:{MIRROR}")
+    history = hub.history(MIRROR)
+    assert history is not None
+    assert done.code == 0, done.err
+    assert f"VITE_MODEL_URL={hub.url}/{MIRROR}/resolve/{history.head}/{TAG}/model.onnx?v=1.0.0-" in env(site)
+    assert len(history.commits) == 2, "the mirror had everything"
+
+
 def test_publish_gives_the_app_the_mirrors_url_and_a_second_run_writes_nothing(
     site: StandInGitHub, hub: StandInHub, tmp_path: Path
 ) -> None:

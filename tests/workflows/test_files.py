@@ -13,11 +13,13 @@ import pytest
 import acting
 import cli
 from acting import ACTIONS, BIN, ROOT, load, steps_of, used_actions, yaml_files
+from model_release.base.errors import UsageError
+from model_release.contract.tag import parse_tag
 from standins.actions import standin
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 RELEASE = ROOT / ".github" / "workflows" / "release-model.yml"
-BOOLEANS = {"no_env", "no_browser", "dry_run"}
+BOOLEANS = {"no_env", "no_browser", "dry_run", "create_env_file", "replace"}
 
 
 def run(tool: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -94,8 +96,57 @@ def test_a_call_takes_what_a_click_takes() -> None:
 
 def test_each_job_waits_for_all_that_must_have_passed() -> None:
     needs = {name: job.get("needs", []) for name, job in load(RELEASE)["jobs"].items()}
-    assert needs == {"plan": [], "build": "plan", "attest": "build", "publish": ["plan", "attest"]}
+    assert needs == {
+        "plan": [],
+        "build": "plan",
+        "attest": ["plan", "build"],
+        "publish": ["plan", "attest"],
+        "preview": ["plan", "build"],
+        "point": "plan",
+    }
     assert "if" not in load(RELEASE)["jobs"]["publish"]
+
+
+def test_what_a_job_takes_from_another_is_of_a_job_it_waits_for() -> None:
+    for name, job in load(RELEASE)["jobs"].items():
+        needs = job.get("needs", [])
+        taken = set(re.findall(r"needs\.(\w+)\.", str(job)))
+        assert taken <= set([needs] if isinstance(needs, str) else needs), name
+
+
+def test_a_dry_run_takes_the_place_of_all_that_writes() -> None:
+    jobs = load(RELEASE)["jobs"]
+    writing = {name for name, job in jobs.items() if "write" in job["permissions"].values()}
+    assert writing == {"attest", "publish", "point"}
+    assert (jobs["attest"]["if"], jobs["preview"]["if"]) == ("${{ !inputs.dry_run }}", "${{ inputs.dry_run }}")
+    assert jobs["point"]["if"] == "${{ inputs.point_to && !inputs.dry_run }}"
+    assert "attest" in jobs["publish"]["needs"], "a job that needs a skipped one is skipped"
+    assert not {"environment", "concurrency"} & jobs["preview"].keys(), "it waits for nobody"
+
+
+def test_artifacts_are_named_for_this_release_alone() -> None:
+    """All jobs of a run share them, those of its caller too; what is fetched here is signed and published."""
+    steps = [step for step in steps_of(load(RELEASE)) if "-artifact@" in step.get("uses", "")]
+    kept = [step["with"] for step in steps if "upload" in step["uses"]]
+    fetched = [step["with"]["pattern"] for step in steps if "download" in step["uses"]]
+    ours = "model-release_${{ needs.plan.outputs.tag }}_"
+    assert [(each["name"], each["overwrite"]) for each in kept] == [(f"{ours}${{{{ matrix.name }}}}", True)]
+    assert fetched == [f"{ours}*"] * 3
+    with pytest.raises(UsageError):
+        parse_tag("model-v1.0.0-rc_1")  # Where one tag begins like another, the `_` after it tells them apart.
+
+
+def test_the_runner_is_one_by_name() -> None:
+    """`latest` moves to another system with other browsers and libraries, whenever GitHub decides."""
+    assert {job["runs-on"] for _, job in jobs()} == {"ubuntu-24.04"}
+
+
+def test_every_checkout_of_a_called_workflow_is_of_its_own_repository() -> None:
+    checkouts = [step for step in steps_of(load(RELEASE)) if step.get("uses", "").startswith("actions/checkout@")]
+    assert len(checkouts) == 5
+    for step in checkouts:
+        assert step["with"]["repository"] == "${{ job.workflow_repository }}"
+        assert step["with"]["ref"] == "${{ job.workflow_sha }}"
 
 
 def test_a_browser_judges_what_was_built_before_it_is_kept() -> None:
@@ -107,10 +158,12 @@ def test_a_browser_judges_what_was_built_before_it_is_kept() -> None:
     assert judged["if"] == "needs.plan.outputs.browser == 'true'"
 
 
-def test_a_publish_is_never_cancelled_and_waits_for_its_environment() -> None:
-    publish = load(RELEASE)["jobs"]["publish"]
-    assert publish["concurrency"] == {"group": "model-release", "cancel-in-progress": False}
-    assert publish["environment"] == "release"
+def test_no_release_is_lost_while_another_waits() -> None:
+    """Of a group GitHub keeps one that waits, and cancels it for the next; `queue: max` keeps a hundred."""
+    for name in ("publish", "point"):
+        job = load(RELEASE)["jobs"][name]
+        assert job["concurrency"] == {"group": "model-release", "cancel-in-progress": False, "queue": "max"}
+        assert job["environment"] == "release"
 
 
 def test_the_scopes_are_these_and_no_others() -> None:
@@ -119,10 +172,12 @@ def test_the_scopes_are_these_and_no_others() -> None:
     assert granted == {
         "ci.yml: test": read,
         "ci.yml: nightly": read,
-        "release-model.yml: plan": read,
+        "release-model.yml: plan": {"contents": "read", "actions": "read"},
         "release-model.yml: build": read,
         "release-model.yml: attest": {"id-token": "write", "attestations": "write"},
         "release-model.yml: publish": {"contents": "write", "pull-requests": "write", "actions": "write"},
+        "release-model.yml: preview": read,
+        "release-model.yml: point": {"contents": "write", "pull-requests": "write", "actions": "write"},
         "warm-weights.yml: list": read,
         "warm-weights.yml: warm": read,
     }
@@ -151,7 +206,7 @@ def test_scripts_hold_no_expression_and_checkouts_no_credentials(path: Path) -> 
             assert step["with"]["persist-credentials"] is False
 
 
-def test_only_publish_holds_the_token() -> None:
+def test_only_what_asks_github_holds_the_token() -> None:
     holders = [
         (name, step["name"])
         for name, job in jobs()
@@ -160,7 +215,11 @@ def test_only_publish_holds_the_token() -> None:
     ]
     assert holders == [
         ("ci.yml: nightly", "Ask what publishing would do"),
+        ("release-model.yml: plan", "Look at the repository"),
+        ("release-model.yml: plan", "Look at the release that the web app is to use"),
         ("release-model.yml: publish", "Publish, then point the web app at it"),
+        ("release-model.yml: preview", "Compare with what is there"),
+        ("release-model.yml: point", "Point the web app at it"),
     ]
 
 
@@ -196,14 +255,25 @@ def test_every_variable_of_the_workflows_is_an_option() -> None:
     assert named - known == set()
 
 
+def test_a_click_offers_no_more_than_github_shows() -> None:
+    """At most 25 inputs (https://github.blog/changelog/2025-12-04-actions-workflow-dispatch-workflows-now-support-25-inputs)."""
+    assert len(load(RELEASE)["on"]["workflow_dispatch"]["inputs"]) <= 25
+
+
+def test_what_a_pushed_tag_takes_from_variables_is_no_single_decision() -> None:
+    """A variable that says `replace`, `dry_run` or `point_to` would say so for every release to come."""
+    named = set(re.findall(r"vars\.MODEL_RELEASE_(\w+)", RELEASE.read_text()))
+    assert named & {"REPLACE", "DRY_RUN", "POINT_TO", "TAG", "VERSION", "REVISION"} == set()
+
+
 def test_every_input_reaches_a_command() -> None:
     text = RELEASE.read_text()
-    for name in load(RELEASE)["on"]["workflow_call"]["inputs"]:
+    for name in load(RELEASE)["on"]["workflow_call"]["inputs"].keys() - {"dry_run"}:  # That one chooses jobs.
         assert re.search(rf"MODEL_RELEASE_\w+: \$\{{\{{ inputs\.{name}\b", text), name
 
 
 def test_the_light_install_is_enough_for_the_jobs_that_use_it() -> None:
-    """plan, weights --list, publish, fetch and probe import nothing that a light job does not have."""
+    """plan, doctor, weights --list, publish, fetch and probe import nothing that a light job does not have."""
     heavy = ["torch", "transformers", "numpy", "onnx", "onnx_ir", "onnxruntime", "huggingface_hub", "safetensors"]
     heavy += ["jinja2", "tokenizers", "boto3", "playwright"]
     code = (
@@ -211,8 +281,8 @@ def test_the_light_install_is_enough_for_the_jobs_that_use_it() -> None:
         f"sys.modules.update(dict.fromkeys({heavy!r}))\n"
         "from model_release.cli import main, plan\n"
         "from model_release.app import fetch, github as app_github, repository\n"
-        "from model_release.hosts import cors_probe, github\n"
-        "from model_release.release import publish, workflow\n"
+        "from model_release.hosts import cors_probe, github, github_settings\n"
+        "from model_release.release import preflight, publish, workflow\n"
         "sys.argv = ['plan.py', '--version', '1.0.0', '--model', 'demo,gpt2']\n"
         "main.run(plan.plan)\n"
     )
@@ -241,7 +311,7 @@ def test_new_versions_wait_before_dependabot_proposes_them() -> None:
 def test_the_readme_shows_what_the_tests_run(path: Path, first: str) -> None:
     text = textwrap.dedent(path.read_text())
     start = next(number for number, line in enumerate(text.splitlines()) if line.strip().startswith(first))
-    lines = text.splitlines()[start : start + (5 if first == "jobs:" else 3)]
+    lines = text.splitlines()[start : start + (5 if first == "jobs:" else 2)]
     shown = textwrap.dedent("\n".join(lines)).replace(acting.OWN.partition("@")[0], "OWNER/NAME")
     assert shown.replace("1" * 40, "COMMIT") in (ROOT / "README.md").read_text()
 

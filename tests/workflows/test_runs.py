@@ -12,11 +12,11 @@ from typing import Any
 import onnx
 import pytest
 
-from acting import EXAMPLE, ROOT, Run, own_checkout, run_workflow
+from acting import EXAMPLE, OWN_COMMIT, OWN_REPOSITORY, ROOT, Run, load, own_checkout, run_workflow, steps_of
 from builders import gpt2_folder
 from model_release.browser import npm
 from model_release.browser.chromium import executable
-from model_release.contract import manifest
+from model_release.contract import manifest, measured
 from standins.github import RULESET, Fault, Repository, StandInGitHub
 from standins.hub import StandInHub
 
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.network
 
 TAG = "model-v1.0.0"
 APP = "someone/app"
+RELEASE = ROOT / ".github" / "workflows" / "release-model.yml"
 HUB_MODEL = "openai-community/gpt2"
 ENV = b"VITE_TITLE='See through'\r\nVITE_MODEL_URL=\r\n"
 FILES = {
@@ -40,6 +41,7 @@ DEMO = {
 }
 TINY = {**UNJUDGED, "MODEL_RELEASE_PRECISION": "fp16", "MODEL_RELEASE_DELIVERY": "release"}
 ALL_WELL = {"Plan": "success", "Build demo": "success", "Attest": "success", "Publish": "success"}
+TRIED = {"Plan": "success", "Build demo": "success", "Say what would be published": "success"}
 TINY_WELL = {name.replace("demo", "gpt2"): result for name, result in ALL_WELL.items()}
 
 
@@ -68,12 +70,16 @@ class Bench:
     def run(self, **options: Any) -> Run:
         """A run of the release workflow, by default for a pushed tag, with the embedded model built before."""
         self.runs += 1
+        ref = options.get("ref", f"refs/tags/{TAG}")
+        if ref == f"refs/tags/{TAG}" and ref not in self.app.refs:
+            self.app.create_tag(TAG)  # Its push is what started the run.
         given = {
             "checkout": self.checkout,
             "event": "push",
             "payload": {},
             "state": self.folder / "state",
-            "ref": f"refs/tags/{TAG}",
+            "ref": ref,
+            "commit": self.app.resolve(ref) or "",
             "api_url": self.site.url,
             "server_url": self.site.url,
             "hub_url": self.hub.url,
@@ -230,8 +236,8 @@ def test_a_browser_judges_the_models_before_they_are_published(
     checkout = own_checkout(tmp_path / "judged", change=prepare, source=bench.checkout)
     run = bench.publish(checkout=checkout, variables={**DEMO, "MODEL_RELEASE_NO_BROWSER": ""})
     assert run.jobs == ALL_WELL
-    for variant in manifest.parse(_asset(bench, "manifest.json")).variants:
-        judged = {entry.backend: entry.runs for entry in variant.backends or ()}
+    for model in measured.parse(_asset(bench, "measured.json")).models:
+        judged = {entry.backend: entry.runs for entry in model.backends or ()}
         assert judged.keys() == {"wasm, 1 thread", "webgpu"}
         assert judged["wasm, 1 thread"]
     assert run.attested.keys() - bench.assets().keys() == {"browser.json"}
@@ -241,16 +247,53 @@ def test_a_browser_judges_the_models_before_they_are_published(
     assert "WASM MB" in run.summary
 
 
-def test_a_click_chooses_layers_and_a_small_model_is_committed_to_the_app(bench: Bench) -> None:
-    run = bench.click(version="1.1.0", layers="0,5,11", precisions="fp16")
+def test_a_click_chooses_layers_and_a_small_model_lands_where_the_app_serves_it(bench: Bench) -> None:
+    run = bench.click(
+        version="1.1.0",
+        layers="0,5,11",
+        precisions="fp16",
+        app_precision="fp32",
+        size_threshold="200",
+        env_file="site/.env",
+        create_env_file="true",
+        static_dir="site/public",
+    )
     assert run.jobs == TINY_WELL
     model = onnx.load_from_string(_asset(bench, "model_fp16.onnx", "model-v1.1.0"))
     seen = {output.name for output in model.graph.output if output.name.endswith("_mlp_output")}
     assert seen == {"layer_0_mlp_output", "layer_5_mlp_output", "layer_11_mlp_output"}
-    delivered = bench.app.files()["apps/web/static/models/gpt2/model_fp16.onnx"]
-    digest = bench.assets("model-v1.1.0")["model_fp16.onnx"]
+    delivered = bench.app.files()["site/public/models/gpt2/model.onnx"]
+    digest = bench.assets("model-v1.1.0")["model.onnx"]
     assert sha256(delivered) == digest
-    assert f"VITE_MODEL_URL=models/gpt2/model_fp16.onnx?v=1.1.0-{digest[:8]}\r\n".encode() in bench.env()
+    assert f"VITE_MODEL_URL=models/gpt2/model.onnx?v=1.1.0-{digest[:8]}\n".encode() in bench.app.files()["site/.env"]
+    assert bench.app.refs["refs/tags/model-v1.1.0"] == run.commit, "the tag is at the commit of the run"
+
+
+def test_the_app_goes_back_to_an_older_release_and_nothing_is_built(bench: Bench) -> None:
+    bench.publish()
+    old, before = bench.env(), bench.assets()
+    bench.app.commit({"apps/web/.env.production": ENV})
+    tried = bench.click(point_to=TAG, dry_run="true")
+    assert _done(tried) == {"Plan": "success"}
+    assert f"{TAG} is whole: model_fp16.onnx, delivered by release" in tried.text
+    assert bench.env() == ENV
+    run = bench.click(point_to=TAG)
+    assert _done(run) == {"Plan": "success", "Point the web app at a release": "success"}
+    assert (bench.env(), bench.assets()) == (old, before)
+    refused = bench.click(point_to="model-v7.0.0")
+    assert _done(refused) == {"Plan": "failure"}
+    assert "must be a public release, there is none" in refused.text
+
+
+def test_a_mirror_gives_the_app_an_address_that_browsers_may_read(bench: Bench, hub_root: Path) -> None:
+    (hub_root / "octocat" / "models").mkdir(parents=True)
+    (hub_root / "octocat" / "models" / "README.md").write_text("Models.\n")
+    mirrored = {**DEMO, "MODEL_RELEASE_DELIVERY": "", "MODEL_RELEASE_MIRROR": "hub:octocat/models"}
+    run = bench.publish(variables=mirrored, secrets={"MIRROR_HF_TOKEN": "hf_mirror"})
+    assert run.jobs == ALL_WELL
+    assert f"VITE_MODEL_URL={bench.hub.url}/octocat/models/resolve/".encode() in bench.env()
+    assert manifest.parse(_asset(bench, "manifest.json")).delivery.mode == "release"
+    assert [line for line in run.installed if "boto3" in line] != []
 
 
 def test_another_repository_calls_the_workflow_and_releases_two_models(bench: Bench) -> None:
@@ -267,6 +310,57 @@ def test_another_repository_calls_the_workflow_and_releases_two_models(bench: Be
     assert sorted(assets) == sorted([*listed, *own])
     assert {"model.onnx", "gpt2-model.onnx", "gpt2-model_fp16.onnx"} <= assets.keys()
     assert f"/{TAG}/model_fp16.onnx?v=1.0.0-{assets['model_fp16.onnx'][:8]}\r\n".encode() in bench.env()
+
+
+TWO_CALLS = f"""
+name: Models
+on: {{{{ push: {{{{ branches: [main] }}}} }}}}
+jobs:
+  web:
+    runs-on: ubuntu-24.04
+    steps:
+      - run: mkdir web && echo page >web/page.html
+      - uses: {{upload}}
+        with: {{{{ name: dist-web, path: web }}}}
+  first:
+    needs: web
+    uses: {OWN_REPOSITORY}/.github/workflows/release-model.yml@{OWN_COMMIT}
+    with: {{{{ tag: model-v1.0.0, model: demo, precisions: fp16, no_env: true, no_browser: true }}}}
+  second:
+    needs: first
+    uses: {OWN_REPOSITORY}/.github/workflows/release-model.yml@{OWN_COMMIT}
+    with: {{{{ tag: model-v1.0.0-rc.1, model: demo, precisions: fp16, no_env: true, no_browser: true }}}}
+"""
+
+
+def test_two_calls_in_one_run_take_nothing_of_each_other_or_of_their_caller(bench: Bench) -> None:
+    upload = next(step["uses"] for step in steps_of(load(RELEASE)) if "upload-artifact@" in step.get("uses", ""))
+    directory = bench.folder / "caller"
+    workflow = directory / ".github" / "workflows" / "models.yml"
+    workflow.parent.mkdir(parents=True)
+    workflow.write_text(TWO_CALLS.format(upload=upload))
+    main = "refs/heads/main"
+    run = bench.publish(workflow="models.yml", directory=_repository(directory), ref=main, variables={})
+    assert run.exit_code == 0
+    kept = sorted(path.name for path in (run.state / "artifacts").iterdir())
+    assert kept == ["dist-web", "model-release_model-v1.0.0-rc.1_demo", "model-release_model-v1.0.0_demo"]
+    assert "page.html" not in {*run.attested, *bench.assets(), *bench.assets("model-v1.0.0-rc.1")}
+    for tag in ("model-v1.0.0", "model-v1.0.0-rc.1"):
+        assert manifest.parse(_asset(bench, "manifest.json", tag)).tag == tag
+
+
+def test_a_server_that_does_not_say_whose_workflow_it_is_ends_the_run(bench: Bench, tmp_path: Path) -> None:
+    """GitHub Enterprise Server leaves `job.workflow_repository` empty, and act does: that is not the caller's."""
+
+    def as_published(folder: Path) -> None:
+        copy = folder / ".github" / "workflows" / RELEASE.name
+        copy.write_text(RELEASE.read_text().replace("queue: max", "# queue: max"))
+
+    checkout = own_checkout(tmp_path / "as_published", change=as_published, source=bench.checkout)
+    run = bench.run(checkout=checkout)
+    assert run.jobs == {"Plan": "failure"}
+    assert "checkout must be told a repository and its commit" in run.text
+    bench.assert_untouched()
 
 
 def test_the_released_model_is_fetched_into_a_web_app_that_serves_it_itself(bench: Bench) -> None:
@@ -332,7 +426,7 @@ def test_a_protected_branch_gets_a_pull_request(bench: Bench) -> None:
 
 def test_a_dry_run_builds_everything_and_writes_nothing(bench: Bench) -> None:
     run = bench.click(tag=TAG, model="demo", precisions="fp16", delivery="release", dry_run="true", built=bench.built)
-    assert run.jobs == ALL_WELL
+    assert _done(run) == TRIED
     assert "would be made public as a release; nothing was changed" in run.text
     assert run.attested == {}
     bench.assert_untouched()
@@ -353,7 +447,16 @@ def test_a_model_that_is_not_pytorchs_is_not_published(bench: Bench, tmp_path: P
     run = bench.run(checkout=strict, variables=TINY)
     assert run.jobs == {"Plan": "success", "Build gpt2": "failure"}
     assert "::error title=build.py::" in run.text
-    assert bench.site.requests == []
+    bench.assert_untouched()
+
+
+def test_what_publishing_would_refuse_ends_the_run_before_anything_is_built(bench: Bench) -> None:
+    bench.app.commit({"apps/web/.env.production": None})
+    run = bench.run()
+    assert run.jobs == {"Plan": "failure"}
+    assert "::error title=doctor.py::apps/web/.env.production must exist in someone/app." in run.text
+    assert "| refused | env file | apps/web/.env.production must exist" in run.summary
+    assert bench.site.writes() == []
 
 
 def test_poisoned_weights_end_the_run(bench: Bench) -> None:
@@ -366,14 +469,14 @@ def test_poisoned_weights_end_the_run(bench: Bench) -> None:
     assert run.jobs == {"Plan": "success", "Build gpt2": "failure"}
     assert f"must have the sha256 {sha256(content)}, got {sha256(blob.read_bytes())}" in run.text
     assert "::error title=build.py::model.safetensors of openai-community/gpt2" in run.text
-    assert bench.site.requests == []
+    bench.assert_untouched()
 
 
 def test_a_hub_that_is_down_is_named(bench: Bench) -> None:
     run = bench.run(variables=TINY, hub_url=NOWHERE)
     assert run.jobs == {"Plan": "success", "Build gpt2": "failure"}
     assert f"::error title=build.py::{NOWHERE} must answer for" in run.text
-    assert bench.site.requests == []
+    bench.assert_untouched()
 
 
 def test_a_token_that_may_only_read_is_refused_in_one_sentence(bench: Bench) -> None:
@@ -392,6 +495,11 @@ def test_hostile_layers_reach_no_shell(bench: Bench, layers: str) -> None:
 @pytest.mark.parametrize("tag", ["model-v1.0.0;touch${IFS}pwned", "model-v$(touch${IFS}pwned)"])
 def test_a_hostile_tag_reaches_no_shell(bench: Bench, tag: str) -> None:
     _refuses(bench, lambda: bench.run(ref=f"refs/tags/{tag}"))
+
+
+def _done(run: Run) -> dict[str, str]:
+    """The jobs that were not skipped."""
+    return {name: result for name, result in run.jobs.items() if result != "skipped"}
 
 
 def _refuses(bench: Bench, attempt: Callable[[], Run]) -> None:

@@ -45,7 +45,9 @@ class AppPlace:
 
     def __post_init__(self) -> None:
         if not is_plain_path(self.static_path):
-            raise UsageError(f"--static-dir must be a folder like apps/web/static, got {self.static_path[:60]!a}.")
+            raise UsageError(
+                f"--static-dir must be a folder like apps/web/static, got {self.static_path[:60]!a}. Correct it."
+            )
         self.commit("model-v0.0.0", {}, {})  # Its rules hold before there is a release.
 
     def commit(self, tag: str, values: Mapping[str, str], files: Mapping[str, Path]) -> AppCommit:

@@ -29,12 +29,14 @@ class GitHubAccess:
         api_url: `https://api.github.com`, or `https://HOST/api/v3` of a GitHub Enterprise Server; a token may be
             sent there.
         server_url: Where people see the repository.
+        commit: The commit of the repository that the run is about; empty where no run is, or the repository is another.
     """
 
     token: str = field(default="", repr=False)
     repository: str = ""
     api_url: str = DEFAULT_API
     server_url: str = DEFAULT_SERVER
+    commit: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[!-~]*", self.token):
@@ -46,6 +48,8 @@ class GitHubAccess:
                 f"GITHUB_API_URL must begin with https://, got http:// for {api.hostname!s:.80}. Correct it."
             )
         _check_address("GITHUB_SERVER_URL", self.server_url, DEFAULT_SERVER)
+        if not re.fullmatch(r"[0-9a-f]{40}|", self.commit):
+            raise UsageError(f"GITHUB_SHA must be a commit's 40 hex digits, got {self.commit[:60]!a}. Correct it.")
         if self.repository and not REPOSITORY.fullmatch(self.repository):
             raise UsageError(f"--repo must be OWNER/NAME, got {self.repository[:80]!a}. Use e.g. octocat/app.")
 
@@ -54,15 +58,16 @@ class GitHubAccess:
         """What variables say. Space around a value is none of it: a secret from a file ends in a line break.
 
         Args:
-            environ: GITHUB_TOKEN, GITHUB_REPOSITORY, GITHUB_API_URL and GITHUB_SERVER_URL are looked at; an empty one
-                is not set. The last two default to github.com; the last one to where the API's people are.
+            environ: GITHUB_TOKEN, GITHUB_REPOSITORY, GITHUB_API_URL, GITHUB_SERVER_URL and GITHUB_SHA are looked at;
+                an empty one is not set. The addresses default to github.com, the server's to what belongs to the API.
             repository: In place of GITHUB_REPOSITORY, if it is not empty.
 
         Raises:
             UsageError: One of them is malformed, or an address is none to send a token to.
         """
-        token, own, api_url, server_url = (
-            environ.get(f"GITHUB_{name}", "").strip() for name in ("TOKEN", "REPOSITORY", "API_URL", "SERVER_URL")
+        token, own, api_url, server_url, commit = (
+            environ.get(f"GITHUB_{name}", "").strip()
+            for name in ("TOKEN", "REPOSITORY", "API_URL", "SERVER_URL", "SHA")
         )
         api_url = (api_url or DEFAULT_API).rstrip("/")
         return cls(
@@ -70,6 +75,7 @@ class GitHubAccess:
             repository=repository or own,
             api_url=api_url,
             server_url=(server_url or server_of(api_url)).rstrip("/"),
+            commit=commit if (repository or own).lower() == own.lower() else "",
         )
 
 

@@ -16,6 +16,7 @@ from model_release.cli.options import PATH, handed_over, options, print_progress
 
 if TYPE_CHECKING:
     from model_release.app.app import WebApp
+    from model_release.app.repository import AppPlace
     from model_release.base.github_access import GitHubAccess
     from model_release.hosts.host import Host, Mirror, Source
     from model_release.hosts.local import LocalHost
@@ -58,7 +59,8 @@ class HostOptions:
         from model_release.base import github_client
         from model_release.hosts import github
 
-        return github.GitHubHost(github_client.connect(access), access.repository, progress=print_progress)
+        client = github_client.connect(access)
+        return github.GitHubHost(client, access.repository, commit=access.commit, progress=print_progress)
 
     def open_for(self, tag: str) -> tuple["Host", str]:
         """The host, and where the release is going to be there, in words."""
@@ -143,14 +145,21 @@ class AppOptions:
             tag: Of the release.
             default: The repository, if --env-repo names none; else it is GITHUB_REPOSITORY.
         """
-        from model_release.app.repository import AppPlace, RepositoryApp
+        from model_release.app.repository import RepositoryApp
         from model_release.base import github_client
 
-        access = github_access()
-        repository = self.env_repo or default or access.repository
+        place = self.place(default)
+        api = github_client.connect(github_access())
+        return RepositoryApp(api=api, place=place, source=host.source(tag), progress=print_progress)
+
+    def place(self, default: str | None = None) -> "AppPlace":
+        """Where the app is on GitHub; see `in_repository`."""
+        from model_release.app.repository import AppPlace
+
+        repository = self.env_repo or default or github_access().repository
         if not repository:
             raise UsageError("--env-repo must be the web app's OWNER/NAME, as GITHUB_REPOSITORY is not set. Give it.")
-        place = AppPlace(
+        return AppPlace(
             repository=repository,
             branch=self.env_branch,
             env_path=self._env_path.as_posix(),
@@ -158,8 +167,6 @@ class AppOptions:
             deploy_workflow=self.deploy_workflow,
             create_env_file=self.create_env_file,
         )
-        api = github_client.connect(access)
-        return RepositoryApp(api=api, place=place, source=host.source(tag), progress=print_progress)
 
 
 tree_options = options(
@@ -196,30 +203,40 @@ class MirrorOptions:
     mirror_public_url: str | None
     origin: str
 
-    def open(self) -> "AppMirror | None":
-        """The mirror; None if none is named."""
-        target, endpoint_url, public_url = self.mirror, self.mirror_endpoint, self.mirror_public_url
-        addressed = endpoint_url is not None or public_url is not None
-        if target is None:
+    def check(self) -> None:
+        """Refuses what can be refused without the libraries of a mirror."""
+        addressed = self.mirror_endpoint is not None or self.mirror_public_url is not None
+        if self.mirror is None:
             if addressed:
                 raise UsageError(
                     "--mirror-endpoint and --mirror-public-url are for --mirror s3://BUCKET/PREFIX. Give it."
                 )
+            return
+        from model_release.hosts.cors_probe import check_origin
+        from model_release.hosts.mirror import HUB_PREFIX, match_target
+
+        match_target(self.mirror)
+        check_origin(self.origin.rstrip("/"))
+        if addressed and self.mirror.startswith(HUB_PREFIX):
+            raise UsageError("--mirror-endpoint and --mirror-public-url are not for hub:ORG/REPO. Leave them out.")
+
+    def open(self) -> "AppMirror | None":
+        """The mirror; None if none is named."""
+        self.check()
+        if self.mirror is None:
             return None
         from model_release.base.http import Web
-        from model_release.hosts.mirror import AppMirror
+        from model_release.hosts.mirror import HUB_PREFIX, AppMirror
 
         place: Mirror
-        if target.startswith("hub:"):
-            if addressed:
-                raise UsageError("--mirror-endpoint and --mirror-public-url are not for hub:ORG/REPO. Leave them out.")
+        if self.mirror.startswith(HUB_PREFIX):
             from model_release.hosts.mirror_hub import HubMirror
 
-            place = HubMirror(target, progress=print_progress)
+            place = HubMirror(self.mirror, progress=print_progress)
         else:
             from model_release.hosts.mirror_s3 import S3Mirror
 
-            place = S3Mirror(target, endpoint_url=endpoint_url, public_url=public_url)
+            place = S3Mirror(self.mirror, endpoint_url=self.mirror_endpoint, public_url=self.mirror_public_url)
         return AppMirror(mirror=place, web=Web(), origin=self.origin.rstrip("/"), progress=print_progress)
 
 

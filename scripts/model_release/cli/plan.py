@@ -8,6 +8,7 @@ import click
 
 from model_release.cli.actions import add_outputs, add_summary, pushed_tag
 from model_release.cli.options import TOOL_VERSION, BuildOptions, build_options
+from model_release.cli.places import MirrorOptions, mirror_options
 
 _ALONE = "\0"  # `--version` without a value; no argument and no variable can hold this.
 
@@ -39,7 +40,9 @@ def _tool_version(context: click.Context, _parameter: click.Parameter, value: st
 )
 @click.option("--revision", metavar="SHA", help="Commit of the only model's repository. [default: the pinned one]")
 @build_options
+@mirror_options
 @click.option("--no-browser", is_flag=True, help="Do not judge the models in a browser before they are published.")
+@click.option("--point-to", metavar="TAG", help="Build nothing; the web app is to use this public release.")
 def plan(
     *,
     tag: str | None,
@@ -47,18 +50,37 @@ def plan(
     models: str | None,
     revision: str | None,
     build: BuildOptions,
+    mirror: MirrorOptions,
     no_browser: bool,
+    point_to: str | None,
 ) -> None:
     """Check everything a release run is asked for, and print what it will do; it needs no network."""
     from model_release.base.text import markdown_table, table
     from model_release.release import workflow
 
+    mirror.check()
+    if point_to is not None:
+        release_tag = workflow.resolve_point(point_to, tag, version)
+        click.echo(f"{release_tag.text}: the web app is pointed at it; nothing is built.")
+        add_summary(f"## The web app is to use {release_tag.text}\n\nNothing is built.")
+        add_outputs({"tag": release_tag.text, "matrix": workflow.matrix(()), "browser": "false", "delivery": ""})
+        return
+    if mirror.mirror is not None:
+        build = build.for_mirror()
     release_tag = workflow.resolve_tag(tag, version, pushed_tag())
     jobs = workflow.plan_models(models, revision)
     requests = [build.request(release_tag, job.source, companion=job.companion) for job in jobs]
+    workflow.check_layers(zip(jobs, requests, strict=True))
     header, rows = ["model", "weights", "seen", "precisions"], workflow.describe_run(zip(jobs, requests, strict=True))
     judged = "No browser judges the models." if no_browser else "A browser judges every model before it is published."
     click.echo(f"{release_tag.text}\n\n{table(header, rows)}\n\n{judged}")
     add_summary(f"## {release_tag.text}: the plan\n\n{markdown_table(header, rows)}\n\n{judged}")
     browser = "false" if no_browser else "true"
-    add_outputs({"tag": release_tag.text, "matrix": workflow.matrix(jobs), "browser": browser})
+    add_outputs(
+        {
+            "tag": release_tag.text,
+            "matrix": workflow.matrix(jobs),
+            "browser": browser,
+            "delivery": build.delivery,
+        }
+    )

@@ -50,6 +50,7 @@ def locate(model: str, revision: str | None, pinned: Mapping[str, Any]) -> tuple
     return entry["repository"], revision or entry["revision"]
 
 
-def is_pinned(repository: str, commit: str, pinned: Mapping[str, Any]) -> bool:
-    """Whether the registry knows every file of this commit, under whatever name it was asked for."""
-    return any((entry["repository"], entry["revision"]) == (repository, commit) for entry in pinned.values())
+def pinned_entry(repository: str, commit: str, pinned: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the registry knows of this commit, under whatever name it was asked for; empty if nothing."""
+    entries = (entry for entry in pinned.values() if (entry["repository"], entry["revision"]) == (repository, commit))
+    return next(entries, {})

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import github
+from github.GithubObject import NotSet, Opt
 from github.GitRelease import GitRelease
 from github.GitReleaseAsset import GitReleaseAsset
 from github.Repository import Repository
@@ -23,7 +24,7 @@ from model_release.base.errors import HostError, ManifestError
 from model_release.base.files import atomic_path, open_file
 from model_release.base.github_client import RETRY_POLICY, Client, download, transfer_s, with_retries
 from model_release.base.github_limits import MAX_ASSETS
-from model_release.base.github_words import BURNED_TAG
+from model_release.base.github_words import BURNED_TAG, NO_PERMISSION, words_of
 from model_release.base.progress import Progress, silent
 from model_release.base.retry import RetryPolicy, TransientError
 from model_release.contract.manifest import FileEntry, describe_files
@@ -49,6 +50,8 @@ class GitHubHost:
     Args:
         client: From `github_client.connect`.
         repository: `owner/name`, as `GitHubAccess` has accepted it.
+        commit: What a release's tag stands for, where it is made with the release; empty leaves that to GitHub, which
+            takes the default branch's newest commit.
         retry_policy: How often a pass is run, and how long.
         progress: Told one sentence at a time.
     """
@@ -58,10 +61,12 @@ class GitHubHost:
         client: Client,
         repository: str,
         *,
+        commit: str = "",
         retry_policy: RetryPolicy = RETRY_POLICY,
         progress: Progress = silent,
     ) -> None:
         self._client, self._name, self._retry_policy, self._progress = client, repository, retry_policy, progress
+        self._commit = commit
         self._opened: Repository | None = None
         self._listed: list[GitRelease] | None = None
         self._made: dict[str, int] = {}  # tag -> the draft we made; a list can lag behind
@@ -187,10 +192,50 @@ class GitHubHost:
     def _create(self, tag: str, details: ReleaseDetails) -> None:
         """A new draft."""
         self._progress(f"Making a draft of {tag}")
-        made = self._repository.create_git_release(
-            tag, tag, details.notes, draft=True, prerelease=details.prerelease, make_latest="false"
-        )
+        with self._tagging(tag) as target:
+            made = self._repository.create_git_release(
+                tag,
+                tag,
+                details.notes,
+                draft=True,
+                prerelease=details.prerelease,
+                make_latest="false",
+                target_commitish=target,
+            )
         self._made[tag] = made.id
+
+    @contextmanager
+    def _tagging(self, tag: str) -> Iterator[Opt[str]]:
+        """What a request says of the commit that GitHub tags with a release: nothing where there is a tag.
+
+        A branch in place of a commit as far as possible: a workflow's token may name no commit whose workflow files
+        are new (https://github.com/cli/cli/issues/9514), as those of a first release often are.
+
+        Raises:
+            HostError: The commit must be named, and the token may not.
+        """
+        if not self._commit or self._tagged(tag):
+            yield NotSet
+            return
+        branch = self._repository.default_branch
+        if self._repository.get_branch(branch).commit.sha == self._commit:
+            yield branch
+            return
+        try:
+            yield self._commit
+        except github.GithubException as failure:
+            if failure.status == 403 and NO_PERMISSION in words_of(failure.data):
+                raise HostError(
+                    f"{tag} must stand for this run's commit {self._commit[:10]}, but {branch} has moved on and "
+                    "GITHUB_TOKEN may tag no other commit. Push the tag (git push origin "
+                    f"{self._commit}:refs/tags/{tag}), and run this again."
+                ) from failure
+            raise
+
+    def _tagged(self, tag: str) -> bool:
+        """Whether git has the tag."""
+        wanted = f"refs/tags/{tag}"
+        return any(ref.ref == wanted for ref in self._repository.get_git_matching_refs(f"tags/{tag}"))
 
     def _discard(self, draft: GitRelease) -> None:
         """Removes a surplus draft; a list can lag behind, so it is asked once more whether it is one."""
@@ -235,14 +280,16 @@ class GitHubHost:
         tag = release.tag_name
         self._progress(f"Publishing {tag}")
         try:
-            release.update_release(
-                tag,
-                details.notes,
-                draft=False,
-                prerelease=details.prerelease,
-                tag_name=tag,
-                make_latest="true" if details.latest else "false",
-            )
+            with self._tagging(tag) as target:
+                release.update_release(
+                    tag,
+                    details.notes,
+                    draft=False,
+                    prerelease=details.prerelease,
+                    tag_name=tag,
+                    make_latest="true" if details.latest else "false",
+                    target_commitish=target,
+                )
         except github.GithubException as failure:
             if failure.status == 422 and BURNED_TAG in str(failure.data):
                 release.delete_release()

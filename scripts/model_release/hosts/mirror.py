@@ -1,10 +1,11 @@
 """A release's files -> a mirror that browsers can read from, proven by asking as a browser does."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model_release.base.errors import HostError
+from model_release.base.errors import HostError, UsageError
 from model_release.base.http import HttpClient
 from model_release.base.progress import Progress, silent
 from model_release.base.retry import (
@@ -16,6 +17,24 @@ from model_release.base.retry import (
 from model_release.contract.manifest import FileEntry, Manifest, version_query
 from model_release.hosts.cors_probe import Probe, check_origin, probe
 from model_release.hosts.host import Mirror
+
+HUB_PREFIX = "hub:"
+HUB_TARGET = re.compile(r"hub:(?!.*(?:\.\.|--))([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})", re.ASCII)
+S3_TARGET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[A-Za-z0-9][A-Za-z0-9._-]{0,99})*)/?", re.ASCII)
+
+
+def match_target(target: str) -> re.Match[str]:
+    """A mirror by its name: `hub:ORG/REPO`, or `s3://BUCKET/PREFIX` with bucket and prefix apart.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    of_hub = target.startswith(HUB_PREFIX)
+    match = (HUB_TARGET if of_hub else S3_TARGET).fullmatch(target)
+    if match is None:
+        form, example = ("hub:ORG/REPO", "hub:octocat/gpt2") if of_hub else ("s3://BUCKET/PREFIX", "s3://models/gpt2")
+        raise UsageError(f"a mirror must be {form}, got {target[:80]!a}. Use e.g. {example}.")
+    return match
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ A release is one commit that puts its files into the folder named by its tag; th
 what it gives never changes. Running again finds the commit and makes no other.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,14 @@ from urllib.parse import quote
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.hf_api import RepoFile
 
-from model_release.base.errors import HostError, UsageError
+from model_release.base.errors import HostError
 from model_release.base.files import git_blob_id
 from model_release.base.hub_client import HubCalls, bounded, endpoint
 from model_release.base.progress import Progress, silent
 from model_release.base.retry import RetryPolicy, TransientError
 from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry
+from model_release.hosts.mirror import match_target
 
-_TARGET = re.compile(r"hub:(?!.*(?:\.\.|--))([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})", re.ASCII)
 _BRANCH = "main"
 _CONFLICTS = frozenset({409, 412})  # 412: the branch has moved on from the parent commit.
 _CLOSED = "Create the model repository, make it public, and set HF_TOKEN to a token that may write to it."
@@ -36,10 +35,7 @@ class HubMirror:
     """
 
     def __init__(self, target: str, *, retry_policy: RetryPolicy | None = None, progress: Progress = silent) -> None:
-        match = _TARGET.fullmatch(target)
-        if not match:
-            raise UsageError(f"a mirror must be hub:ORG/REPO, got {target[:80]!a}. Use e.g. hub:octocat/gpt2.")
-        self._repository = match[1]
+        self._repository = match_target(target)[1]
         self._retry_policy = retry_policy or RetryPolicy(request_timeout_s=60.0)
         self._progress = progress
 

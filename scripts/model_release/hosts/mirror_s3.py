@@ -8,7 +8,6 @@ import base64
 import hashlib
 import importlib
 import ipaddress
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from model_release.base.errors import HostError, UsageError
 from model_release.base.files import open_file, sha256_of
 from model_release.base.http import CONTENT_TYPES
 from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry, checksums
+from model_release.hosts.mirror import match_target
 
 FOREVER = "public, max-age=31536000, immutable"
 
-_TARGET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])((?:/[A-Za-z0-9][A-Za-z0-9._-]{0,99})*)/?", re.ASCII)
 _CHECK_BYTES = 1 << 20
 
 
@@ -35,9 +34,7 @@ class S3Mirror:
     """
 
     def __init__(self, target: str, *, endpoint_url: str | None = None, public_url: str | None = None) -> None:
-        match = _TARGET.fullmatch(target)
-        if not match:
-            raise UsageError(f"a mirror must be s3://BUCKET/PREFIX, got {target[:80]!a}. Use e.g. s3://models/gpt2.")
+        match = match_target(target)
         self._bucket, self._prefix = match[1], match[2].strip("/")
         try:
             boto3, config = importlib.import_module("boto3"), importlib.import_module("botocore.config")

@@ -1,7 +1,6 @@
 """A finished `dist` folder -> a published release: check, plan, refuse or apply, by reconciliation."""
 
-import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
 from pathlib import Path
@@ -17,11 +16,8 @@ from model_release.contract.tag import ReleaseTag, next_free, parse_tag
 from model_release.hosts.host import Host, ReleaseDetails
 from model_release.hosts.reconcile import Action, ReleaseState, plan_release
 from model_release.release import kept
-from model_release.release.kept import PublicRelease, compare_with_public, copy_released
+from model_release.release.kept import Mirroring, PublicRelease, compare_with_public, mirror_released
 from model_release.release.notes import render_notes
-
-Mirroring = Callable[[Manifest, Path, Iterable[FileEntry]], str]
-"""Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `hosts.mirror.AppMirror`."""
 
 _MAX_PREVIOUS = 5  # releases to look back for a manifest that can be read
 
@@ -181,8 +177,8 @@ class _Run:
         if state is None or not state.published or any(action.kind != "keep" for action in actions):
             previous = _previous(self.tag, self.host)
             _refuse_hidden_break(self.tag, document.contract_version, previous)
-            measured = {key: of for path in self.checked.beside for key, of in read_timings(path).items()}
-            notes = render_notes(document, previous, self.checked.companions, measured)
+            timings = {key: of for path in self.checked.beside for key, of in read_timings(path).items()}
+            notes = render_notes(document, self.checked.figures, previous, self.checked.companions, timings)
             details = replace_fields(details, notes=notes)
         self._begin(state, actions)
         self._bring_to_mirror(document, self.dist, details.files)
@@ -194,9 +190,7 @@ class _Run:
         actions = plan_release(public.entries, state)
         self._begin(state, actions)
         if self.mirror is not None and not self.dry_run and not self.mirror_url:
-            with tempfile.TemporaryDirectory(prefix="model-release-") as folder:
-                copy_released(self.host, public, Path(folder))
-                self._bring_to_mirror(public.document, Path(folder), public.entries)
+            self.mirror_url = mirror_released(self.host, public, self.mirror)
         details = replace_fields(self.details, files=public.entries)
         self._apply(actions, details)
         return details

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_release.base.errors import UsageError
-from model_release.contract.pinned_models import is_pinned, load_registry, locate
+from model_release.contract.pinned_models import load_registry, locate, pinned_entry
+from model_release.contract.selection import parse_layers
 from model_release.contract.tag import ReleaseTag, parse_tag
-from model_release.model.weights.source import DEFAULT_MODEL, SourceRequest
+from model_release.model.weights.source import DEFAULT_MODEL, DEMO_FOLDER, SourceRequest
 from model_release.release.request import BuildRequest
 
 DEMO = "demo"
@@ -26,6 +27,7 @@ class WeightsJob:
         cache_key: Of its weights in the runner's cache; empty for weights that nothing pins: only a sha256
             that is known beforehand makes a cache as good as a download.
         companion: Whether its files stand beside another model's, under names that begin with its own.
+        layer_count: How many layers it has; None if only its weights say so.
     """
 
     name: str
@@ -33,6 +35,7 @@ class WeightsJob:
     revision: str = ""
     cache_key: str = ""
     companion: bool = False
+    layer_count: int | None = None
 
     @property
     def source(self) -> SourceRequest:
@@ -78,6 +81,22 @@ def resolve_tag(tag: str | None, version: str | None, pushed: str | None) -> Rel
     return asked.pop() if asked else parse_tag(pushed or "")
 
 
+def resolve_point(wanted: str, tag: str | None, version: str | None) -> ReleaseTag:
+    """The tag of a run that builds nothing.
+
+    Args:
+        wanted: The public release that the app is to use.
+        tag: That of a release to make.
+        version: Its version alone.
+
+    Raises:
+        UsageError: A release is to be made too, or the tag names none.
+    """
+    if tag is not None or version is not None:
+        raise UsageError("--point-to builds nothing, got --tag or --version too. Leave one of them out.")
+    return parse_tag(wanted)
+
+
 def plan_models(models: str | None, revision: str | None) -> tuple[WeightsJob, ...]:
     """The build jobs for a list of models; the first one's files keep their plain names.
 
@@ -107,6 +126,20 @@ def pinned_models() -> tuple[WeightsJob, ...]:
     return tuple(_job(name, None, pinned, companion=False) for name in sorted(pinned))
 
 
+def check_layers(jobs: Iterable[tuple[WeightsJob, BuildRequest]]) -> None:
+    """Refuses layers that a model of known size does not have, before its weights are fetched.
+
+    Raises:
+        UsageError: One is out of its range.
+    """
+    for job, request in jobs:
+        if job.layer_count is not None and request.selection.layers is not None:
+            try:
+                parse_layers(request.selection.layers, job.layer_count)
+            except UsageError as failure:
+                raise UsageError(f"{job.name}: {failure}") from failure
+
+
 def matrix(jobs: Iterable[WeightsJob]) -> str:
     """Jobs as a workflow's matrix, in JSON."""
     return json.dumps({"include": [job.row() for job in jobs]}, separators=(",", ":"))
@@ -127,8 +160,15 @@ def describe_run(jobs: Iterable[tuple[WeightsJob, BuildRequest]]) -> list[list[s
 
 def _job(model: str, revision: str | None, pinned: Mapping[str, Any], *, companion: bool) -> WeightsJob:
     if model == DEMO:
-        return WeightsJob(name=DEMO, companion=companion)
+        config = json.loads((DEMO_FOLDER / "config.json").read_text(encoding="utf-8"))
+        return WeightsJob(name=DEMO, companion=companion, layer_count=config["n_layer"])
     repository, commit = locate(model, revision, pinned)
-    key = f"weights-{repository.replace('/', '--')}-{commit}" if is_pinned(repository, commit, pinned) else ""
-    name = SourceRequest(model=model).name
-    return WeightsJob(name=name, model=model, revision=commit, cache_key=key, companion=companion)
+    entry = pinned_entry(repository, commit, pinned)
+    return WeightsJob(
+        name=SourceRequest(model=model).name,
+        model=model,
+        revision=commit,
+        cache_key=f"weights-{repository.replace('/', '--')}-{commit}" if entry else "",
+        companion=companion,
+        layer_count=entry.get("layers"),
+    )

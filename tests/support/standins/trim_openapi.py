@@ -22,6 +22,9 @@ PATHS = (
         REPOSITORY + path
         for path in (
             "",
+            "/actions/caches",
+            "/actions/permissions/workflow",
+            "/actions/variables",
             "/actions/workflows",
             "/actions/workflows/{workflow_id}",
             "/actions/workflows/{workflow_id}/dispatches",
@@ -32,6 +35,7 @@ PATHS = (
             "/commits/{ref}",
             "/contents/{path}",
             "/dispatches",
+            "/environments/{environment_name}",
             "/git/blobs",
             "/git/blobs/{file_sha}",
             "/git/commits",
@@ -53,6 +57,7 @@ PATHS = (
             "/releases/tags/{tag}",
             "/releases/{release_id}",
             "/releases/{release_id}/assets",
+            "/rules/branches/{branch}",
             "/tags",
         )
     ),

@@ -51,10 +51,16 @@ exit $status
 
 
 def checkout(inputs: dict[str, str]) -> None:
-    """Copies a repository into the workspace; refuses to leave credentials there."""
+    """Copies a repository into the workspace; refuses to leave credentials there, and to guess in a call.
+
+    The action takes an empty `repository` for the caller's, whose files are not the called workflow's.
+    """
     if inputs.get("persist-credentials") != "false":
         raise SystemExit("checkout must be told persist-credentials: false")
-    source = STATE / "repositories" / (inputs.get("repository") or "self")
+    named = inputs.get("repository")
+    if not named or (named != "self" and not inputs.get("ref")):
+        raise SystemExit("checkout must be told a repository and its commit, or neither")
+    source = STATE / "repositories" / named
     shutil.copytree(source, WORKSPACE / (inputs.get("path") or "."), dirs_exist_ok=True, symlinks=True)
 
 
@@ -89,10 +95,12 @@ def cache_save(inputs: dict[str, str]) -> None:
 
 
 def upload_artifact(inputs: dict[str, str]) -> None:
-    """Stores a folder without its hidden files; a name is used once a run."""
+    """Stores a folder without its hidden files; a name is used once a run, unless it may be overwritten."""
     source, stored = WORKSPACE / inputs["path"], STATE / "artifacts" / inputs["name"]
     if not any(path.is_file() for path in source.rglob("*")):
         raise SystemExit(f"no files were found in {inputs['path']}")
+    if inputs.get("overwrite") == "true":
+        shutil.rmtree(stored, ignore_errors=True)
     shutil.copytree(source, stored, ignore=shutil.ignore_patterns(".*"))
 
 

@@ -32,7 +32,8 @@ class Token:
 
     Attributes:
         name: How the request log calls it.
-        write: What it may write: `contents`, `pull_requests`, `actions`. Empty for a read-only token.
+        write: What it may write: `contents`, `pull_requests`, `actions`; `administration` it may at least read. Empty
+            for a read-only token.
         repositories: The full names of the repositories it is for; empty for all.
         login: The account behind it.
     """

@@ -5,6 +5,7 @@ from typing import Any
 from . import views
 from .calls import REPOSITORY, Call, Refusal, Response, invalid, not_found, route
 from .models import Release
+from .repository import Repository
 
 MAX_BODY_CHARACTERS = 125_000
 RELEASES = f"{REPOSITORY}/releases"
@@ -116,14 +117,6 @@ def delete_release(call: Call) -> Response:
     return Response(204)
 
 
-@route("GET", f"{REPOSITORY}/immutable-releases", writes="contents")
-def immutable_releases(call: Call) -> Response:
-    """Whether releases are immutable here; 404 if not."""
-    if not call.repository.immutable_releases:
-        raise not_found()
-    return Response(200, {"enabled": True, "enforced_by_owner": False})
-
-
 def _shown(call: Call, release: Release | None) -> Response:
     if release is None:
         raise not_found()
@@ -137,6 +130,8 @@ def _check(call: Call, release: Release, *, to_be_public: bool) -> None:
         Refusal: 422, with every error there is.
     """
     repo = call.repository
+    if _may_not_tag(call, release):
+        raise Refusal(403, "Resource not accessible by integration")
     errors: list[tuple[str, str] | str | dict[str, str]] = []
     has_tag = f"refs/tags/{release.tag}" in repo.refs
     valid_tag = bool(release.tag) and not (_INVALID_IN_TAGS & set(release.tag) or ".." in release.tag)
@@ -160,6 +155,22 @@ def _check(call: Call, release: Release, *, to_be_public: bool) -> None:
     if errors:
         shown = [error if isinstance(error, dict) else _as_error(error) for error in errors]
         raise Refusal(422, "Validation Failed", *shown, documentation="https://docs.github.com/rest/releases/releases")
+
+
+def _may_not_tag(call: Call, release: Release) -> bool:
+    """Whether a workflow's token names a commit that brings workflow files, or that is on no branch."""
+    repo, sha = call.repository, release.target
+    if not (call.token and call.token.is_actions and sha in repo.objects.commits):
+        return False
+    if f"refs/tags/{release.tag}" in repo.refs or call.data.get("target_commitish") != sha:
+        return False
+    on_a_branch = any(sha in repo.objects.history(head) for _, head in repo.branches())
+    before = next(iter(repo.objects.commits[sha].parents), None)
+    return not on_a_branch or _workflow_files(repo, sha) != (_workflow_files(repo, before) if before else {})
+
+
+def _workflow_files(repo: Repository, sha: str) -> dict[str, bytes]:
+    return {path: content for path, content in repo.files(sha).items() if path.startswith(".github/workflows/")}
 
 
 def _custom(field: str, message: str) -> dict[str, str]:

@@ -24,6 +24,10 @@ class Repository:
         digests: Whether assets get a digest, as they do since June 2025.
         actions_may_open_pulls: The setting "Allow GitHub Actions to create and approve pull requests";
             another account's token is not bound by it.
+        environments: Name -> logins of its required reviewers.
+        tags_may_not_deploy: Whether environments are for protected branches alone.
+        variables: Those of workflows.
+        caches: Key -> the ref whose run has kept it.
         burned_tags: Tags of immutable releases; they can never be used again.
     """
 
@@ -37,6 +41,10 @@ class Repository:
     immutable_releases: bool = False
     digests: bool = True
     actions_may_open_pulls: bool = True
+    environments: dict[str, list[str]] = field(default_factory=dict)
+    tags_may_not_deploy: bool = False
+    variables: dict[str, str] = field(default_factory=dict)
+    caches: dict[str, str] = field(default_factory=dict)
     id: int = 0
     created_at: str = ""
     objects: ObjectStore = field(default_factory=ObjectStore)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from . import assets, contents, git, pulls, releases, repos  # noqa: F401 - they fill the table of routes
+from . import assets, contents, git, pulls, releases, repos, settings  # noqa: F401 - they fill the table of routes
 from .assets import begin_upload, receive
 from .calls import Call, Refusal, Response, Route, find_route, not_found
 from .connection import PRIMARY, RATE_DOCS, Handler, Torn

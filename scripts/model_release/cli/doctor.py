@@ -1,0 +1,91 @@
+"""`doctor.py`: would a release succeed? What can be known before anything is built."""
+
+import click
+
+from model_release.cli.actions import add_summary, annotate, in_workflow
+from model_release.cli.options import PATH, BuildOptions, build_options
+from model_release.cli.places import (
+    DEFAULT_ENV_FILE,
+    AppOptions,
+    HostOptions,
+    MirrorOptions,
+    app_options,
+    github_access,
+    mirror_options,
+)
+
+
+@click.command()
+@click.option("--tag", metavar="TAG", help="The release that is to be made, e.g. model-v1.0.0.")
+@click.option("--model", "models", metavar="LIST", help="What plan.py takes. [default: gpt2]")
+@click.option("--revision", metavar="SHA", help="Commit of the only model's repository. [default: the pinned one]")
+@build_options
+@click.option("--repo", metavar="OWNER/NAME", help="The release's repository. [default: GITHUB_REPOSITORY]")
+@click.option("--replace", is_flag=True, help="A release that is public with other content is to be changed.")
+@click.option("--env-file", type=PATH, metavar="PATH", help=f"The web app's env file. [default: {DEFAULT_ENV_FILE}]")
+@click.option(
+    "--static-dir",
+    type=PATH,
+    metavar="PATH",
+    help="What the app serves at its base, in its repository. [default: static beside the env file]",
+)
+@app_options
+@mirror_options
+@click.option("--no-env", is_flag=True, help="The web app is left alone.")
+def doctor(
+    *,
+    tag: str | None,
+    models: str | None,
+    revision: str | None,
+    build: BuildOptions,
+    repo: str | None,
+    replace: bool,
+    app: AppOptions,
+    mirror: MirrorOptions,
+) -> None:
+    """Look at a repository on GitHub before its first release: one line a finding, good, warning or refused.
+
+    Options are those of plan.py and publish.py. Nothing is built or written. It ends with the exit code of the failure
+    that a release would have met. GITHUB_TOKEN may be one that only reads; with administration: read more can be seen.
+    """
+    from model_release.base import github_client
+    from model_release.base.errors import UsageError
+    from model_release.base.text import markdown_table
+    from model_release.contract.tag import parse_tag
+    from model_release.hosts.github_settings import RepositorySettings
+    from model_release.release import preflight, workflow
+
+    release_tag = None if tag is None else parse_tag(tag)
+    mirror.check()
+    if mirror.mirror is not None:
+        build = build.for_mirror()
+    any_tag = release_tag or parse_tag("model-v0.0.0")
+    jobs = workflow.plan_models(models, revision)
+    requests = [build.request(any_tag, job.source, companion=job.companion) for job in jobs]
+    access = github_access(repo)
+    if not access.repository:
+        raise UsageError("--repo must be OWNER/NAME, as GITHUB_REPOSITORY is not set. Give it.")
+    client = github_client.connect(access)
+    place = None if app.no_env else app.place(access.repository)
+    host = HostOptions(host="github", repo=repo)
+    plan = preflight.ReleasePlan(
+        tag=release_tag,
+        commit=access.commit,
+        models=tuple(zip(jobs, requests, strict=True)),
+        by_mirror=mirror.mirror is not None,
+        replace=replace,
+        place=place,
+        app=None if app.no_env else app.in_repository(host, any_tag.text, default=access.repository),
+        in_workflow=in_workflow(),
+    )
+    settings = RepositorySettings(client, access.repository)
+    of_app = settings if place is None else RepositorySettings(client, place.repository)
+    findings = []
+    for finding in preflight.examine(plan, settings, of_app):
+        findings.append(finding)
+        click.echo(f"{finding.level:8}  {finding.about}: {finding.text}")
+        if finding.level == "warning":
+            annotate("warning", finding.about, finding.text)
+    rows = [[finding.level, finding.about, finding.text] for finding in findings]
+    add_summary(f"## {access.repository}: ready for a release?\n\n{markdown_table(['', 'about', 'found'], rows)}")
+    preflight.require(findings)
