@@ -1,6 +1,7 @@
 """The web app in a working tree and in a repository on GitHub: one vocabulary, and the same promises kept by both."""
 
 import hashlib
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -229,3 +230,25 @@ def test_what_gitignore_hides_is_named(world: World, tmp_path: Path) -> None:
 
 def git(folder: Path, *command: str) -> None:
     subprocess.run(["git", "-C", str(folder), *command], check=True)
+
+
+def test_who_else_sets_the_url_is_named_with_what_is_not_looked_at(world: World, tmp_path: Path) -> None:
+    world.put(".github/workflows/deploy.yml", b"jobs:\n  a:\n    steps:\n      - run: cp x web/.env.production\n")
+    world.put("web/package.json", b'{"scripts": {\n  "build": "cross-env VITE_MODEL_URL=x vite build"}}')
+    world.put("web/vite.config.ts", b"export default {\n  envDir: '../config',\n}\n")
+    world.put("web/.env.production.local", b"VITE_MODEL_URL=old\n")
+    world.put("web/node_modules/x/Dockerfile", b"FROM x\nENV VITE_MODEL_URL=x\nRUN make build\n")
+    world.put("web/node_modules/x/package.json", b"{}")
+    world.put("other/package.json", b'{"scripts": {"build": "VITE_MODEL_URL=x vite build"}}')
+    world.put("netlify.toml", b"# VITE_MODEL_URL\n[build.environment]\nVITE_API = 'x'\n")
+    result = world.app().point(released(tmp_path / "dist", "release"))
+    said = [*world.lines, *result.lines]
+    warnings = [line.removeprefix("warning: ") for line in said if line.startswith("warning: ")]
+    assert sorted(re.split(r"[:,] | sets ", warning)[0] for warning in warnings) == [
+        ".env.production.local",
+        ".github/workflows/deploy.yml line 4",
+        "web/package.json line 2",
+        "web/vite.config.ts line 2",
+    ]
+    assert sum("not looked at: variables set in the settings" in line for line in said) == 1
+    assert f"VITE_MODEL_URL={result.model_url}" in result.lines[-1]

@@ -20,7 +20,7 @@ from huggingface_hub import constants, hf_api
 
 import cli
 from builders import gpt2_folder
-from commands import SCRIPTS, Outcome, call, exported, finish, start, traced_once, tree
+from commands import SCRIPTS, Outcome, assert_refused, call, exported, finish, start, traced_once, tree
 from model_release.contract.pinned_models import REGISTRY
 from model_release.contract.selection import Selection
 from model_release.model.weights import hub
@@ -454,3 +454,7 @@ def test_a_model_over_the_threshold_is_delivered_by_the_release(at_the_app: Path
     assert tree(at_the_app / "other/web/static") == tree(at_the_app / "apps/web/static")
     assert json.loads((folder / "manifest.json").read_text())["delivery"]["mode"] == "release"
     assert (folder / "model.onnx").read_bytes() == (at_the_app / "out/releases" / TAG / "model.onnx").read_bytes()
+
+
+def test_export_makes_one_precision_and_says_so() -> None:
+    assert_refused(call(cli.export, "--demo", "--precision", "fp16,int8"), 2, ["--precision must be one name here"])

@@ -364,6 +364,18 @@ def test_a_server_that_breaks_off_without_an_origin_may_be_asked_again() -> None
     assert "must answer without an Origin, too, got no answer in time" in result.findings[0].message
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("foo", "URL must start with http:// or https://, got 'foo'. Use"),
+        ("ftp://x", "not with ftp:, got"),
+        ("app.example/m", "URL must start with http:// or https://, got 'app.example/m'. Use"),
+    ],
+)
+def test_an_address_without_a_scheme_is_told_which_it_must_have(url: str, says: str) -> None:
+    assert_refused(call(cli.probe, url), 2, [says])
+
+
 # -- over the network
 
 

@@ -17,7 +17,7 @@ from model_release.base.http import Web
 from model_release.contract.dist import check_dist
 from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry, checksums
 from model_release.contract.tag import parse_tag
-from model_release.hosts.mirror import AppMirror
+from model_release.hosts.mirror import AppMirror, match_target
 from model_release.hosts.mirror_s3 import FOREVER, S3Mirror
 from serving import Asked, Reply, Server
 from small_release import MODEL, QUICK, TAG, sha256
@@ -177,3 +177,9 @@ def test_two_mirrors_at_a_time_end_alike(dist: Path, endpoint: str) -> None:
         thread.join()
     assert len(urls) == 3
     assert len(set(urls)) == 1
+
+
+@pytest.mark.parametrize("target", ["foo:bar", "models", "https://x/y", "HUB:org/repo"])
+def test_a_mirror_of_neither_kind_is_told_both(target: str) -> None:
+    with pytest.raises(UsageError, match=r"must be hub:ORG/REPO or s3://BUCKET/PREFIX, got "):
+        match_target(target)

@@ -25,7 +25,7 @@ from model_release.contract.request import SelectionRequest
 from model_release.model.export.survey import draw_blueprint
 from model_release.model.pipeline import export_model
 from model_release.model.weights.folder import Weights, load_folder
-from model_release.model.weights.source import SourceRequest
+from model_release.model.weights.source import DEMO_FOLDER, SourceRequest, load_weights
 from model_release.model.weights.tokenizer import load_tokenizer
 
 
@@ -606,3 +606,29 @@ def test_a_number_that_is_not_finite_is_found_at_export_with_its_tensor(
     ):
         export_model(SourceRequest(folder=folder), request, tmp_path / "out/model.onnx", precision=precision)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "source", "revision"),
+    [
+        (f"models--org--tiny/snapshots/{'0a' * 20}", "tiny", "org/tiny", "0a" * 20),
+        (f"models--tiny/snapshots/{'0a' * 20}", "tiny", "tiny", "0a" * 20),
+        ("models--org--tiny/snapshots/main", "main", "local", ""),
+        (f"other/snapshots/{'0a' * 20}", "0a" * 20, "local", ""),
+        (f"models--org--tiny/{'0a' * 20}", "0a" * 20, "local", ""),
+        (f"datasets--org--tiny/snapshots/{'0a' * 20}", "0a" * 20, "local", ""),
+        ("tiny", "tiny", "local", ""),
+    ],
+)
+def test_a_folder_in_the_hubs_cache_is_named_by_the_caches_layout(
+    tmp_path: Path, place: str, name: str, source: str, revision: str
+) -> None:
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    for path in DEMO_FOLDER.iterdir():
+        (folder / path.name).symlink_to(path)
+    request = SourceRequest(folder=folder)
+    weights = load_weights(request)
+    assert (request.name, weights.source, weights.revision) == (name, source, revision)
+    (tmp_path / "link").symlink_to(folder)
+    assert SourceRequest(folder=tmp_path / "link").name == name

@@ -572,7 +572,14 @@ def test_a_blueprint_that_the_file_has_not_is_refused_without_asking_for_its_mem
         workshop.refuses(cli.verify, "--model", "model.onnx", code=CONTRACT, says=("model.onnx",), silent=False)
 
 
-@pytest.mark.parametrize("name", ["nowhere.onnx", "app", f"{TOO_LONG}.onnx", "model/config.json"], ids=shown)
+def test_a_model_file_that_is_not_there_must_exist(workshop: Workshop) -> None:
+    says = ("nowhere.onnx must exist, got no such file.",)
+    workshop.refuses(cli.verify, "--model", "nowhere.onnx", code=CONTRACT, says=says)
+    arguments = ("--model", "nowhere.onnx", "--precision", "fp16", "--output-dir", "new")
+    workshop.refuses(cli.quantize, *arguments, code=QUANTIZE, says=says)
+
+
+@pytest.mark.parametrize("name", ["app", f"{TOO_LONG}.onnx", "model/config.json"], ids=shown)
 def test_a_path_that_is_no_model_file_is_refused(workshop: Workshop, name: str) -> None:
     workshop.refuses(cli.verify, "--model", name, code=CONTRACT, says=("must be an ONNX file",))
     arguments = ("--model", name, "--precision", "fp16", "--output-dir", "new")

@@ -6,16 +6,29 @@ Node's `util.parseEnv`, which misreads some layouts that `dotenv` reads; those n
 20.20, 22.23 and 24.21.
 """
 
+import os
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from model_release.app.build_files import Found, build_files_of, findings, mode_of
 from model_release.app.envfile import URL_KEY, get_value
+from model_release.app.shell import Effect
 from model_release.base.errors import EnvFileError
 from model_release.base.files import read_bytes
 from model_release.base.text import quoted
 
+NOT_LOOKED_AT = (
+    "not looked at: variables set in the settings of GitHub or of a host (Vercel, Netlify, Cloudflare Pages), "
+    "and scripts in files of their own"
+)
+"""What may set the model's URL and cannot be found from here."""
+
+MAX_BUILD_FILES = 60
 _MAX_BYTES = 1 << 20
+_MAX_PATHS = 20_000
+_NOT_OURS = frozenset({".git", "node_modules", ".venv", "venv", "dist", "build", "target", "__pycache__", ".next"})
 
 
 def find_shadows(
@@ -25,6 +38,7 @@ def find_shadows(
     files: Mapping[str, str],
     workflows: Mapping[str, str],
     environment: Mapping[str, str],
+    folder: str | None = None,
 ) -> tuple[str, ...]:
     """What would override or blank the values that the app shall be built with.
 
@@ -32,8 +46,9 @@ def find_shadows(
         expected: Value by key.
         file: Name of the env file that holds them.
         files: Text by name of the env files in its folder, itself included.
-        workflows: Text by name of the repository's workflows.
+        workflows: Text by path of what builds the app: see `build_files.build_files_of`.
         environment: The environment of the build, as far as it is known.
+        folder: The env file's in the repository; None where that is not known.
 
     Returns:
         A sentence each: what it is, and what to do.
@@ -46,10 +61,10 @@ def find_shadows(
                 "Unset it for the app's build."
             )
         for name in _before(file):
-            found = _value(files.get(name, ""), key)
-            if found is not None and found != value and not _is_fetched_copy(found, value):
+            other = _value(files.get(name, ""), key)
+            if other is not None and other != value and not _is_fetched_copy(other, value):
                 warnings.append(
-                    f"{name} sets {key} to {_quoted(found)}, and Vite reads it before {file}. Delete the line"
+                    f"{name} sets {key} to {_quoted(other)}, and Vite reads it before {file}. Delete the line"
                     f"{', or run fetch.py again' if '://' in expected.get(URL_KEY, '') else ''}."
                 )
         for name in (file, *_before(file)):
@@ -58,8 +73,11 @@ def find_shadows(
                 for problem in _misread_by_node(files.get(name, ""), key)
             ]
         for name, text in workflows.items():
-            warnings += [f"{name} line {line}: {problem}" for line, problem in _set_in_workflow(text, key, value)]
-    return tuple(warnings)
+            for found in findings(name, text, key, (file, *_before(file)), folder):
+                place = f"{name} line {found.effect.line}: "
+                if (problem := _problem(found, key, value, file)) and not any(w.startswith(place) for w in warnings):
+                    warnings.append(place + problem)
+    return tuple(dict.fromkeys(warnings))
 
 
 def find_shadows_beside(env_file: Path, expected: Mapping[str, str], environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -72,15 +90,31 @@ def find_shadows_beside(env_file: Path, expected: Mapping[str, str], environment
     """
     names = (env_file.name, *_before(env_file.name))
     files = {name: _text(env_file.parent / name) for name in names}
-    workflows = {}
-    for folder in env_file.absolute().parents:
-        if (folder / ".github" / "workflows").is_dir():
-            for path in sorted((folder / ".github" / "workflows").iterdir()):
-                if path.suffix in (".yml", ".yaml"):
-                    workflows[f".github/workflows/{path.name}"] = _text(path)
-        if workflows or (folder / ".git").exists():
+    home = env_file.parent.absolute()
+    above = (home, *home.parents)
+    marked = [each for name in (".git", ".github") for each in above if (each / name).exists()]
+    root = marked[0] if marked else home
+    folder = home.relative_to(root).as_posix().removeprefix(".")
+    builds = build_files_of(_paths(root, deep=bool(marked)), folder)
+    return find_shadows(
+        expected,
+        file=env_file.name,
+        files=files,
+        workflows={path: _text(root / path) for path in builds[:MAX_BUILD_FILES]},
+        environment=environment,
+        folder=folder,
+    )
+
+
+def _paths(root: Path, *, deep: bool) -> list[str]:
+    """The files of a repository, without what was installed or built."""
+    found: list[str] = []
+    for place, folders, names in os.walk(root):
+        folders[:] = sorted(each for each in folders if each not in _NOT_OURS) if deep else []
+        found += (Path(place, name).relative_to(root).as_posix() for name in sorted(names))
+        if len(found) > _MAX_PATHS:
             break
-    return find_shadows(expected, file=env_file.name, files=files, workflows=workflows, environment=environment)
+    return found
 
 
 def _before(file: str) -> tuple[str, ...]:
@@ -156,53 +190,49 @@ def _without_quoted(text: str) -> tuple[str, bool]:
     return text, False
 
 
-def _set_in_workflow(text: str, key: str, value: str) -> Iterator[tuple[int, str]]:
-    """Lines of a workflow that set a key for its steps: under `env:`, or in a script.
-
-    It looks at lines, not at YAML: a comment or an odd layout may be missed, a warning is no judgement.
-    """
-    name = re.escape(key)
-    parents: list[tuple[int, str]] = []  # Indent and key of the lines that this one is below.
-    for number, line in enumerate(text.splitlines(), start=1):
-        stripped = line.strip()
-        if not stripped or stripped.startswith("#"):
-            continue
-        indent = len(line) - len(line.lstrip(" "))
-        if match := re.match(r"(?:- +)*", stripped):
-            indent += match.end()
-            stripped = stripped[match.end() :]
-        while parents and parents[-1][0] >= indent:
-            parents.pop()
-        is_env = bool(parents) and parents[-1][1] == "env"
-        mapping = re.match(r"[\"']?([\w-]+)[\"']?\s*:(?:\s|$)", stripped)
-        if mapping:
-            parents.append((indent, mapping[1]))
-        flow = (
-            mapping and mapping[1] == "env" and re.search(rf"[{{,]\s*[\"']?{name}[\"']?\s*:\s*([^,}}]*(?:}}}})?)", line)
+def _problem(found: Found, key: str, value: str, file: str) -> str | None:
+    """What a line of a build file does to the committed value; None if nothing."""
+    effect = found.effect
+    if found.problem:
+        return found.problem
+    if effect.mode:
+        is_other = mode_of(file) not in ("", effect.mode)
+        return (
+            f"it builds with the mode {effect.mode}, and Vite reads .env.{effect.mode} and not {file}. "
+            f"Name .env.{effect.mode} as --env-file, or leave the mode out."
+            if is_other
+            else None
         )
-        block = mapping and mapping[1] == key and is_env
-        script = re.search(rf"(?:^|run:|export|env|[;&|]|echo)\s+[\"']?{name}=(.*)", " " + stripped)
-        if block:
-            found = stripped[mapping.end() :] if mapping else ""
-        elif flow:
-            found = flow[1]
-        elif script and ("GITHUB_ENV" in line or not re.search(r"\becho\b", line)):
-            found = re.split(r"\s+>>|\s", script[1])[0] if "${{" not in script[1] else script[1]
-        else:
-            continue
-        if problem := _problem(key, found, value):
-            yield number, problem
-
-
-def _problem(key: str, found: str, value: str) -> str | None:
-    """What a workflow's value does to the committed one."""
-    found = re.sub(r"\s+#.*", "", found).strip().strip("\"'")
-    if found == value:
+    if effect.file:
+        return _problem_of_written(effect, key, value, file)
+    if effect.value == value:
         return None
-    sentence = f"it sets {key} to {_quoted(found)}, and Vite takes it before any file"
-    if source := re.search(r"\$\{\{\s*((?:secrets|vars|env|inputs)\.[\w-]+)", found):
-        sentence += f"; where {source[1]} is not set, the value is blank"
-    return f"{sentence}. Remove it from the app's build."
+    sentence = f"it sets {key} to {_quoted(effect.value or '')}, and Vite takes it before any file"
+    return f"{sentence}{_where_unset(effect.value or '')}. Remove it from the app's build."
+
+
+def _problem_of_written(effect: Effect, key: str, value: str, file: str) -> str | None:
+    """What it does that a build writes an env file itself."""
+    name = posixpath.basename(effect.file)
+    if file.endswith(".local") or effect.value == value:
+        return None  # fetch.py sets our keys in what is written before it.
+    if effect.value is not None:
+        return (
+            f"it sets {key} to {_quoted(effect.value)} in {name}{_where_unset(effect.value)}, and Vite takes that. "
+            "Remove it from the app's build."
+        )
+    if effect.is_known and (not effect.replaces or name != file):
+        return None
+    if not effect.replaces:
+        return f"it may set {key} in {name}: what it adds there cannot be seen from here. Take {key} out of it."
+    if name == file:
+        return f"it replaces {name}, and what a release has set there is gone. Add other variables to another env file."
+    return f"it writes {name}, which Vite reads before {file}: what is in it cannot be seen from here. Keep {key} out."
+
+
+def _where_unset(found: str) -> str:
+    source = re.search(r"\$\{\{\s*((?:secrets|vars|env|inputs)\.[\w-]+)", found)
+    return f"; where {source[1]} is not set, the value is blank" if source else ""
 
 
 def _quoted(text: str) -> str:

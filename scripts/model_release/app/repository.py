@@ -1,15 +1,17 @@
 """A web app in a repository on GitHub: a published release is asked for its model, then committed there."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_release.app.app import AppResult, Released
+from model_release.app.build_files import build_files_of
 from model_release.app.commit import AppCommit, is_plain_path
 from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import app_files
-from model_release.app.github import CommitResult, check_app, commit_to_app
+from model_release.app.github import CommitResult, check_app, commit_to_app, listing
+from model_release.app.overrides import MAX_BUILD_FILES, NOT_LOOKED_AT, find_shadows
 from model_release.base.errors import HostError, UsageError
 from model_release.base.github_client import RETRY_POLICY, Client, with_retries
 from model_release.base.progress import Progress, silent
@@ -107,7 +109,8 @@ class RepositoryApp:
             self._require_answer(self.source, model)
         request = self.place.commit(tag.text, released.values, released.files)
         result = commit_to_app(self.api, request, retry_policy=self.retry_policy, progress=self.progress)
-        lines = (*self._lines(result), f"{URL_KEY}={url}")
+        warnings = self._shadows(result, request) if result.outcome != "unchanged" else ()
+        lines = (*self._lines(result), *warnings, f"{URL_KEY}={url}")
         return AppResult(outcome=result.outcome, model_url=url, lines=lines, commit=result.commit)
 
     def _require_answer(self, source: Source, model: FileEntry) -> None:
@@ -127,6 +130,30 @@ class RepositoryApp:
                 next(opened.pieces, b"")
 
         with_retries(attempt, self.retry_policy, self.progress, what=source.describe())
+
+    def _shadows(self, result: CommitResult, request: AppCommit) -> Iterator[str]:
+        """Who else sets our values, as far as the repository's files tell; the commit stands whatever becomes of it."""
+        folder, _, file = request.env_path.rpartition("/")
+
+        def look() -> tuple[str, ...]:
+            holds = listing(self.api.get_repo(request.repository), result.commit)
+            beside = [path for path in holds.shas if path.rpartition("/")[0] == folder and "/.env" in f"/{path}"]
+            builds = build_files_of(holds.shas, folder)[:MAX_BUILD_FILES]
+            return find_shadows(
+                request.values,
+                file=file,
+                files={path.rpartition("/")[2]: holds.read(path) for path in beside},
+                workflows={path: holds.read(path) for path in builds},
+                environment={},
+                folder=folder,
+            )
+
+        try:
+            for warning in with_retries(look, self.retry_policy, self.progress, what=request.repository):
+                yield f"warning: {warning}"
+        except HostError as failure:
+            yield f"warning: who else sets {URL_KEY} cannot be looked for: {failure}"
+        yield NOT_LOOKED_AT
 
     def _lines(self, result: CommitResult) -> list[str]:
         """What became of the repository."""

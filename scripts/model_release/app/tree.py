@@ -10,7 +10,7 @@ from model_release.app import envfile
 from model_release.app.app import AppResult, Outcome, Released
 from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import MODELS_FOLDER
-from model_release.app.overrides import find_shadows_beside
+from model_release.app.overrides import NOT_LOOKED_AT, find_shadows_beside
 from model_release.app.rules import ATTRIBUTES, IGNORED, MAX_RULES_BYTES, rule_files, tree_warnings
 from model_release.base.errors import EnvFileError, HostError
 from model_release.base.files import copy_file, is_file, read_bytes, write_bytes
@@ -59,6 +59,8 @@ class TreeApp:
         changed = self._write(released.values)
         for warning in find_shadows_beside(self.env_file, released.values, {}):
             self.progress(f"warning: {warning}")
+        if changed:
+            self.progress(NOT_LOOKED_AT)
         for warning in self._ruled(released):
             self.progress(f"warning: {warning}")
         outcome: Outcome = "written" if changed else "unchanged"

@@ -153,7 +153,8 @@ def check_address(url: str) -> None:
     except ValueError as failure:
         raise AddressError("is no address") from failure
     if parts.scheme not in _DEFAULT_PORTS:
-        raise AddressError(f"must start with http:// or https://, not with {parts.scheme[:20] or 'nothing'}:")
+        got = f", not with {parts.scheme[:20]}:" if parts.scheme else ""
+        raise AddressError(f"must start with http:// or https://{got}")
     if not parts.hostname or port == 0 or len(url) > MAX_URL_CHARS or not url.isprintable():
         raise AddressError("is no address of a host")
     if parts.username is not None or parts.password is not None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from model_release.base.errors import UsageError
 from model_release.cli.options import DEFAULT_OUTPUT, PATH, print_progress, selection_options, source_options
 from model_release.model.onnx_files.data_files import model_bytes
 
@@ -29,6 +30,10 @@ def export(
     *, source: "SourceRequest", selection: "SelectionRequest", precision: str, output: Path, verify: bool
 ) -> None:
     """Export GPT-2 from PyTorch to ONNX, with its intermediate activations as outputs."""
+    if "," in precision:
+        raise UsageError(
+            f"--precision must be one name here, got {precision[:60]!r}. Give one; quantize.py takes several."
+        )
     from model_release.contract.activations import load_contract
     from model_release.model.pipeline import export_model
 

@@ -33,6 +33,8 @@ def match_target(target: str) -> re.Match[str]:
     match = (HUB_TARGET if of_hub else S3_TARGET).fullmatch(target)
     if match is None:
         form, example = ("hub:ORG/REPO", "hub:octocat/gpt2") if of_hub else ("s3://BUCKET/PREFIX", "s3://models/gpt2")
+        if not of_hub and not target.startswith("s3:"):
+            form = f"hub:ORG/REPO or {form}"
         raise UsageError(f"a mirror must be {form}, got {target[:80]!a}. Use e.g. {example}.")
     return match
 

@@ -276,6 +276,8 @@ def _read_outline(path: Path) -> tuple[onnx.ModelProto, dict[str, _Place]]:
         ):
             outline, inside = _outline(content)
         proto = onnx.ModelProto.FromString(outline)
+    except FileNotFoundError as failure:
+        raise ContractError(f"{path} must exist, got no such file. Export it first, or correct the path.") from failure
     except (OSError, ValueError, google.protobuf.message.DecodeError) as failure:
         raise ContractError(f"{path} must be an ONNX file, got: {first_lines(failure)}. Export it again.") from failure
     if not proto.graph.node:

@@ -1,6 +1,7 @@
 """Which weights are asked for, and where they come from."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +50,7 @@ class SourceRequest:
         text = (
             "demo"
             if self.demo
-            else Path(os.path.realpath(self.folder)).name
+            else (_snapshot(self.folder) or (Path(os.path.realpath(self.folder)).name, ""))[0]
             if self.folder
             else (self.model or DEFAULT_MODEL)
         )
@@ -70,6 +71,18 @@ class SourceRequest:
         )
 
 
+def _snapshot(folder: Path) -> tuple[str, str] | None:
+    """Repository id and commit of a folder in a cache of the Hub, by the cache's layout; None for any other folder.
+
+    `models--ORG--NAME/snapshots/COMMIT`: https://huggingface.co/docs/huggingface_hub/guides/manage-cache.
+    """
+    path = Path(os.path.realpath(folder))
+    names = path.parts[-3:]
+    is_snapshot = len(names) == 3 and names[1] == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", names[2])
+    repository = re.fullmatch(r"models--((?:(?!--).)+)(?:--((?:(?!--).)+))?", names[0])
+    return ("/".join(filter(None, repository.groups())), names[2]) if is_snapshot and repository else None
+
+
 def load_weights(source: SourceRequest, progress: Progress = silent) -> "Weights":
     """Verified weights of a source.
 
@@ -82,7 +95,8 @@ def load_weights(source: SourceRequest, progress: Progress = silent) -> "Weights
     if source.demo:
         return load_folder(DEMO_FOLDER, source="demo", context=source.context)
     if source.folder is not None:
-        return load_folder(source.folder, context=source.context)
+        repository, commit = _snapshot(source.folder) or ("local", "")
+        return load_folder(source.folder, source=repository, revision=commit, context=source.context)
     from model_release.model.weights.hub import fetch_model
 
     fetched = fetch_model(source.model or DEFAULT_MODEL, revision=source.revision, progress=progress)
