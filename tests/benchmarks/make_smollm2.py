@@ -6,7 +6,6 @@ longer the first time, when the peers are installed.
 """
 
 import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
