@@ -12,4 +12,4 @@ if hasattr(model.config, "quantization_config"):
     del model.config.quantization_config  # The weights are decoded by now.
 model.hf_quantizer = None
 model.save_pretrained(target)
-AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)
+AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, add_bos_token=False).save_pretrained(target)
