@@ -1,5 +1,6 @@
 """The judging rules on plain arrays: each clause's boundary, without a model."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -240,6 +241,22 @@ def test_nan_logits_agree_with_nothing() -> None:
     expected = RANDOM.normal(size=(1, 4, 9)).astype(np.float32)
     measured = agreement(np.full_like(expected, np.nan), expected, np.zeros((1, 4), int))
     assert "KL01" in output_checks.check_agreement(measured, INT8, vocab=50, on_text=True).broken
+
+
+def test_large_outputs_are_compared_part_by_part_and_the_worst_of_all_is_named() -> None:
+    """Logits of a long context and a large vocabulary are gigabytes; nothing is made that is as large."""
+    output = (Output(name="logits", kind="logits", layer=None, dims=("batch", "seq", 2**17)),)
+    expected = np.ones((1, 96, 2**17), np.float32)
+    got = expected.copy()
+    got[0, 30, 2], got[0, 70, 5], got[0, 95, 7] = 2, 4, 3
+    tracemalloc.start()
+    measured = compare(got, expected)
+    (finding,) = output_checks.check_reference({"logits": got}, {"logits": expected}, output, FP32).findings
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < expected.nbytes
+    assert (measured.max_abs, measured.error) == (3, 1 + 9 + 4)
+    assert "got 4 for 1 at (0, 70, 5); largest difference 3" in finding.message
 
 
 def test_deviation_names_the_worst_and_the_whole() -> None:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+_PART = 2**20  # Elements compared at a time.
+
 TIE_SHARE = 0.9
 """TOP01: a choice with at least this share of the best probability is a tie, not a disagreement."""
 
@@ -89,11 +91,21 @@ class Agreement:
 
 
 def compare(got: Array, expected: Array) -> Comparison:
-    """Measures one output of one run against PyTorch's, in float64."""
-    a, b = got.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
+    """Measures one output of one run against PyTorch's, in float64, a part at a time: logits may be gigabytes."""
+    one, other = got.ravel(), expected.ravel()
+    measured = _compare_part(one[:_PART], other[:_PART])
+    for start in range(_PART, len(one), _PART):
+        part = slice(start, start + _PART)
+        measured += _compare_part(one[part], other[part])
+    return measured
+
+
+def _compare_part(got: Array, expected: Array) -> Comparison:
+    a, b = got.astype(np.float64), expected.astype(np.float64)
+    difference = a - b
     return Comparison(
-        max_abs=float(np.abs(a - b).max(initial=0.0)),
-        error=float((a - b) @ (a - b)),
+        max_abs=float(np.abs(difference).max(initial=0.0)),
+        error=float(difference @ difference),
         got=float(a @ a),
         expected=float(b @ b),
         product=float(a @ b),

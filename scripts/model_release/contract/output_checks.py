@@ -8,6 +8,7 @@ import numpy as np
 from model_release.contract.activations import (
     Output,
     Precision,
+    Tolerance,
     load_contract,
     parse_tensor_name,
     tensor_name,
@@ -18,6 +19,9 @@ from model_release.contract.measures import Array as Array
 
 _EXACT = {"atol": 1e-4, "rtol": 1e-5}
 """Tolerance of sums and attention identities: float32 arithmetic, whatever the stored precision."""
+
+_PART = 2**20
+"""Elements compared at a time."""
 
 _PRODUCTS = {"atol": 1e-2, "rtol": 0.3}
 """The same where one side is a product that some precisions take in integers, clipped: another order of heads shows."""
@@ -283,19 +287,38 @@ def _compare(pairs: Iterable[tuple[Output, Array, Array]], precision: Precision,
         if got.shape != expected.shape:
             yield output.name, f"{must}, shapes differ: {got.shape} and {expected.shape}"
             continue
-        difference = np.abs(got - expected)
-        row = (-2, -1) if output.dims[-2:] == ("seq", "seq") else (-1,)
-        limit = tolerance.atol + tolerance.rtol * np.abs(expected).max(axis=row, keepdims=True)
-        if (difference <= limit).all():  # NaN is not.
+        width = int(np.prod(got.shape[-2:] if output.dims[-2:] == ("seq", "seq") else got.shape[-1:]))
+        worst, largest = _furthest(got.reshape(-1, width), expected.reshape(-1, width), tolerance)
+        if worst is None:
             yield output.name, ""
             continue
-        worst = np.unravel_index(int(np.argmax(np.nan_to_num(difference - limit, nan=np.inf))), difference.shape)
+        place = np.unravel_index(worst, got.shape)
         yield (
             output.name,
             f"{must} within atol {tolerance.atol:g} and rtol {tolerance.rtol:g} of its row ({precision.name}), "
-            f"got {got[worst]:.6g} for {expected[worst]:.6g} at {tuple(int(i) for i in worst)}; "
-            f"largest difference {difference.max():.3g}",
+            f"got {got[place]:.6g} for {expected[place]:.6g} at {tuple(int(i) for i in place)}; "
+            f"largest difference {largest:.3g}",
         )
+
+
+def _furthest(got: Array, expected: Array, tolerance: Tolerance) -> tuple[int | None, float]:
+    """Where [rows, width] are furthest past what a row allows, as a flat index, and the largest difference.
+
+    A part is looked at at a time: logits may be gigabytes. There is no index where every element is within its limit.
+    """
+    worst, excess, largest = None, 0.0, 0.0
+    step = max(1, _PART // got.shape[1])
+    for start in range(0, len(got), step):
+        part = expected[start : start + step]
+        difference = np.abs(got[start : start + step] - part)
+        limit = tolerance.atol + tolerance.rtol * np.abs(part).max(axis=-1, keepdims=True)
+        largest = float(np.maximum(largest, difference.max()))
+        if (difference <= limit).all():  # NaN is not.
+            continue
+        past = np.nan_to_num(difference - limit, nan=np.inf)
+        if past.max() > excess:
+            worst, excess = start * got.shape[1] + int(past.argmax()), float(past.max())
+    return worst, largest
 
 
 @check("TOK01", needs="a released tokenizer.json")
