@@ -50,8 +50,7 @@ const IDENTIFIER = `(?:${NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)`;
 const TAG = new RegExp(`^model-v${NUMBER}\\.${NUMBER}\\.${NUMBER}(?:-${IDENTIFIER}(?:\\.${IDENTIFIER})*)?$`);
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/;
 const NOT_THIS = "Do not use this release; make it again.";
-const LFS_POINTER =
-  "a Git LFS pointer in place of the file (run `git lfs pull`, or give actions/checkout `lfs: true`)";
+const LFS_POINTER = "a Git LFS pointer in place of the file (run `git lfs pull`, or give actions/checkout `lfs: true`)";
 const TREE = "Commit the release's files (all of them, in full), or give --from to fetch them.";
 
 // -- failures and files
@@ -692,8 +691,7 @@ async function verifyTree(request, committed) {
     throw bad(`${path} must be the model of ${listed}, got ${first?.name}`);
   for (const each of model.files) {
     const place = join(folder, each.name);
-    if (await isPointer(place))
-      throw new Failure(RELEASE, `${place} must be the release's file, got ${LFS_POINTER}.`);
+    if (await isPointer(place)) throw new Failure(RELEASE, `${place} must be the release's file, got ${LFS_POINTER}.`);
     if (!(await isThere(place, each))) throw bad(`${place} must have the sha256 ${each.sha256}`);
   }
   const url = `${committed.url}?v=${committed.query}`;
