@@ -4,6 +4,7 @@ import hashlib
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from model_release.model.verify.probes import PyTorchModel
 from model_release.model.verify.verification import Verification
 from model_release.model.weights.folder import load_folder
 from model_release.model.weights.source import DEMO_FOLDER, SourceRequest
-from model_release.model.weights.tokenizer import VALIDATION_TEXT
+from model_release.model.weights.tokenizer import VALIDATION_TEXT, load_tokenizer
 from model_release.release.chain import ReleaseRequest, ReleaseResult, release_model
 from model_release.release.request import BuildRequest
 
@@ -192,8 +193,13 @@ def demo_reference() -> PyTorchModel:
     return pytorch_reference(load_folder(DEMO_FOLDER))
 
 
+def read(ids_of: Callable[..., list[int]]) -> list[int]:
+    weights = load_folder(DEMO_FOLDER)
+    return ids_of(weights.blueprint, load_tokenizer(weights))
+
+
 def measured(path: Path, reference: PyTorchModel) -> Verification:
-    return verify_weights(path, path.name, reference, text_ids(load_folder(DEMO_FOLDER)), lambda _: None)
+    return verify_weights(path, path.name, reference, read(text_ids), lambda _: None)
 
 
 @pytest.mark.parametrize("precision", REACH)
@@ -201,9 +207,7 @@ def test_a_precision_reaches_its_quality_on_text_it_never_saw(
     precision: str, released: tuple[Path, ReleaseResult, list[str]], demo_reference: PyTorchModel, tmp_path: Path
 ) -> None:
     source = released[0] / "releases" / "model-v1.0.0" / "model.onnx"
-    (path,) = quantize_model(
-        source, [precision], tmp_path, calibration=lambda: calibration_ids(load_folder(DEMO_FOLDER))
-    )
+    (path,) = quantize_model(source, [precision], tmp_path, calibration=lambda: read(calibration_ids))
     result = measured(path, demo_reference)
     assert result.findings == ()
     assert result.agreement is not None
@@ -218,7 +222,7 @@ def test_calibrating_on_text_leaves_small_closer_than_random_tokens(
 ) -> None:
     source = released[0] / "releases" / "model-v1.0.0" / "model.onnx"
     kl = {}
-    for name, ids in {"random": [], "text": calibration_ids(load_folder(DEMO_FOLDER))}.items():
+    for name, ids in {"random": [], "text": read(calibration_ids)}.items():
         quantize_file(source, tmp_path / f"{name}.onnx", "small", ids)
         agreement = measured(tmp_path / f"{name}.onnx", demo_reference).agreement
         assert agreement is not None

@@ -61,12 +61,14 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
         ReleaseError: Of the step that failed.
     """
     from model_release.contract.file_checks import stored_bytes  # It needs numpy; planning a run does not.
+    from model_release.model.weights.tokenizer import load_tokenizer
 
     step("weights", request.source.describe())
     weights = load_weights(request.source, progress)
     selection = request.selection.resolve(weights.blueprint)
-    text = text_ids(weights, request.validation, progress)
-    given = None if request.calibration is None else calibration_ids(weights, request.calibration)
+    tokenizer = load_tokenizer(weights, progress)
+    text = text_ids(weights.blueprint, tokenizer, request.validation, progress)
+    given = None if request.calibration is None else calibration_ids(weights.blueprint, tokenizer, request.calibration)
     require_fit(request, stored_bytes(weights.blueprint, load_contract().precision(request.app_precision)))
     model = dist / model_file_name(FULL_PRECISION)
     step("export", f"layers {','.join(map(str, selection.layers))}, opset {request.selection.opset}")
@@ -80,14 +82,16 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
         model,
         request.precisions,
         dist,
-        calibration=lambda: calibration_ids(weights, progress=progress) if given is None else given,
+        calibration=lambda: (
+            calibration_ids(weights.blueprint, tokenizer, progress=progress) if given is None else given
+        ),
     )
     step("verify", f"{1 + len(request.precisions)} files against PyTorch and the contract")
     verifications = _verify_all(weights, text, (FULL_PRECISION, *request.precisions), dist, progress)
     delivery = decide_delivery(request, dist)
     step("size gate", describe_delivery(delivery))
     step("package", "tokenizer, config, contract, report, manifest, checksums")
-    return package(request, weights, selection, verifications, delivery, dist)
+    return package(request, weights, selection, verifications, tokenizer, delivery, dist)
 
 
 def make_dist(request: BuildRequest, output: Path, step: Step, progress: Progress) -> manifest.Manifest:
@@ -123,8 +127,11 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
     Weights are located and checked (a Hub's are downloaded into its cache); nothing else is written.
     """
     from model_release.contract.file_checks import stored_bytes
+    from model_release.model.weights.folder import TOKENIZER
+    from model_release.model.weights.tokenizer import load_tokenizer
 
     weights = load_weights(request.source, progress)
+    is_made = load_tokenizer(weights, progress) is not None and TOKENIZER not in weights.tokenizer_files
     selection = request.selection.resolve(weights.blueprint)
     outputs = load_contract().expected_outputs(weights.blueprint, selection)
     rows = []
@@ -142,7 +149,13 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
         [name, "", "copied"] for name in (*weights.tokenizer_files, CONFIG_NAME, *(path.name for path in ENCLOSED))
     ]
     return rows + [
-        [name, "", "written"] for name in (manifest.REPORT_NAME, manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME)
+        [name, "", "written"]
+        for name in (
+            *([TOKENIZER] if is_made else ()),
+            manifest.REPORT_NAME,
+            manifest.MANIFEST_NAME,
+            manifest.CHECKSUMS_NAME,
+        )
     ]
 
 

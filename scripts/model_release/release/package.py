@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from model_release.contract.measures import Deviation
     from model_release.model.verify.verification import Verification
     from model_release.model.weights.folder import Weights
+    from model_release.model.weights.tokenizer import Tokenizer
 
 ENCLOSED = (
     CONTRACT_FOLDER / "activations.json",
@@ -36,7 +37,7 @@ ENCLOSED = (
 """What every release brings along: the contract, and what gets its files into a web app."""
 
 
-CONFIG_NAME = "config.json"
+CONFIG_NAME, TOKENIZER = "config.json", "tokenizer.json"
 
 
 _LIBRARIES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "tokenizers")
@@ -78,12 +79,15 @@ def package(
     weights: "Weights",
     selection: Selection,
     verifications: dict[str, "Verification"],
+    tokenizer: "Tokenizer | None",
     delivery: Delivery,
     dist: Path,
 ) -> Manifest:
     """Completes `dist`: tokenizer, config, contract, `fetch.mjs`, report, manifest and checksums beside the models."""
     for name in (*weights.tokenizer_files, CONFIG_NAME):
         copy_file(weights.folder / name, dist / name, error=ExportError)
+    if tokenizer is not None and not (dist / TOKENIZER).exists():
+        write_bytes(dist / TOKENIZER, tokenizer.content.encode(), error=ExportError)
     for path in ENCLOSED:
         copy_file(path, dist / path.name, error=ExportError)
     for path in sorted(dist.iterdir()):
@@ -116,7 +120,7 @@ def package(
         made_with={library: importlib.metadata.version(library) for library in _LIBRARIES},
     )
     by_output = {precision: result.by_output for precision, result in verifications.items()}
-    report = draw_report(weights, selection, dist / delivery.file, document, by_output)
+    report = draw_report(weights, selection, tokenizer, dist / delivery.file, document, by_output)
     report_name = request.prefix + manifest.REPORT_NAME
     write_bytes(dist / report_name, report, error=ExportError)
     files = (*files, *manifest.describe_files(dist, [report_name]))
@@ -168,6 +172,7 @@ def _measured_on(request: BuildRequest) -> str:
 def draw_report(
     weights: "Weights",
     selection: Selection,
+    tokenizer: "Tokenizer | None",
     model: Path,
     document: Manifest,
     by_output: Mapping[str, Mapping[str, "Deviation"]],
@@ -175,6 +180,5 @@ def draw_report(
     """The page of a release: what `model` returns for a prompt, and what the manifest and the verifications say."""
     from model_release.browser.pages.render import render_report
     from model_release.browser.pages.sample import take_sample
-    from model_release.model.weights.tokenizer import load_tokenizer
 
-    return render_report(document, by_output, take_sample(model, weights.blueprint, selection, load_tokenizer(weights)))
+    return render_report(document, by_output, take_sample(model, weights.blueprint, selection, tokenizer))
