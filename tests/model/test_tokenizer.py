@@ -2,11 +2,14 @@
 
 import json
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Library
 
@@ -15,10 +18,11 @@ from builders import gpt2_folder
 from commands import call, traced_once
 from model_release.base.errors import UsageError, WeightsError
 from model_release.contract import manifest, measured
+from model_release.contract.blueprint import Blueprint
 from model_release.contract.measured import Measured
 from model_release.model.pipeline import calibration_ids, text_ids
 from model_release.model.weights.folder import load_folder
-from model_release.model.weights.tokenizer import VALIDATION_TEXT, Tokenizer
+from model_release.model.weights.tokenizer import VALIDATION_TEXT, Tokenizer, load_tokenizer
 from model_release.release.notes import render_notes
 from pages import write_tokenizer
 from workroom import Workshop
@@ -188,6 +192,11 @@ def chess_folder(path: Path, *, unknown: str | None = "<unk>") -> Path:
     return folder
 
 
+def chess(path: Path) -> tuple[Blueprint, Tokenizer | None]:
+    weights = load_folder(chess_folder(path))
+    return weights.blueprint, load_tokenizer(weights)
+
+
 def games(path: Path, moves: int = 400) -> Path:
     """A text of squares."""
     path.write_text(" ".join(random.Random(0).choices(SQUARES, k=moves)))
@@ -199,35 +208,138 @@ def test_our_texts_are_left_out_where_the_tokenizer_does_not_speak_and_that_is_s
     tmp_path: Path, unknown: str | None
 ) -> None:
     weights, said = load_folder(chess_folder(tmp_path, unknown=unknown)), list[str]()
-    assert text_ids(weights, progress=said.append) == []
-    assert calibration_ids(weights, progress=said.append) == []
+    tokenizer = load_tokenizer(weights)
+    assert text_ids(weights.blueprint, tokenizer, progress=said.append) == []
+    assert calibration_ids(weights.blueprint, tokenizer, progress=said.append) == []
     assert [line.partition("random ids")[2].split()[4] for line in said] == ["validation.txt.", "calibration.txt."]
     assert all("does not speak English (0% known" in line for line in said)
 
 
 def test_texts_of_ones_own_are_read(tmp_path: Path) -> None:
-    weights, text = load_folder(chess_folder(tmp_path / "model")), games(tmp_path / "games.txt")
+    (shape, tokenizer), text = chess(tmp_path / "model"), games(tmp_path / "games.txt")
     expected = [SQUARES.index(move) for move in text.read_text().split()]
-    assert text_ids(weights, text) == calibration_ids(weights, text) == expected
+    assert text_ids(shape, tokenizer, text) == calibration_ids(shape, tokenizer, text) == expected
 
 
 def test_a_text_that_the_tokenizer_does_not_know_is_refused(tmp_path: Path) -> None:
-    weights = load_folder(chess_folder(tmp_path / "model"))
+    shape, tokenizer = chess(tmp_path / "model")
     (tmp_path / "prose.txt").write_text("the king's pawn " * 99)
     with pytest.raises(
         UsageError, match=r"--validation must be a text .* knows, got 0% known, 297 tokens, 1 different"
     ):
-        text_ids(weights, tmp_path / "prose.txt")
+        text_ids(shape, tokenizer, tmp_path / "prose.txt")
     with pytest.raises(UsageError, match=r"--calibration must be a text of at least 20 tokens .* got 100% known, 5 "):
-        calibration_ids(weights, games(tmp_path / "short.txt", 5))
+        calibration_ids(shape, tokenizer, games(tmp_path / "short.txt", 5))
 
 
 def test_a_text_needs_a_tokenizer_and_a_file(tmp_path: Path) -> None:
-    weights = load_folder(gpt2_folder(tmp_path / "model"))
+    shape = load_folder(gpt2_folder(tmp_path / "model")).blueprint
     with pytest.raises(WeightsError, match=r"nowhere\.txt must be readable"):
-        text_ids(weights, tmp_path / "nowhere.txt")
+        text_ids(shape, None, tmp_path / "nowhere.txt")
     with pytest.raises(UsageError, match="--validation needs a tokenizer, got none"):
-        text_ids(weights, games(tmp_path / "games.txt"))
+        text_ids(shape, None, games(tmp_path / "games.txt"))
+
+
+# -- files of an older kind
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "king", "##s", "book", "of", "law"]
+MERGES = {
+    "vocab.json": json.dumps({"k": 0, "i": 1, "n": 2, "g": 3, "in": 4, "Ġ": 5, "<|endoftext|>": 6}),
+    "merges.txt": "#version: 0.2\ni n\n",
+    "added_tokens.json": json.dumps({"<|user|>": 7}),
+}
+
+
+def older_folder(
+    path: Path, files: Mapping[str, str | bytes], tokenizer_class: str | None = None, **settings: Any
+) -> Path:
+    """A model whose tokenizer is there, but not as tokenizer.json."""
+    folder = gpt2_folder(path, layers=1, hidden=8, heads=2, vocab=200, positions=20)
+    for name, content in files.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    if tokenizer_class is not None:
+        settings = {"tokenizer_class": tokenizer_class} | settings
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def sentence_pieces(path: Path, kind: str) -> bytes:
+    """A model of SentencePiece, trained on nearly nothing."""
+    text = VALIDATION_TEXT.read_text()[13:2000].replace(". ", ".\n")
+    (path / "text").write_text("".join(letter for letter in text.lower() if letter.islower() or letter.isspace()))
+    train = partial(sentencepiece.SentencePieceTrainer.train, input=str(path / "text"), minloglevel=2)
+    train(model_prefix=str(path / kind), vocab_size=60, model_type=kind)
+    return (path / f"{kind}.model").read_bytes()
+
+
+def test_a_tokenizer_is_made_of_words_in_pieces_and_brings_no_other_file_of_this_machine(tmp_path: Path) -> None:
+    words(["secret"], "[UNK]").save(str(tmp_path / "secret.json"))
+    paths = dict.fromkeys(("tokenizer_file", "vocab_file"), str(tmp_path / "secret.json"))
+    pieces = "\n".join(PIECES)
+    made = load_tokenizer(load_folder(older_folder(tmp_path / "m", {"vocab.txt": pieces}, "BertTokenizer", **paths)))
+    assert made is not None
+    assert made.read("The kings book").ids == (5, 6, 7, 8)
+    assert "secret" not in made.content
+
+
+def test_a_tokenizer_is_made_of_vocabulary_merges_and_added_tokens(tmp_path: Path) -> None:
+    made = load_tokenizer(load_folder(older_folder(tmp_path, MERGES)))
+    assert made is not None
+    assert made.read("king<|user|>").ids == (0, 4, 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "tokenizer_class"),
+    [("unigram", "spiece.model", "T5Tokenizer"), ("bpe", "tokenizer.model", "LlamaTokenizer")],
+)
+def test_a_tokenizer_is_made_of_sentence_pieces(tmp_path: Path, kind: str, file: str, tokenizer_class: str) -> None:
+    pieces = sentence_pieces(tmp_path, kind)
+    folder = older_folder(tmp_path / "model", {file: pieces}, tokenizer_class, extra_ids=0)
+    made, text = load_tokenizer(load_folder(folder)), "and the king said unto him"
+    assert made is not None
+    assert list(made.read(text).ids) == sentencepiece.SentencePieceProcessor(model_proto=pieces).encode(text)
+
+
+CANNOT: dict[str, tuple[dict[str, str | bytes], str | None, dict[str, Any], str]] = {
+    "nothing": ({}, None, {}, r"and nothing to make it of"),
+    "settings alone": ({}, "GPT2Tokenizer", {}, r"and nothing to make it of"),
+    "words of an unknown class": (
+        {"vocab.txt": "the"},
+        None,
+        {},
+        r"and vocab\.txt cannot become it: .*tokenizer_class",
+    ),
+    "broken pieces": ({"spiece.model": b"\0" * 99}, "T5Tokenizer", {}, r"and spiece\.model cannot become it"),
+    "code to run": (
+        {"vocab.txt": "the"},
+        "BertTokenizer",
+        {"auto_map": {"AutoTokenizer": ["code.Mine", None]}},
+        r"names code to run \(auto_map\), which this project never does",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "tokenizer_class", "settings", "reason"), CANNOT.values(), ids=CANNOT)
+def test_what_cannot_be_made_is_said_with_what_follows_and_the_line_that_makes_it(
+    tmp_path: Path, files: dict[str, str | bytes], tokenizer_class: str | None, settings: dict[str, Any], reason: str
+) -> None:
+    folder = older_folder(tmp_path, files, tokenizer_class, **settings)
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: pass\n")
+    said: list[str] = []
+    assert load_tokenizer(load_folder(folder), said.append) is None
+    (line,) = said
+    assert re.search(reason, line)
+    assert "Figures are measured on random ids" in line
+    assert (
+        f"from transformers import AutoTokenizer as A; A.from_pretrained('MODEL').save_pretrained('{folder}')" in line
+    )
+    assert not (tmp_path / "ran").exists()
+
+
+def test_files_of_an_older_kind_do_not_count_beside_tokenizer_json(tmp_path: Path) -> None:
+    folder = older_folder(tmp_path, {"vocab.txt": "x", "tokenizer.model": b"x"}, "BertTokenizer")
+    write_tokenizer(folder / "tokenizer.json")
+    assert load_folder(folder).tokenizer_files == ("tokenizer.json", "tokenizer_config.json")
 
 
 # -- a release
@@ -265,3 +377,12 @@ def test_a_release_keeps_the_tokenizers_state_and_its_figures_do_not_obey_it(tmp
     assert (tmp_path / "dist/tokenizer.json").read_bytes() == path.read_bytes()
     assert {model.agreement.text for model in figures.models} == {"validation text"}
     assert {model.agreement.positions for model in figures.models} == {16 * 40}
+
+
+def test_a_release_has_all_files_of_a_tokenizer_and_the_one_that_was_made_of_them(tmp_path: Path) -> None:
+    folder = older_folder(tmp_path / "model", MERGES, "GPT2Tokenizer")
+    build(folder, tmp_path / "dist")
+    names = {"vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json", "tokenizer.json"}
+    assert names <= set(manifest.read(tmp_path / "dist").names)
+    assert not names & {path.name for path in folder.iterdir()} - {*MERGES, "tokenizer_config.json"}
+    assert Library.from_file(str(tmp_path / "dist/tokenizer.json")).encode("king<|user|>").ids == [0, 4, 3, 7]

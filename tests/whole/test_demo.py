@@ -36,7 +36,7 @@ from model_release.model.verify.probes import PyTorchModel
 from model_release.model.verify.verification import Verification
 from model_release.model.weights.folder import load_folder
 from model_release.model.weights.source import DEMO_FOLDER, SourceRequest
-from model_release.model.weights.tokenizer import VALIDATION_TEXT
+from model_release.model.weights.tokenizer import VALIDATION_TEXT, load_tokenizer
 from model_release.release.chain import ReleaseRequest, ReleaseResult, release_model
 from model_release.release.publish import publish
 from model_release.release.request import BuildRequest
@@ -225,8 +225,13 @@ def demo_reference() -> PyTorchModel:
     return pytorch_reference(load_folder(DEMO_FOLDER))
 
 
+def read(ids_of: Callable[..., list[int]]) -> list[int]:
+    weights = load_folder(DEMO_FOLDER)
+    return ids_of(weights.blueprint, load_tokenizer(weights))
+
+
 def measured(path: Path, reference: PyTorchModel) -> Verification:
-    return verify_weights(path, path.name, reference, text_ids(load_folder(DEMO_FOLDER)), lambda _: None)
+    return verify_weights(path, path.name, reference, read(text_ids), lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -240,9 +245,7 @@ def quantized(
     @cache
     def make(precision: str) -> Verification:
         source, folder = released[0] / "releases" / "model-v1.0.0" / "model.onnx", tmp_path_factory.mktemp("quantized")
-        (path,) = quantize_model(
-            source, [precision], folder, calibration=lambda: calibration_ids(load_folder(DEMO_FOLDER))
-        )
+        (path,) = quantize_model(source, [precision], folder, calibration=lambda: read(calibration_ids))
         return measured(path, demo_reference)
 
     return make

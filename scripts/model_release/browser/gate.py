@@ -53,7 +53,8 @@ from model_release.contract.tag import parse_tag
 from model_release.model.onnx_files.data_files import data_files, model_bytes
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
-from model_release.model.weights.tokenizer import TOKENIZER, Tokenizer
+from model_release.model.weights.folder import TOKENIZER
+from model_release.model.weights.tokenizer import Tokenizer
 
 _TIMED_RUNS = 5
 _TIMED_MS = 1000  # A WebGPU without a GPU takes seconds a run; one of them tells as much.

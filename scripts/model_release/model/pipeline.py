@@ -31,6 +31,7 @@ from model_release.model.weights.source import SourceRequest, load_weights
 _LARGE_LOGITS_BYTES = 250e6  # GPT-2's whole context has 206 MB.
 
 if TYPE_CHECKING:
+    from model_release.contract.blueprint import Blueprint
     from model_release.model.verify.probes import PyTorchModel
     from model_release.model.verify.verification import Verification
     from model_release.model.weights.folder import Weights
@@ -58,6 +59,8 @@ def export_model(
     progress(f"weights: {source.describe()}")
     with _collection_paused():
         weights = load_weights(source, progress)
+    from model_release.model.weights.tokenizer import load_tokenizer
+
     selection = request.resolve(weights.blueprint)
     advise(weights.blueprint, selection, progress)
     if os.path.realpath(output) in {os.path.realpath(path) for path in weights.folder.iterdir()}:
@@ -66,7 +69,7 @@ def export_model(
         export_weights(weights, selection, request.opset, temporary, progress, precision=precision)
         if not verify:
             return None
-        text = text_ids(weights, progress=progress)
+        text = text_ids(weights.blueprint, load_tokenizer(weights, progress), progress=progress)
         result = verify_weights(temporary, output.name, pytorch_reference(weights), text, progress)
         result.require()
     return result
@@ -100,11 +103,14 @@ def export_weights(
         from model_release.model.precision.quantize import CALIBRATED, quantize_file, quantize_graph
 
     if precision in CALIBRATED:
+        from model_release.model.weights.tokenizer import load_tokenizer
+
         with tempfile.TemporaryDirectory(prefix=".fp32-", dir=output.parent) as folder:
             full = Path(folder) / model_file_name(FULL_PRECISION)
             export_weights(weights, selection, opset, full, progress)
             progress(f"quantize: {precision}")
-            quantize_file(full, output, precision, calibration_ids(weights, progress=progress))
+            text = calibration_ids(weights.blueprint, load_tokenizer(weights, progress), progress=progress)
+            quantize_file(full, output, precision, text)
         return
     progress(
         f"export: layers {','.join(map(str, selection.layers))}, "
@@ -201,6 +207,8 @@ def verify_model(model: Path, reference: SourceRequest | None, *, progress: Prog
     metadata = metadata_of(model.name, read_facts(model).props)
     if reference is None:
         return verify_weights(model, model.name, None, [], progress)
+    from model_release.model.weights.tokenizer import load_tokenizer
+
     progress(f"reference: {reference.describe()}")
     weights = load_weights(reference, progress)
     if replace(weights.blueprint, context=metadata.blueprint.context) != metadata.blueprint:
@@ -208,7 +216,7 @@ def verify_model(model: Path, reference: SourceRequest | None, *, progress: Prog
             f"the reference must have the model's shape {metadata.blueprint.sizes}, got {weights.blueprint.sizes}. "
             f"Give the weights it was made from."
         )
-    text = text_ids(weights, progress=progress)
+    text = text_ids(weights.blueprint, load_tokenizer(weights, progress), progress=progress)
     return verify_weights(model, model.name, pytorch_reference(weights), text, progress)
 
 
@@ -231,38 +239,34 @@ def pytorch_reference(weights: "Weights") -> "PyTorchModel":
     return CachedReference(Reference(weights))
 
 
-def text_ids(weights: "Weights", validation: Path | None = None, progress: Progress = silent) -> list[int]:
+def text_ids(
+    blueprint: "Blueprint", tokenizer: "Tokenizer | None", validation: Path | None = None, progress: Progress = silent
+) -> list[int]:
     """The validation text in the model's tokens; nothing without a tokenizer that speaks it.
 
     Raises:
         ReleaseError: See `ids_of_text`.
     """
     from model_release.model.verify.probes import QUALITY_TOKENS
-    from model_release.model.weights.tokenizer import VALIDATION_TEXT, TextUse, ids_of_text, load_tokenizer
+    from model_release.model.weights.tokenizer import VALIDATION_TEXT, TextUse, ids_of_text
 
-    tokens = min(QUALITY_TOKENS, weights.blueprint.context) + 1
+    tokens = min(QUALITY_TOKENS, blueprint.context) + 1
     use = TextUse(option="--validation", ours=VALIDATION_TEXT, tokens=tokens)
-    return ids_of_text(load_tokenizer(weights), validation, use, progress)
+    return ids_of_text(tokenizer, validation, use, progress)
 
 
-def calibration_ids(weights: "Weights", calibration: Path | None = None, progress: Progress = silent) -> list[int]:
+def calibration_ids(
+    blueprint: "Blueprint", tokenizer: "Tokenizer | None", calibration: Path | None = None, progress: Progress = silent
+) -> list[int]:
     """The calibration text in the model's tokens; nothing without a tokenizer that speaks it.
 
     Raises:
         ReleaseError: See `ids_of_text`.
     """
-    from model_release.model.weights.tokenizer import load_tokenizer
-
-    return _ids_to_calibrate_on(load_tokenizer(weights), calibration, weights.blueprint.context, progress)
-
-
-def _ids_to_calibrate_on(
-    tokenizer: "Tokenizer | None", calibration: Path | None, context: int, progress: Progress
-) -> list[int]:
     from model_release.model.precision.calibration import WINDOW_TOKENS
     from model_release.model.weights.tokenizer import CALIBRATION_TEXT, TextUse, ids_of_text
 
-    use = TextUse(option="--calibration", ours=CALIBRATION_TEXT, tokens=min(WINDOW_TOKENS, context))
+    use = TextUse(option="--calibration", ours=CALIBRATION_TEXT, tokens=min(WINDOW_TOKENS, blueprint.context))
     return ids_of_text(tokenizer, calibration, use, progress)
 
 
@@ -284,7 +288,8 @@ def calibration_ids_for(
     """
     from model_release.contract.metadata import metadata_of
     from model_release.model.onnx_files.facts import read_facts
-    from model_release.model.weights.tokenizer import TOKENIZER, Tokenizer, read_text
+    from model_release.model.weights.folder import TOKENIZER
+    from model_release.model.weights.tokenizer import Tokenizer, read_text
 
     beside = model.with_name(TOKENIZER)
     if tokenizer is None and not is_file(beside):
@@ -293,6 +298,4 @@ def calibration_ids_for(
             raise UsageError(f"--calibration needs a tokenizer, got none beside {model}. Give --tokenizer.")
         return []
     blueprint = metadata_of(model.name, read_facts(model).props).blueprint
-    return _ids_to_calibrate_on(
-        Tokenizer(tokenizer or beside, blueprint.vocab), calibration, blueprint.context, progress
-    )
+    return calibration_ids(blueprint, Tokenizer(tokenizer or beside, blueprint.vocab), calibration, progress)

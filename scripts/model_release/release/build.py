@@ -67,14 +67,16 @@ def build_dist(
         ReleaseError: Of the step that failed.
     """
     from model_release.contract.file_checks import stored_bytes  # It needs numpy; planning a run does not.
+    from model_release.model.weights.tokenizer import load_tokenizer
 
     if weights is None:
         step("weights", request.source.describe())
         weights = load_weights(request.source, progress)
     selection = request.selection.resolve(weights.blueprint)
     advise(weights.blueprint, selection, progress)
-    text = text_ids(weights, request.validation, progress)
-    given = None if request.calibration is None else calibration_ids(weights, request.calibration)
+    tokenizer = load_tokenizer(weights, progress)
+    text = text_ids(weights.blueprint, tokenizer, request.validation, progress)
+    given = None if request.calibration is None else calibration_ids(weights.blueprint, tokenizer, request.calibration)
     require_fit(request, stored_bytes(weights.blueprint, load_contract().precision(request.app_precision)))
     model = dist / model_file_name(FULL_PRECISION)
     step("export", f"layers {','.join(map(str, selection.layers))}, opset {request.selection.opset}")
@@ -88,14 +90,16 @@ def build_dist(
         model,
         request.precisions,
         dist,
-        calibration=lambda: calibration_ids(weights, progress=progress) if given is None else given,
+        calibration=lambda: (
+            calibration_ids(weights.blueprint, tokenizer, progress=progress) if given is None else given
+        ),
     )
     step("verify", f"{1 + len(request.precisions)} files against PyTorch and the contract")
     verifications = _verify_all(weights, text, (FULL_PRECISION, *request.precisions), dist, progress)
     delivery = decide_delivery(request, dist)
     step("size gate", describe_delivery(delivery))
     step("package", "tokenizer, config, contract, report, manifest, figures, checksums")
-    return package(request, weights, selection, verifications, delivery, dist)
+    return package(request, weights, selection, verifications, tokenizer, delivery, dist)
 
 
 def make_dist(request: BuildRequest, output: Path, step: Step, progress: Progress) -> Built:
@@ -131,8 +135,11 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
     Weights are located and checked (a Hub's are downloaded into its cache); nothing else is written.
     """
     from model_release.contract.file_checks import stored_bytes
+    from model_release.model.weights.folder import TOKENIZER
+    from model_release.model.weights.tokenizer import load_tokenizer
 
     weights = load_weights(request.source, progress)
+    is_made = load_tokenizer(weights, progress) is not None and TOKENIZER not in weights.tokenizer_files
     selection = request.selection.resolve(weights.blueprint)
     outputs = load_contract().expected_outputs(weights.blueprint, selection)
     rows = []
@@ -151,7 +158,13 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
     ]
     return rows + [
         [name, "", "written"]
-        for name in (manifest.REPORT_NAME, MEASURED_NAME, manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME)
+        for name in (
+            *([TOKENIZER] if is_made else ()),
+            manifest.REPORT_NAME,
+            MEASURED_NAME,
+            manifest.MANIFEST_NAME,
+            manifest.CHECKSUMS_NAME,
+        )
     ]
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from model_release.contract.measures import Deviation
     from model_release.model.verify.verification import Verification
     from model_release.model.weights.folder import Weights
+    from model_release.model.weights.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ ENCLOSED = (
 """What every release brings along: the contract, and what gets its files into a web app."""
 
 
-CONFIG_NAME = "config.json"
+CONFIG_NAME, TOKENIZER = "config.json", "tokenizer.json"
 
 
 _LIBRARIES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "tokenizers")
@@ -98,12 +99,15 @@ def package(
     weights: "Weights",
     selection: Selection,
     verifications: dict[str, "Verification"],
+    tokenizer: "Tokenizer | None",
     delivery: Delivery,
     dist: Path,
 ) -> Built:
     """Completes `dist`: tokenizer, config, contract, `fetch.mjs`, and what says what they are, beside the models."""
     for name in (*weights.tokenizer_files, CONFIG_NAME):
         copy_file(weights.folder / name, dist / name, error=ExportError)
+    if tokenizer is not None and not (dist / TOKENIZER).exists():
+        write_bytes(dist / TOKENIZER, tokenizer.content.encode(), error=ExportError)
     for path in ENCLOSED:
         copy_file(path, dist / path.name, error=ExportError)
     for path in sorted(dist.iterdir()):
@@ -142,7 +146,7 @@ def package(
     )
     built = Built(document=document, figures=figures)
     by_output = {precision: result.by_output for precision, result in verifications.items()}
-    report = draw_report(weights, selection, dist / delivery.file, built, by_output)
+    report = draw_report(weights, selection, tokenizer, dist / delivery.file, built, by_output)
     for name, content in zip(document.descriptions, (measured.render(figures), report), strict=True):
         write_bytes(dist / name, content, error=ExportError)
     write_bytes(dist / manifest_name, manifest.render(document), error=ExportError)
@@ -199,6 +203,7 @@ def _measured_on(request: BuildRequest) -> str:
 def draw_report(
     weights: "Weights",
     selection: Selection,
+    tokenizer: "Tokenizer | None",
     model: Path,
     built: Built,
     by_output: Mapping[str, Mapping[str, "Deviation"]],
@@ -206,7 +211,6 @@ def draw_report(
     """The page of a release: what `model` returns for a prompt, and what the verifications say."""
     from model_release.browser.pages.render import render_report
     from model_release.browser.pages.sample import take_sample
-    from model_release.model.weights.tokenizer import load_tokenizer
 
-    sample = take_sample(model, weights.blueprint, selection, load_tokenizer(weights))
+    sample = take_sample(model, weights.blueprint, selection, tokenizer)
     return render_report(built.document, built.figures, by_output, sample)

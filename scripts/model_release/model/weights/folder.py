@@ -43,7 +43,11 @@ MERGE_FIRST = (
     'Merge them into their model first: python -c "from peft import AutoPeftModelForCausalLM as M; '
     "M.from_pretrained('ADAPTERS').merge_and_unload().save_pretrained('MERGED')\""
 )
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+TOKENIZER_FILES = (TOKENIZER, "vocab.json", "merges.txt", TOKENIZER_CONFIG, "special_tokens_map.json")
+OLDER_TOKENIZER_FILES = ("vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "added_tokens.json")
+"""What tokenizer.json is made of where there is none."""
+
 
 _SHARD_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 _ADAPTER_PART = re.compile(r"\.(lora_\w+|base_layer|modules_to_save|ia3_l|vera_lambda_\w+)(\.|$)")
@@ -157,7 +161,7 @@ class Weights:
         config: The parsed config.json.
         blueprint: What the model is; `tied` is resolved from the config and the weights.
         folder: Where the files are.
-        tokenizer_files: The names of `TOKENIZER_FILES` that are present.
+        tokenizer_files: The names that are present, see `tokenizer_names`.
     """
 
     source: str
@@ -277,10 +281,16 @@ def load_folder(
         config=config,
         blueprint=blueprint,
         folder=folder,
-        tokenizer_files=tuple(name for name in TOKENIZER_FILES if present(name)),
+        tokenizer_files=tokenizer_names(present),
         _stored=stored,
         _hashed=in_background(hashed),
     )
+
+
+def tokenizer_names(present: Callable[[str], bool]) -> tuple[str, ...]:
+    """The files of a tokenizer; those of an older kind count where there is no tokenizer.json."""
+    older = () if present(TOKENIZER) else OLDER_TOKENIZER_FILES
+    return tuple(name for name in (*TOKENIZER_FILES, *older) if present(name))
 
 
 def _is_folder(path: Path) -> bool:

@@ -129,7 +129,7 @@ def _wanted(repository: str, available: Mapping[str, Promise]) -> list[str]:
             f"{repository} must have {folder.CONFIG} and {folder.SAFETENSORS} or {folder.PICKLE}, "
             f"got {len(available)} files without them. Choose a model in transformers' layout."
         )
-    return [folder.CONFIG, *(name for name in folder.TOKENIZER_FILES if name in available), chosen]
+    return [folder.CONFIG, *folder.tokenizer_names(available.__contains__), chosen]
 
 
 @dataclass(frozen=True)

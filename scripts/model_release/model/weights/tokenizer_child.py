@@ -7,7 +7,8 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import tokenizers
 
@@ -15,6 +16,8 @@ MEMORY_BYTES = 2 << 30
 PROCESSOR_S = 120
 SAMPLE_CHARACTERS = 100_000
 """So much of a text shows whether a tokenizer knows it."""
+
+_SAMPLE = "And the king said unto his servants, Bring me the book of 1611: it was in my house before he opened the door"
 
 _UNKNOWN = ("unknown token but `unk_id` is missing", "Missing [UNK] token from the vocabulary")
 """What models say of a text that they have no tokens for: Unigram, WordLevel and WordPiece without an unknown token."""
@@ -63,6 +66,30 @@ def _known(text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]], un
     return sum(covered[place] for place in meant) / len(meant) if meant else 1.0
 
 
+def _make(folder: str) -> str:
+    """tokenizer.json, from the files of an older kind; transformers builds it, and runs no code of theirs."""
+    cast("Any", sys.modules)["torch"] = None  # Tokenizers need no PyTorch, which takes most of the time to load.
+    from transformers import AutoTokenizer
+
+    made: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    backend = made.backend_tokenizer
+    if not backend.get_vocab_size(with_added_tokens=False):
+        raise ValueError("no file that its class reads; tokenizer_config.json must name the tokenizer_class")
+    for path in Path(folder).glob("*.model"):
+        _require_same_pieces(path, backend)
+    content: str = backend.to_str()
+    return content
+
+
+def _require_same_pieces(path: Path, made: Any) -> None:  # noqa: ANN401 - of the library
+    from sentencepiece import SentencePieceProcessor
+
+    pieces = SentencePieceProcessor(model_file=str(path))
+    text = " ".join(word for word in _SAMPLE.split() if pieces.unk_id() not in pieces.encode(word))
+    if made.encode(text, add_special_tokens=False).ids != pieces.encode(text):
+        raise ValueError(f"other tokens than {path.name} says; another tokenizer_class belongs to it")
+
+
 def main() -> None:
     """Answers until nobody asks any more."""
     _limit()
@@ -70,13 +97,16 @@ def main() -> None:
     for line in sys.stdin.buffer:
         try:
             asked = json.loads(line)
-            if reader is None:
+            reply: dict[str, object]
+            if "make" in asked:
+                reply = {"answer": _make(asked["make"])}
+            elif reader is None:
                 reader = _Reader(asked["file"])
-                reply: dict[str, object] = {"answer": reader.largest()}
+                reply = {"answer": reader.largest()}
             else:
                 reply = {"answer": reader.answer(asked)}
         except BaseException as failure:  # noqa: BLE001 - a panic of the library is no Exception
-            reply = {"error": str(failure)[:200] or type(failure).__name__}
+            reply = {"error": str(failure)[:300] or type(failure).__name__}
         sys.stdout.write(f"{json.dumps(reply)}\n")
         sys.stdout.flush()
 
