@@ -105,7 +105,6 @@ def with_kind(**entries: object) -> Change:
 LYING_KINDS: dict[str, Change] = {
     "heads it has not": with_kind(heads=1024, kv_heads=1),
     "no heads": with_kind(heads=0),
-    "a width without end": with_kind(head_dim=65_536),
     "a window": with_kind(window=3),
     "no parameters": with_kind(parameters=[]),
     "parameters of petabytes": with_kind(parameters=[["{L}.x", [4_194_304, 4_194_304], "rows", "matrix"]] * 256),
