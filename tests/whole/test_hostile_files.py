@@ -242,6 +242,11 @@ def test_a_local_env_file_that_cannot_be_edited_is_refused_before_anything_is_fe
     refused(workshop, ENV, "fetch", *FETCH)
 
 
+@pytest.mark.usefixtures("dist")
+def test_a_static_folder_with_a_name_too_long_is_refused(workshop: Workshop) -> None:
+    refused(workshop, EXPORT, "fetch", *FETCH, "--static-dir", "x" * 300)
+
+
 # -- fetch.mjs
 
 
