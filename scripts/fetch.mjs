@@ -6,8 +6,8 @@
 // the env file, servers, the release, downloads, the whole, the command and the plugin.
 
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream, existsSync, realpathSync } from "node:fs";
-import { mkdir, open, readdir, readFile, realpath, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
+import { constants, createReadStream, existsSync, realpathSync } from "node:fs";
+import { lstat, mkdir, open, readdir, realpath, rename, rm, rmdir, stat, unlink, writeFile } from "node:fs/promises";
 import { basename, dirname, join, normalize, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -87,7 +87,7 @@ function quoted(text, limit = 80, more = "") {
 
 /** What the system says of a failure; nothing if it is not the system's. @param {NodeJS.ErrnoException} [failure] */
 const systemWords = (failure) =>
-  ({ EISDIR: "is a directory", EEXIST: "file exists" })[failure?.code ?? ""] ??
+  ({ EISDIR: "is a directory", EEXIST: "file exists", EFBIG: "no file of a sane size" })[failure?.code ?? ""] ??
   getSystemErrorMap().get(failure?.errno ?? 0)?.[1];
 
 /** Turns what the system refuses into a sentence. @template T @param {Promise<T>} work @param {number} code
@@ -104,9 +104,23 @@ const placing = (path, work) => {
   return explained(work, WRITING, `${path} must be writable`, advice);
 };
 
+/** A small file's content: a pipe is not waited for, and a device or a sparse giant not read.
+ * @param {string} path @param {number} [limit] */
+async function readSmall(path, limit = 2 ** 23) {
+  const file = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+  try {
+    const found = await file.stat();
+    if (found.isDirectory()) throw Object.assign(new Error(), { code: "EISDIR" });
+    if (!found.isFile() || found.size > limit) throw Object.assign(new Error(), { code: "EFBIG" });
+    return await file.readFile();
+  } finally {
+    await file.close();
+  }
+}
+
 /** A file's bytes; null where there is none. @param {string} path @param {number} code */
 const bytesOf = (path, code) => {
-  const content = readFile(path).catch((failure) => (failure.code === "ENOENT" ? null : Promise.reject(failure)));
+  const content = readSmall(path).catch((failure) => (failure.code === "ENOENT" ? null : Promise.reject(failure)));
   return explained(content, code, `${path} must be a readable file`, "Correct the path.");
 };
 
@@ -125,8 +139,13 @@ async function writeWhole(target, content, code) {
   await explained(write(), code, `${target} must be writable`, advice).finally(clean);
 }
 
-/** A file's size; 0 where there is none. @param {string} path */
-const sizeOf = async (path) => (await stat(path).catch(() => null))?.size ?? 0;
+/** The size of a file that was begun; a pipe or a link in its place is removed. @param {string} path */
+async function begun(path) {
+  const found = await lstat(path).catch(() => null);
+  if (!found || found.isFile()) return found?.size ?? 0;
+  await placing(path, unlink(path));
+  return 0;
+}
 
 /** Whether a file is the promised one. @param {string} path @param {Entry} entry */
 async function isThere(path, { size_bytes, sha256 }) {
@@ -566,7 +585,7 @@ async function download(entry, folder, source) {
   };
   let [etag, told] = ["", -1];
   const goOn = async () => {
-    let have = await sizeOf(partial);
+    let have = await begun(partial);
     if (have > size_bytes) await rm(partial);
     if (have > size_bytes) have = 0;
     if (have === size_bytes) return placing(partial, writeFile(partial, "", { flag: "a" })); // An empty file, too.
@@ -670,7 +689,7 @@ async function present(request, committed) {
   const models = join(request.staticDir, "models");
   for (const name of (await readdir(models).catch(() => [])).sort()) {
     try {
-      const model = modelOf(parseManifest(await readFile(join(models, name, MANIFEST))), committed, request);
+      const model = modelOf(parseManifest(await readSmall(join(models, name, MANIFEST))), committed, request);
       const place = (/** @type {string} */ path) => join(models, name, path);
       const checks = model.files.map((file) => isThere(place(file.path ?? ""), file));
       const isWhole = (await Promise.all(checks)).every(Boolean) && filled(request).map(place).every(existsSync);
@@ -695,7 +714,7 @@ async function verifyTree(request, committed) {
   const folder = join(staticDir, "models", name);
   const listed = join(folder, MANIFEST);
   if (await isPointer(listed)) throw bad(`${listed} must be in the app's tree, got: ${LFS_POINTER}`);
-  const content = await explained(readFile(listed), RELEASE, `${listed} must be in the app's tree`, TREE);
+  const content = await explained(readSmall(listed), RELEASE, `${listed} must be in the app's tree`, TREE);
   const model = modelOf(parseManifest(content), committed, request);
   const [first] = model.files;
   if (model.folder !== name || first?.name !== file)

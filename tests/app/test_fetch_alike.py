@@ -5,8 +5,6 @@ import fnmatch
 import json
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,8 +14,9 @@ from unittest import mock
 import pytest
 
 import cli
-from commands import SCRIPTS, Outcome, call
+from commands import Outcome, call
 from model_release.base.retry import RetryPolicy
+from node import run_node
 from serving import Asked, Reply, Server, ranged
 from small_release import CONTENTS, MODEL, QUICK, TAG, VERSION, document, release, sha256
 from standins.github import Fault, StandInGitHub
@@ -25,8 +24,6 @@ from standins.github import Fault, StandInGitHub
 CASES: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("fetch_cases.json").read_bytes())
 ENV = f"VITE_MODEL_VERSION=1.2.0\nVITE_MODEL_URL={{url}}/{TAG}/model_fp16.onnx?v={{v}}\n"
 DELIVERED = ["config.json", "manifest.json", "merges.txt", "model_fp16.onnx", "tokenizer.json", "vocab.json"]
-NODE = """import {{ main }} from {url};
-process.exitCode = await main(process.argv.slice(1), process.env, {patience});"""
 
 del CASES["//"]
 
@@ -41,22 +38,6 @@ def run_python(folder: Path, options: list[str], environment: dict[str, str], ti
         mock.patch.object(RetryPolicy.__init__, "__kwdefaults__", quick),
     ):
         return call(cli.fetch, *options)
-
-
-def run_node(folder: Path, options: list[str], environment: dict[str, str], timeout_s: float) -> Outcome:
-    """`fetch.mjs` in a process of its own, as little patient."""
-    node = shutil.which("node")
-    assert node, "Node.js must be installed"
-    patience = {
-        "attempts": QUICK.attempts,
-        "requestTimeoutS": timeout_s,
-        "totalTimeoutS": QUICK.total_timeout_s,
-        "baseWaitS": QUICK.base_wait_s,
-    }
-    code = NODE.format(url=json.dumps((SCRIPTS / "fetch.mjs").as_uri()), patience=json.dumps(patience))
-    command = [node, "--input-type=module", "--eval", code, "--", *options]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
-    return Outcome(code=done.returncode, out=done.stdout, err=done.stderr)
 
 
 PROGRAMS: dict[str, Callable[[Path, list[str], dict[str, str], float], Outcome]] = {"py": run_python, "mjs": run_node}

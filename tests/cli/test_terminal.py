@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import cli
-from commands import SCRIPTS, call
+from commands import SCRIPTS, assert_refused, call
 from workroom import Workshop
 
 PLAN = ("plan.py", "--tag", "model-v1.0.0", "--model", "demo")
@@ -107,3 +107,10 @@ def test_no_library_says_anything_beside_the_one_sentence(workshop: Workshop) ->
     finished = run("verify.py", "--model", "model.onnx", cwd=workshop.root, capture_output=True)
     lines = [line for line in finished.stderr.decode().splitlines() if not line.startswith("verify model.onnx: ")]
     assert (finished.returncode, len(lines)) == (3, 1), lines
+
+
+@pytest.mark.parametrize("option", ["--opset", "--logits", "--layers", "--precision", "--tag", "--model", "--no-such"])
+def test_what_is_quoted_of_an_option_is_short(option: str) -> None:
+    outcome = call(cli.plan, *PLAN[1:], option, "x" * 20_000)
+    assert_refused(outcome, 2)
+    assert len(outcome.error) < 1000

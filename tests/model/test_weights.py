@@ -8,6 +8,8 @@ import random
 import subprocess
 import sys
 import tracemalloc
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,10 @@ from model_release.contract.request import SelectionRequest
 from model_release.model.export.survey import draw_blueprint
 from model_release.model.pipeline import export_model
 from model_release.model.weights.folder import Weights, load_folder
+from model_release.model.weights.pickle_file import PickledFile
 from model_release.model.weights.source import DEMO_FOLDER, SourceRequest, load_weights
 from model_release.model.weights.tokenizer import load_tokenizer
+from workroom import at_most
 
 
 def with_weights(
@@ -348,6 +352,57 @@ def test_a_pickle_of_something_else_is_refused(tmp_path: Path, content: Any) -> 
     torch.save(content, folder / "pytorch_model.bin")
     with pytest.raises(WeightsError, match=r"must hold (named tensors|dense tensors|the tensors of one model)"):
         load_folder(folder)
+
+
+class _Asks:
+    """A pickle that calls something which PyTorch lets through, and which takes five gigabytes."""
+
+    def __init__(self, what: Callable[..., Any]) -> None:
+        self.what = what
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.what, (5 * 10**9,)
+
+
+@pytest.mark.parametrize("is_archive", [True, False], ids=["archive", "legacy"])
+@pytest.mark.parametrize("what", [bytearray, torch.Tensor, torch.FloatStorage], ids=lambda what: what.__name__)
+def test_a_pickle_that_asks_for_memory_is_refused_before_it_gets_any(
+    tmp_path: Path, what: Callable[..., Any], is_archive: bool
+) -> None:
+    torch.save({"a": _Asks(what)}, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=is_archive)
+    with at_most(seconds=60, memory_bytes=2**30), pytest.raises(WeightsError, match="must be a"):
+        PickledFile(tmp_path / "pytorch_model.bin")
+
+
+def test_an_archive_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("model/data.pkl", "w") as file:
+        for _ in range(300):
+            file.write(bytes(1 << 20))
+    with at_most(seconds=60, memory_bytes=2**30), pytest.raises(WeightsError, match="compressed"):
+        PickledFile(path)
+
+
+PICKLES = {
+    "a memo of 2^31 places": (b"\x80\x02}r\xff\xff\xff\x7f.", "more parts than bytes"),
+    "bytes that are not there": (b"\x80\x05\x96" + (5 * 10**9).to_bytes(8, "little") + b".", "must be a"),
+    "tuples that overflow the stack": (b"\x80\x02}N" + b"\x85" * 1_000_000 + b"Ns.", "tensors"),
+    "a storage of more than the file": (b"\x80\x02(J\xff\xff\xff\x7ftQ.", "more elements"),
+}
+
+
+@pytest.mark.parametrize(("content", "says"), PICKLES.values(), ids=PICKLES)
+def test_a_pickle_of_lies_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(content)
+    with at_most(seconds=60, memory_bytes=2**30), pytest.raises(WeightsError, match=says):
+        PickledFile(tmp_path / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize("is_archive", [True, False], ids=["archive", "legacy"])
+def test_a_negative_view_is_read_as_its_values(tmp_path: Path, is_archive: bool) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"a": torch._neg_view(torch.ones(3))}, path, _use_new_zipfile_serialization=is_archive)
+    assert PickledFile(path).read("a").tolist() == [-1.0, -1.0, -1.0]
 
 
 # Broken folders, configs and indexes

@@ -30,6 +30,7 @@ from tokenizers.pre_tokenizers import Whitespace
 import cli
 from builders import gpt2_folder, gpt2_state, save_weights
 from commands import Outcome, assert_refused, call, finish, start, traced_once, tree
+from families import EVERY
 from model_release.base.retry import RetryPolicy
 from model_release.model.weights import hub
 from workroom import TAG, Workshop, at_most
@@ -353,6 +354,23 @@ REFUSED_CONFIGS: dict[str, dict[str, object]] = {
     "no epsilon": {"layer_norm_epsilon": None},
     "text for a switch": {"scale_attn_weights": "x"},
 }
+ODD_FAMILIES: dict[str, dict[str, object]] = {
+    "a scale of no size": EVERY["gemma3_text"] | {"query_pre_attn_scalar": 0},
+    "positions that are extended from one": EVERY["phi3, longrope"] | {"original_max_position_embeddings": 1},
+    "an empty list of layers": EVERY["smollm3"] | {"no_rope_layers": []},
+    "experts in every layer of none": EVERY["qwen3_moe"] | {"decoder_sparse_step": 0},
+    "a billion kinds of attention": EVERY["gpt_neo"] | {"attention_types": [[["global"], 10**9]]},
+    "rotations that do not fit a head": EVERY["gptj"] | {"rotary_dim": 1000},
+}
+
+
+@pytest.mark.parametrize("entries", ODD_FAMILIES.values(), ids=ODD_FAMILIES)
+def test_a_config_of_another_family_that_no_model_can_be_built_from_is_refused(
+    workshop: Workshop, entries: dict[str, Any]
+) -> None:
+    (workshop.root / "model/config.json").write_text(json.dumps(entries))
+    with at_most(seconds=60, memory_bytes=2**30):
+        workshop.refuses(cli.export, "--model-path", "model", code=EXPORT, says=("model",))
 
 
 @pytest.mark.parametrize("entries", REFUSED_CONFIGS.values(), ids=REFUSED_CONFIGS)

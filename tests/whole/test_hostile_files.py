@@ -10,9 +10,11 @@ import pytest
 
 import cli
 from builders import gpt2_state, save_weights
-from commands import assert_refused, call
+from commands import Outcome, assert_refused, call
+from node import run_node
 from pages import write_tokenizer
-from small_release import CONTENTS, release, sha256
+from serving import Asked, Reply, Server, ranged
+from small_release import CONTENTS, VERSION, release, sha256
 from workroom import TAG, Workshop, at_most
 
 CONTRACT, WEIGHTS, EXPORT, QUANTIZE, MANIFEST, HOST, ENV = 3, 5, 5, 6, 7, 8, 9
@@ -62,8 +64,8 @@ def no_file(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 
 @pytest.fixture(autouse=True)
-def _bounded() -> Iterator[None]:
-    with at_most(seconds=30, memory_bytes=2 << 30):
+def _bounded(workshop: Workshop) -> Iterator[None]:  # noqa: ARG001 - what is made before takes its own time
+    with at_most(seconds=60, memory_bytes=2 << 30):
         yield
 
 
@@ -239,6 +241,56 @@ def test_a_local_env_file_that_cannot_be_edited_is_refused_before_anything_is_fe
 ) -> None:
     Path("app/.env.production.local").write_text(text)
     refused(workshop, ENV, "fetch", *FETCH)
+
+
+@pytest.mark.usefixtures("dist")
+def test_a_static_folder_with_a_name_too_long_is_refused(workshop: Workshop) -> None:
+    refused(workshop, EXPORT, "fetch", *FETCH, "--static-dir", "x" * 300)
+
+
+# -- fetch.mjs
+
+
+def fetch_mjs() -> Outcome:
+    return run_node(Path.cwd(), ["--env-file", "app/.env.production"], os.environ, 5.0)
+
+
+ADDRESS = "http://127.0.0.1:9/model-v1.2.0/model_fp16.onnx"
+
+
+@pytest.mark.usefixtures("workshop")
+@pytest.mark.parametrize("name", [".env.production", ".env.production.local"])
+def test_the_build_of_an_app_refuses_an_env_file_that_is_none(no_file: Put, name: str) -> None:
+    Path("app/.env.production").write_text(f"VITE_MODEL_VERSION=1.2.0\nVITE_MODEL_URL={ADDRESS}?v={VERSION}\n")
+    no_file(f"app/{name}")
+    assert_refused(fetch_mjs(), ENV, ["must be a readable file"])
+
+
+@pytest.mark.usefixtures("workshop")
+def test_the_build_of_an_app_refuses_a_tree_whose_manifest_is_none(no_file: Put) -> None:
+    path = f"models/gpt2/model_fp16.onnx?v={VERSION}"
+    Path("app/.env.production").write_text(f"VITE_MODEL_VERSION=1.2.0\nVITE_MODEL_URL={path}\n")
+    no_file("app/static/models/gpt2/manifest.json")
+    assert_refused(fetch_mjs(), MANIFEST, ["manifest.json must be in the app's tree"])
+
+
+@pytest.mark.network
+def test_the_build_of_an_app_begins_a_partial_file_that_is_none_anew(dist: Path, no_file: Put) -> None:
+    files = {name: (dist / name).read_bytes() for name in release()}
+
+    def reply(asked: Asked) -> Reply:
+        return ranged(asked, files[asked.path.partition("?")[0].rpartition("/")[2]])
+
+    no_file(partial("config.json"))
+    with Server(reply) as server:
+        url = f"{server.url}/model-v1.2.0/model_fp16.onnx"
+        Path("app/.env.production").write_text(f"VITE_MODEL_VERSION=1.2.0\nVITE_MODEL_URL={url}?v={VERSION}\n")
+        outcome = fetch_mjs()
+    if Path(partial("config.json")).is_dir():
+        assert_refused(outcome, EXPORT, ["must be writable"])
+        return
+    assert outcome.code == 0, outcome.err
+    assert Path("app/static/models/gpt2/config.json").read_bytes() == CONTENTS["config.json"]
 
 
 # -- what a failed fetch leaves

@@ -259,8 +259,14 @@ def _verify_tree(request: FetchRequest, committed: _Committed, tag: ReleaseTag) 
 
 
 def _present(request: FetchRequest, tag: ReleaseTag, agreed: _Committed | None) -> AppFiles | None:
-    """The release, if an earlier run has brought it whole; what is broken counts as not there."""
-    for path in sorted((request.static_dir / MODELS_FOLDER).glob(f"*/{MANIFEST_NAME}")):
+    """The release, if an earlier run has brought it whole; what is broken counts as not there.
+
+    Raises:
+        ExportError: The static folder cannot be one.
+    """
+    models = request.static_dir / MODELS_FOLDER
+    check_replaceable(models / MANIFEST_NAME, error=ExportError)
+    for path in sorted(models.glob(f"*/{MANIFEST_NAME}")):
         try:
             document = manifest.parse(read_bytes(path, limit_bytes=manifest.MAX_MANIFEST_BYTES))
             found = app_files(document, tag, precision=request.precision, layout=request.layout)

@@ -197,8 +197,9 @@ def check_replaceable(target: Path, *, error: type[ReleaseError]) -> None:
     Raises:
         ReleaseError: `error`.
     """
-    if max(len(os.fsencode(part)) for part in target.parts) > _LONGEST_NAME_BYTES:
-        raise error(f"{target.name[:40]}... is too long for a file's name. Choose another path.")
+    longest = max(target.parts, key=lambda part: len(os.fsencode(part)))
+    if len(os.fsencode(longest)) > _LONGEST_NAME_BYTES:
+        raise error(f"{longest[:40]}... is too long for a file's name. Choose another path.")
     if os.path.lexists(target) and not is_file(target):
         what = "a directory" if target.is_dir() else "no file"
         raise error(f"{target} must be a file to write, it is {what}. Choose another path.")

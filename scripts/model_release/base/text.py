@@ -1,5 +1,6 @@
 """Text for people: one line, short quotes, tables that align, sizes."""
 
+import re
 from collections.abc import Sequence
 
 
@@ -10,6 +11,19 @@ def one_line(text: str) -> str:
     one line, and a workflow command such as `::error::` must not begin one.
     """
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def shortened(text: str, *, word: int = 300, whole: int = 1500) -> str:
+    """A message whose long words, and which itself, lose their middle: its end says what to do.
+
+    >>> shortened("got " + "x" * 20 + ". Give less.", word=10), shortened("a b c d e f g h. Go.", whole=14)
+    ('got xxxxxx...xxx. Give less.', 'a b c d e.... Go.')
+    """
+
+    def cut(long: str, limit: int) -> str:
+        return long if len(long) <= limit else f"{long[: limit * 2 // 3]}...{long[-(limit - limit * 2 // 3) :]}"
+
+    return cut(re.sub(r"\S+", lambda match: cut(match[0], word), text), whole)
 
 
 def quoted(text: str, limit: int = 60) -> str:

@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from model_release.base.errors import ReleaseError
-from model_release.base.text import one_line
+from model_release.base.text import one_line, shortened
 from model_release.cli.actions import annotate
 from model_release.cli.browse import browse
 from model_release.cli.build import build
@@ -79,8 +79,9 @@ def _lacks_memory(failure: BaseException | None) -> bool:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    click.echo(f"error: {one_line(message)}", err=True)
-    annotate("error", Path(sys.argv[0]).name, one_line(message))
+    sentence = shortened(one_line(message))  # It may quote whole options, paths and files.
+    click.echo(f"error: {sentence}", err=True)
+    annotate("error", Path(sys.argv[0]).name, sentence)
     sys.exit(status)
 
 

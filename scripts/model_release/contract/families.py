@@ -17,6 +17,7 @@ FAMILIES = Path(__file__).resolve().parents[3] / "contract" / "families.json"
 _DEEPEST = 6
 _MOST_VALUES = 20_000
 _LARGEST_NUMBER = 1e18
+_LARGEST_LISTED = 4_194_304  # As a token's id: what stands in lists may also be a count, and is then made so often.
 
 
 @cache
@@ -126,6 +127,11 @@ def _check_values(config: Mapping[str, Any]) -> None:
             )
         if isinstance(value, int | float) and not abs(value) <= _LARGEST_NUMBER:
             raise WeightsError(f"config.json's numbers must be at most 1e18, got {_short(value)}. Correct the config.")
+        if depth > 1 and isinstance(value, int) and abs(value) > _LARGEST_LISTED:
+            raise WeightsError(
+                f"config.json's whole numbers in lists must be at most {_LARGEST_LISTED}, got {_short(value)}. "
+                "Correct the config."
+            )
 
 
 def _walk(value: object, depth: int) -> Iterator[tuple[int, object]]:

@@ -26,6 +26,12 @@ from model_release.contract.families import numeric_config
 NAME = "see_through"
 """What transformers knows our functions by; see `seams.py`."""
 
+REFUSALS = (
+    *(TypeError, ValueError, LookupError, AttributeError, RuntimeError, ArithmeticError, AssertionError, ImportError),
+    StopIteration,
+)
+"""What the code of a family's model raises for a config that it was not written for."""
+
 _NUMBERS = ("layer_idx", "layer_id", "layer_number")  # What a layer is called is no difference between layers.
 
 
@@ -88,7 +94,7 @@ def build_network(config: Mapping[str, Any], *, in_the_open: bool, tied: bool | 
             built._experts_implementation = NAME if in_the_open else "eager"
             with torch.no_grad(), no_init_weights(), _WithoutMemory():
                 model: PreTrainedModel = cast(Any, model_class)(built)
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, StrictDataclassError) as failure:
+    except (*REFUSALS, StrictDataclassError) as failure:
         raise ExportError(
             f"config.json must be a {config['model_type']} config that transformers can build a model from: "
             f"{first_line(failure)}. Correct the config."
@@ -200,14 +206,11 @@ def first_line(failure: Exception) -> str:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keeps the libraries' chatter off the terminal; failures still raise."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "transformers", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable()  # PyTorch logs the tracebacks of what it raises.
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)

@@ -15,6 +15,7 @@ from model_release.contract.activations import load_contract, parse_tensor_name
 from model_release.contract.blueprint import Blueprint, LayerKind, Layout, Parameter, Role, parse_blueprint
 from model_release.contract.families import require_supported
 from model_release.model.export.network import (
+    REFUSALS,
     Network,
     build_network,
     first_line,
@@ -113,7 +114,7 @@ def _run(network: Network) -> tuple[dict[str, tuple[int, ...]], Seams]:
         with quiet(), torch.no_grad(), mode, Seams(network, route=route_of(network)) as seams:
             seen = seams.run(torch.zeros(_BATCH, _SEQ, dtype=torch.int64))
             return {name: tuple(map(int, tensor.shape)) for name, tensor in seen.items()}, seams
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, StopIteration) as failure:
+    except REFUSALS as failure:
         raise ExportError(
             f"the model must run on shapes alone: {first_line(failure)}. This architecture is not supported yet."
         ) from failure

@@ -118,7 +118,7 @@ class StackedExperts:
         parts: Name -> of each expert, the tensors that are joined along their outputs, [out, in] each.
 
     Raises:
-        WeightsError: Experts differ in shape or dtype.
+        WeightsError: Experts differ in shape or dtype, or are no matrices.
     """
 
     def __init__(self, parts: Mapping[str, Sequence[Sequence["Stored"]]]) -> None:
@@ -126,11 +126,12 @@ class StackedExperts:
         self.tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
         for name, experts in parts.items():
             kinds = {tuple(file.tensors[stored_name] for file, stored_name in expert) for expert in experts}
-            if len(kinds) > 1 or len({dtype for dtype, _ in next(iter(kinds))}) > 1:
+            kind = kinds.pop()
+            if kinds or len({(dtype, *shape[1:]) for dtype, shape in kind}) > 1 or any(len(s) != 2 for _, s in kind):
                 raise WeightsError(
-                    f"the experts of {name} must be alike, got {len(kinds)} kinds. Fetch the weights again."
+                    f"the experts of {name} must be matrices that are alike, got others. Fetch the weights again."
                 )
-            (dtype, (_, *rest)), *_ = kind = kinds.pop()
+            (dtype, (_, *rest)), *_ = kind
             self.tensors[name] = (dtype, (len(experts), sum(shape[0] for _, shape in kind), *rest))
 
     def read(self, name: str) -> FloatArray:

@@ -3,11 +3,15 @@
 torch is imported inside the functions: a model in safetensors never pays for it.
 """
 
+import io
 import pickle
+import pickletools
+import re
 import struct
 import warnings
+import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +26,21 @@ if TYPE_CHECKING:
 # PyTorch's restricted unpickler is plain Python and lets through whatever a damaged file makes it raise.
 _DAMAGE = (
     RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
-    ArithmeticError, MemoryError, struct.error,
+    ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile, NotImplementedError,
 )  # fmt: skip
+
+_ARCHIVE = b"PK\x03\x04"
+_PICKLE_LIMIT_BYTES = 1 << 22  # Names and shapes of ten thousand tensors.
+_MOST_TUPLES = 50_000  # Four a tensor. What is nested deeper than that overflows the stack when it is hashed.
+_CALLED = frozenset({
+    "collections OrderedDict", "torch Size",
+    "torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter",
+    "torch._utils _rebuild_sparse_tensor", "torch.serialization _get_layout",
+})  # fmt: skip
+_NAMED = re.compile(r"torch (\w+Storage|[a-z][a-z0-9]*)|torch\.storage UntypedStorage", re.ASCII)
+"""With `_CALLED` all that a state dict is made of. More of what PyTorch lets through, called, takes any memory."""
+
+_OLD_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 _STATES = ("model", "state_dict", "model_state_dict", "module")
@@ -54,7 +71,8 @@ class PickledFile:
         """One tensor as float32, C-contiguous."""
         import torch
 
-        array: npt.NDArray[np.float32] = self._tensors[name].detach().to(torch.float32).contiguous().numpy()
+        tensor = self._tensors[name].detach().resolve_neg().to(torch.float32).contiguous()
+        array: npt.NDArray[np.float32] = tensor.numpy()
         array.setflags(write=False)  # It may be the mapping itself, which later reads share.
         return array
 
@@ -90,7 +108,9 @@ def _load(path: Path) -> object:
 
     try:
         with open_file(path) as file:
-            is_archive = file.read(4) == b"PK\x03\x04"
+            is_archive = file.read(4) == _ARCHIVE
+            file.seek(0)
+            _judge(file, is_archive=is_archive)
         with warnings.catch_warnings(action="ignore"):  # PyTorch's own remarks on old formats.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as failure:
@@ -102,6 +122,81 @@ def _load(path: Path) -> object:
         raise WeightsError(
             f"{path} must be a whole file of torch.save, got: {first_lines(failure)}. Fetch it again."
         ) from failure
+
+
+def _judge(file: BinaryIO, *, is_archive: bool) -> None:
+    """Refuses what would take memory out of proportion to the file, or is no state dict, before it is loaded.
+
+    Raises:
+        pickle.UnpicklingError: It asks for more than tensors.
+        ValueError: Its sizes are lies.
+    """
+    size_bytes = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if not is_archive:
+        if _read_pickle(file, size_bytes) != _OLD_MAGIC:
+            raise ValueError("no file of torch.save")
+        for _ in range(3):  # The protocol, the system it was written on, the tensors.
+            _read_pickle(file, size_bytes)
+        return
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size > size_bytes for entry in entries):
+            raise ValueError("an archive with compressed parts")
+        for entry in entries:
+            if entry.filename.endswith("data.pkl"):
+                with archive.open(entry) as inner:
+                    _read_pickle(io.BytesIO(inner.read(_PICKLE_LIMIT_BYTES + 1)), size_bytes)
+
+
+def _read_pickle(file: BinaryIO, size_bytes: int) -> object:
+    """The next pickle of a file as plain data: what it names is not looked up, and nothing is made."""
+    start = file.tell()
+    head = io.BytesIO(file.read(_PICKLE_LIMIT_BYTES))
+    tuples = 0
+    for opcode, argument, _ in pickletools.genops(head):
+        tuples += opcode.name.startswith("TUPLE")
+        if opcode.name == "GLOBAL" and argument not in _CALLED and not _NAMED.fullmatch(str(argument)):
+            raise pickle.UnpicklingError(str(argument))
+        if opcode.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "BYTEARRAY8"):
+            raise pickle.UnpicklingError(opcode.name)
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > _PICKLE_LIMIT_BYTES:
+            raise ValueError("a pickle with more parts than bytes")
+        if tuples > _MOST_TUPLES:
+            raise ValueError(f"more than {_MOST_TUPLES // 4} tensors")
+    end = head.tell()
+    head.seek(0)
+    found = _Plain(head, size_bytes).load()
+    file.seek(start + end)
+    return found
+
+
+class _Part(dict[object, object]):
+    """In the place of what a pickle calls: it is made of anything, and holds nothing."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _Plain(pickle.Unpickler):
+    """Reads a pickle of known names as plain data."""
+
+    def __init__(self, file: BinaryIO, size_bytes: int) -> None:
+        super().__init__(file, encoding="utf-8")
+        self._size_bytes = size_bytes
+
+    def find_class(self, module: str, name: str, /) -> object:
+        """Nothing is looked up, and types cannot be called."""
+        return _Part if f"{module} {name}" in _CALLED else name
+
+    def persistent_load(self, parts: object, /) -> _Part:
+        """A storage: its kind, key, device, and number of elements, which must be in the file."""
+        if not isinstance(parts, tuple) or any(isinstance(part, int) and part > self._size_bytes for part in parts):
+            raise ValueError("a tensor with more elements than the file has bytes")
+        return _Part()
 
 
 def _dtype(path: Path, name: str, tensor: object) -> str:
