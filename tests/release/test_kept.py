@@ -104,6 +104,7 @@ def test_replace_still_replaces(host: Opener, tmp_path: Path) -> None:
     assert {action.name for action in result.actions if action.kind == "replace"} == {
         "SHA256SUMS",
         "manifest.json",
+        "measured.json",
         "model_small.onnx",
         "report.html",
     }
