@@ -119,7 +119,7 @@ def test_a_dry_run_takes_the_place_of_all_that_writes() -> None:
     writing = {name for name, job in jobs.items() if "write" in job["permissions"].values()}
     assert writing == {"attest", "publish", "point"}
     assert (jobs["attest"]["if"], jobs["preview"]["if"]) == ("${{ !inputs.dry_run }}", "${{ inputs.dry_run }}")
-    assert jobs["point"]["if"] == "${{ inputs.point_to && !inputs.dry_run }}"
+    assert jobs["point"]["if"] == "${{ (inputs.point_to || needs.plan.outputs.public == 'true') && !inputs.dry_run }}"
     assert "attest" in jobs["publish"]["needs"], "a job that needs a skipped one is skipped"
     assert not {"environment", "concurrency"} & jobs["preview"].keys(), "it waits for nobody"
 

@@ -2,7 +2,7 @@
 
 import click
 
-from model_release.cli.actions import add_summary, annotate, in_workflow
+from model_release.cli.actions import add_outputs, add_summary, annotate, in_workflow
 from model_release.cli.options import PATH, BuildOptions, build_options
 from model_release.cli.places import (
     DEFAULT_ENV_FILE,
@@ -53,7 +53,7 @@ def doctor(
     from model_release.base.text import markdown_table
     from model_release.contract.tag import parse_tag
     from model_release.hosts.github_settings import RepositorySettings
-    from model_release.release import preflight, workflow
+    from model_release.release import kept, preflight, workflow
 
     release_tag = None if tag is None else parse_tag(tag)
     mirror.check()
@@ -89,3 +89,8 @@ def doctor(
     rows = [[finding.level, finding.about, finding.text] for finding in findings]
     add_summary(f"## {access.repository}: ready for a release?\n\n{markdown_table(['', 'about', 'found'], rows)}")
     preflight.require(findings)
+    if release_tag is None or place is None or replace:
+        return
+    if kept.is_asked_for(host.open(), release_tag, plan.models):
+        click.echo(f"{release_tag.text} is public and is what is asked for: nothing has to be built")
+        add_outputs({"public": "true"})

@@ -34,14 +34,22 @@ class SelectionRequest:
         if self.layers is not None:
             parse_ranges(self.layers)  # Malformed text fails before anything is fetched.
 
+    def layers_of(self, count: int) -> tuple[int, ...]:
+        """The layers that are seen of a model with so many; by default its last.
+
+        Raises:
+            UsageError: One is out of range.
+        """
+        text = f"0-{count - 1}" if self.all_layers else (self.layers if self.layers is not None else "-1")
+        return parse_layers(text, count)
+
     def resolve(self, blueprint: Blueprint) -> Selection:
         """The selection for a model; by default its last layer. `all` and `default` mean what the model has of them.
 
         Raises:
             UsageError: A layer is out of range, or a kind was named that the model has not in these layers.
         """
-        text = f"0-{blueprint.layers - 1}" if self.all_layers else (self.layers if self.layers is not None else "-1")
-        layers = parse_layers(text, blueprint.layers)
+        layers = self.layers_of(blueprint.layers)
         contract = load_contract()
         named = {part.strip() for part in (self.activations or "").split(",")}
         kept = []

@@ -1,7 +1,7 @@
 """A public release that holds what is wanted, described by another machine: it is the truth, and it is kept."""
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,12 @@ from model_release.contract.dist import Dist, check_manifest, parse_checksums
 from model_release.contract.identity import Asked, asked_of, first_difference, identity
 from model_release.contract.manifest import FileEntry, Manifest
 from model_release.contract.measured import MEASURED_NAME, Measured
+from model_release.contract.pinned_models import load_registry, locate
 from model_release.contract.tag import ReleaseTag, parse_tag
 from model_release.hosts.host import Host
 from model_release.hosts.reconcile import ReleaseState
+from model_release.release.request import BuildRequest
+from model_release.release.workflow import DEMO, WeightsJob
 
 Mirroring = Callable[[Manifest, Path, Iterable[FileEntry]], str]
 """Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `hosts.mirror.AppMirror`."""
@@ -101,6 +104,39 @@ def find_public(host: Host, asked: Asked) -> PublicRelease | None:
             return None
         _require_whole(tag, state, entries)
         return PublicRelease(document=document, entries=tuple(entries))
+
+    return host.with_retries(one_pass)
+
+
+def is_asked_for(host: Host, tag: ReleaseTag, models: Sequence[tuple[WeightsJob, BuildRequest]]) -> bool:
+    """Whether a public release is what a run asks for, so that nothing has to be built.
+
+    The weights are not at hand: a pinned commit stands for them. Where nothing pins them, the answer is no.
+
+    Raises:
+        ManifestError: It is what is asked for, but its files are not what its own checksums say.
+        HostError: The host refuses.
+    """
+
+    def one_pass() -> bool:
+        state = host.state(tag.text)
+        if state is None or not state.published:
+            return False
+        entries: list[FileEntry] = []
+        for job, request in models:
+            try:
+                document, listed = _read_part(host, tag, state, request.prefix)
+            except ManifestError:
+                return False  # None of ours; publishing says more.
+            is_pinned = bool(job.cache_key) or not job.model
+            source = locate(job.model, job.revision, load_registry())[0] if job.model else DEMO
+            if not is_pinned or not request.is_answered_by(document, source=source, revision=job.revision):
+                return False
+            entries += listed
+        if {file.name for file in state.files} != {entry.name for entry in entries}:
+            return False
+        _require_whole(tag, state, entries)
+        return True
 
     return host.with_retries(one_pass)
 

@@ -1,13 +1,13 @@
 """What a release is made of, as it is asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from model_release.base.errors import UsageError
-from model_release.contract.activations import FULL_PRECISION, load_contract, model_file_name
-from model_release.contract.identity import Asked
-from model_release.contract.manifest import SelectionEntry
+from model_release.contract.activations import FULL_PRECISION, load_contract, model_file_name, parse_activations
+from model_release.contract.identity import Asked, asked_of
+from model_release.contract.manifest import Manifest, SelectionEntry
 from model_release.contract.request import SelectionRequest
 from model_release.contract.tag import ReleaseTag
 from model_release.model.weights.source import SourceRequest
@@ -68,6 +68,43 @@ class BuildRequest:
             threshold_bytes=self.threshold_bytes,
             contract_version=load_contract().version,
             context=weights.blueprint.context,
+        )
+
+    def is_answered_by(self, document: Manifest, *, source: str, revision: str) -> bool:
+        """Whether a release's model is what is asked for, as far as it is known without the weights.
+
+        Args:
+            document: Its manifest.
+            source: Where the weights come from, as a manifest says it.
+            revision: Their commit.
+        """
+        there, layers = asked_of(document), document.model.shape.get("layers")
+        if type(layers) is not int:
+            return False  # No release of ours, or none that can be told.
+        named = {part.strip() for part in (self.selection.activations or "").split(",")}
+        seen = named | set(there.selection.activations)  # Of `all` and `default` a release has what its model has.
+        try:
+            selection = SelectionEntry(
+                layers=self.selection.layers_of(layers),
+                activations=tuple(kind for kind in parse_activations(self.selection.activations) if kind in seen),
+                logits=self.selection.logits,
+                opset=self.selection.opset,
+            )
+        except UsageError:
+            return False  # The build says why.
+        return there == replace(
+            there,
+            tag=self.tag.text,
+            name=self.source.name,
+            source=source,
+            revision=revision,
+            selection=selection,
+            precisions=[FULL_PRECISION, *self.precisions],
+            delivery=self.delivery,
+            file=self.prefix + model_file_name(self.app_precision),
+            threshold_bytes=self.threshold_bytes,
+            contract_version=load_contract().version,
+            context=there.context if self.source.context is None else self.source.context,
         )
 
     @property
