@@ -19,7 +19,7 @@ export type ContractMajor = "1";
 
 /** What a run takes. */
 export type Inputs<T> = {
-  /** int64 `[batch, seq]`: Token ids, 0 to vocab − 1; at most the model's positions. */
+  /** int64 `[batch, seq]`: Token ids, 0 to vocab − 1; at most the context the model promises. */
   readonly input_ids: T;
 };
 

@@ -1,11 +1,11 @@
 # Makes .venv with the pinned requirements, once. Sourced by demo.sh, test.sh and install.sh from the repository's root.
 #
-# environment FILE...: installs the requirement files unless this very set is installed already.
+# environment FILE...: installs the requirement files unless they are installed already, perhaps among others.
 
 environment() {
     local python=.venv/bin/python stamp=.venv/requirements.sha256 wanted
     wanted=$(sha256sum "$@")
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$python" ]; then
+    if [ -f "$stamp" ] && [ -x "$python" ] && ! grep --quiet --invert-match --line-regexp --file "$stamp" <<<"$wanted"; then
         return
     fi
     if ! command -v python3 >/dev/null || ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then

@@ -50,6 +50,8 @@ const IDENTIFIER = `(?:${NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)`;
 const TAG = new RegExp(`^model-v${NUMBER}\\.${NUMBER}\\.${NUMBER}(?:-${IDENTIFIER}(?:\\.${IDENTIFIER})*)?$`);
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/;
 const NOT_THIS = "Do not use this release; make it again.";
+const LFS_POINTER =
+  "a Git LFS pointer in place of the file (run `git lfs pull`, or give actions/checkout `lfs: true`)";
 const TREE = "Commit the release's files (all of them, in full), or give --from to fetch them.";
 
 // -- failures and files
@@ -136,6 +138,13 @@ async function isThere(path, { size_bytes, sha256 }) {
   return hash.digest("hex") === sha256;
 }
 
+/** Whether Git LFS keeps the file elsewhere, and has put a pointer here. @param {string} path */
+async function isPointer(path) {
+  const found = await stat(path).catch(() => null);
+  if (!found?.isFile() || found.size >= 1024) return false;
+  return (await readFile(path, "latin1")).startsWith("version https://git-lfs.github.com/spec/v1\n");
+}
+
 // -- the env file: assignments are found as `dotenv` finds them; app/envfile.py explains the rules
 
 const QUOTED = ["'", '"', "`"].map((q) => String.raw`\s*${q}(?:\\${q}|[^${q}])*${q}`).join("|");
@@ -206,16 +215,24 @@ function withLine(text, line) {
 }
 
 /** An env file's text, and the encoding in which it is the same bytes again. @param {Buffer} bytes
- * @returns {[string, BufferEncoding]} */
-const decoded = (bytes) =>
-  Buffer.from(`${bytes}`).equals(bytes) ? [`${bytes}`, "utf8"] : [bytes.toString("latin1"), "latin1"];
+ * @param {string} file @returns {[string, BufferEncoding]} */
+function decoded(bytes, file) {
+  const latin1 = bytes.toString("latin1");
+  const isUtf16 = /^(\xff\xfe|\xfe\xff)/.test(latin1);
+  const line = latin1.split("\0", 1)[0]?.split("\n").length;
+  const got = isUtf16 ? "the byte order mark of UTF-16" : `a zero byte on line ${line}, as UTF-16 has`;
+  const advice = "Save it as UTF-8; > and >> of Windows PowerShell do not.";
+  if (isUtf16 || bytes.includes(0)) throw new Failure(ENV_FILE, `${file} must be UTF-8, got ${got}. ${advice}`);
+  return Buffer.from(`${bytes}`).equals(bytes) ? [`${bytes}`, "utf8"] : [latin1, "latin1"];
+}
 
 /** What the env file says. @param {string} envFile @returns {Promise<Committed>} */
 async function readCommitted(envFile) {
   const must = (/** @type {string} */ rest) => new Failure(ENV_FILE, `${envFile} must ${rest}.`);
   const bytes = await bytesOf(envFile, ENV_FILE);
   if (!bytes) throw must("exist. Make a release first, or give --tag and where it is");
-  const [version, url] = [VERSION_KEY, URL_KEY].map((key) => readValue(decoded(bytes)[0], key));
+  const [text] = decoded(bytes, envFile);
+  const [version, url] = [VERSION_KEY, URL_KEY].map((key) => readValue(text, key));
   if (!version) throw must(`set ${VERSION_KEY}, got nothing. Make a release first, or give --tag`);
   if (!url) throw must(`set ${URL_KEY}, got nothing. Make a release first, or give --from`);
   const parts = /^(?:([a-z][a-z0-9+.-]*):)?(?:\/\/([^/?#]*))?([^?#]*)(?:\?([^#]*))?/i.exec(url);
@@ -392,12 +409,13 @@ function parseManifest(content) {
   const isFile = (/** @type {Entry} */ { name, size_bytes, sha256 }) =>
     text(name, sha256) && Number.isInteger(size_bytes) && size_bytes >= 0 && /^[0-9a-f]{64}$/.test(sha256);
   const fits =
-    all?.manifest_version === 1 &&
+    (all?.manifest_version === 1 || (all?.manifest_version === 2 && Array.isArray(all.descriptions))) &&
+    text(...(all.descriptions ?? [])) &&
     text(all.tag, all.version, all.name, all.delivery?.file) &&
     list(all.variants, (each) => text(each.precision, each.file)) &&
     list(all.files, isFile);
   if (!fits) throw bad("fit contract/manifest.schema.json, got another form");
-  /** @type {{ tag: string, version: string, name: string, delivery: { file: string }, files: Entry[], variants: { precision: string, file: string }[] }} */
+  /** @type {{ tag: string, version: string, name: string, delivery: { file: string }, files: Entry[], descriptions?: string[], variants: { precision: string, file: string }[] }} */
   const manifest = all;
   return manifest;
 }
@@ -481,6 +499,8 @@ async function askManifest(source) {
     const both = `got ${each.sha256} in ${MANIFEST} and ${sums.get(each.name) ?? "none"} in ${CHECKSUMS}`;
     if (sums.get(each.name) !== each.sha256) throw bad(`${quoted(each.name)} must have one sha256, ${both}`);
   }
+  const missing = manifest.descriptions?.find((each) => !sums.has(each));
+  if (missing !== undefined) throw bad(`${CHECKSUMS} must have the sha256 of ${quoted(missing)}, got none`);
   return { content, manifest };
 }
 
@@ -616,7 +636,7 @@ export async function fetchModel(request) {
   }
   if (!url.includes("://")) return verifyTree(request, committed);
   const local = `${envFile}.local`;
-  const [text, encoding] = decoded((await bytesOf(local, ENV_FILE)) ?? Buffer.alloc(0));
+  const [text, encoding] = decoded((await bytesOf(local, ENV_FILE)) ?? Buffer.alloc(0), local);
   const edited = (/** @type {string} */ to, /** @type {string} */ number) =>
     withValue(withValue(text, URL_KEY, to), VERSION_KEY, number);
   edited("x", "x"); // What cannot be edited is refused before there is work.
@@ -675,6 +695,7 @@ async function verifyTree(request, committed) {
   if (!name) throw noUrl(envFile, committed.url);
   const folder = join(staticDir, "models", name);
   const listed = join(folder, MANIFEST);
+  if (await isPointer(listed)) throw bad(`${listed} must be in the app's tree, got: ${LFS_POINTER}`);
   const content = await explained(readFile(listed), RELEASE, `${listed} must be in the app's tree`, TREE);
   const model = modelOf(parseManifest(content), committed, request);
   const [first] = model.files;
@@ -682,6 +703,8 @@ async function verifyTree(request, committed) {
     throw bad(`${path} must be the model of ${listed}, got ${first?.name}`);
   for (const each of model.files) {
     const place = join(folder, each.name);
+    if (await isPointer(place))
+      throw new Failure(RELEASE, `${place} must be the release's file, got ${LFS_POINTER}.`);
     if (!(await isThere(place, each))) throw bad(`${place} must have the sha256 ${each.sha256}`);
   }
   const url = `${committed.url}?v=${committed.query}`;

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
-libraries=(click jsonschema requests PyGithub)
+libraries=(click jsonschema pathspec requests PyGithub)
 case "$*" in
     mirror) libraries+=(huggingface-hub httpx2 boto3) ;&
     light) python -m pip install --quiet --disable-pip-version-check --constraint requirements.txt "${libraries[@]}" ;;

@@ -1,13 +1,21 @@
 #!/usr/bin/env bash
-# Lint, types and all tests. Arguments go to pytest, e.g. scripts/test.sh -k envfile. Safe to run again.
+# Lint, types, documents and all tests, side by side: those of a file one after another, so that they share what is made
+# once. With --fast as the first argument only the tests that need no server, no tool and little time. Other arguments go
+# to pytest, e.g. scripts/test.sh -k envfile. Safe to run again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
 environment requirements.txt tests/requirements.txt
-chromium
+which=()
+if [ "${1:-}" = --fast ]; then
+    shift
+    which=(-m "not (network or tools or slow)")
+else
+    chromium
+fi
 bin=.venv/bin
 "$bin"/ruff check .
 "$bin"/ruff format --check .
 "$bin"/mypy
 "$bin"/python scripts/docs.py --check
-"$bin"/python -m pytest "$@"
+"$bin"/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "${which[@]}" "$@"

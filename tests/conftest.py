@@ -1,6 +1,10 @@
 """What every test has: no sockets unless it says so, and a few small models exported once."""
 
 import os
+
+# Models here are so small that threads cost more than they bring, and tests run side by side. Before PyTorch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,6 +35,16 @@ T = TypeVar("T")
 # A test run on GitHub Actions is itself a step of a workflow; the commands under test are not.
 for _name in [name for name in os.environ if name.startswith(("GITHUB_", "MODEL_RELEASE_"))]:
     del os.environ[_name]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs tools, and puts the files with slow tests first: begun last, they would leave a core idle."""
+    for item in items:
+        if "tool" in getattr(item, "fixturenames", ()):
+            item.add_marker("tools")
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from model_release.app.envfile import get_value, set_values
+from model_release.app.envfile import decode, edited, encode, get_value, set_values
 from model_release.base.errors import EnvFileError
 
 URL = "https://models.example/gpt2/model.onnx?v=1.2.3-0a1b2c3d"
@@ -227,6 +227,36 @@ def test_a_file_that_would_swallow_the_new_line_is_refused() -> None:
 
 def test_quotes_that_an_open_quote_above_would_pair_with_are_avoided() -> None:
     assert set_values("A='open\nK='old'\n", {"K": "#new"}) == 'A=\'open\nK="#new"\n'
+
+
+TEXT = "# 模型\r\nVITE_TITLE=é\r\nK=old\r\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT.encode("utf-16"),
+        TEXT.encode("utf-16-le"),
+        TEXT.encode("utf-16-be"),
+        "\ufeff模型".encode("utf-16-be"),
+        TEXT.encode("utf-32"),
+        TEXT.encode("utf-32-le"),
+        b"A=1\nB=\0\n",
+        b"\0",
+        b"A=1\n" + "B=2\n".encode("utf-16-le"),
+    ],
+)
+def test_a_file_that_does_not_hold_ascii_as_it_is_is_refused(content: bytes) -> None:
+    with pytest.raises(EnvFileError, match=r"^web/\.env must be UTF-8, got .* UTF-16.*\. Save it as UTF-8") as caught:
+        edited(content, {"K": "v"}, "web/.env")
+    assert caught.value.exit_code == 9
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "big5", "latin-1", "shift-jis"])
+def test_a_file_that_holds_ascii_as_it_is_keeps_its_bytes(encoding: str) -> None:
+    content = TEXT.encode(encoding, errors="ignore")
+    assert encode(decode(content, ".env")) == content
+    assert edited(content, {"K": "new"}, ".env") == content.replace(b"old", b"new")
 
 
 # fmt: off

@@ -201,7 +201,8 @@ def play(folder: Path, case: dict[str, Any], program: str) -> list[End]:
     ends = []
     with host(case) as place:
         if case.get("env", "") is not None:
-            (app / ".env.production").write_bytes(text_of(case.get("env", ENV), place.url).encode())
+            text = text_of(case.get("env", ENV), place.url)
+            (app / ".env.production").write_bytes(text.encode(case.get("encoding", "utf-8")))
         if "local" in case:
             (app / ".env.production.local").write_bytes(text_of(case["local"], place.url).encode())
         lying = {name: served(case)[name] for name in DELIVERED} if case.get("tree") else {}

@@ -646,7 +646,7 @@ def test_a_blob_is_named_as_git_names_it(tmp_path: Path) -> None:
 def test_paths_and_bytes_of_an_env_file() -> None:
     assert is_plain_path("apps/web/.env.production")
     assert is_plain_path(".gitignore")
-    assert edited(b"A=1\r\n\xff", {}) == b"A=1\r\n\xff"
+    assert edited(b"A=1\r\n\xff", {}, ".env") == b"A=1\r\n\xff"
 
 
 # A release, then the app
@@ -776,6 +776,18 @@ def test_publish_points_the_app_of_another_repository_and_a_second_run_writes_no
     assert f"else/web, {ENV}: unchanged" in again.output
     assert (again.exception, site.snapshot(), len(site.writes())) == (None, state, count)
     assert "write-token" not in dry.output + done.output + again.output
+
+
+@pytest.mark.network
+def test_publish_refuses_a_model_that_the_apps_git_lfs_would_spoil_before_anything_is_public(
+    site: StandInGitHub, web: Repository, tmp_path: Path, run_publish: Callable[..., Result]
+) -> None:
+    web.commit({".gitattributes": "*.onnx filter=lfs diff=lfs merge=lfs -text\n"})
+    dist = make_dist(tmp_path / "dist", change=lambda document: document["delivery"].update(mode="git"))
+    done = run_publish("--dist", dist, "--tag", TAG, "--env-repo", "else/web")
+    assert type(done.exception) is HostError
+    assert "Use --delivery release, or add the line 'apps/web/static/models/gpt2/** -filter" in str(done.exception)
+    assert site.writes() == []
 
 
 @pytest.mark.network
@@ -968,7 +980,7 @@ def test_a_killed_run_before_the_deploy_is_made_up_for_by_the_next(world: World)
     repository, request = world.scenario(by_git=False, protected="")
     world.run(request)
     repository, request = world.scenario(by_git=False, protected="")
-    world.die_at = 6
+    world.die_at = 7
     with pytest.raises(Killed):
         world.run(request)
     assert (messages(repository)[0], repository.dispatches) == (request.message, [])

@@ -26,18 +26,18 @@ from model_release.browser.record import record
 from model_release.browser.report import browsing_document, render_browsing
 from model_release.browser.results import BackendRun, BrowserReport
 from model_release.browser.server import serve
-from model_release.contract import manifest
+from model_release.contract import manifest, measured
 from model_release.contract.activations import load_contract
 from model_release.contract.clauses import NEEDS, Judgement
 from model_release.contract.dist import check_dist
-from model_release.contract.manifest import BackendEntry
+from model_release.contract.measured import BackendEntry
 from model_release.contract.measures import Array
 from model_release.contract.metadata import metadata_of
 from model_release.contract.tag import parse_tag
 from model_release.hosts.local import LocalHost
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
-from model_release.model.weights.tokenizer import encode
+from model_release.model.weights.tokenizer import Reading, Tokenizer
 from model_release.release.notes import render_notes
 from model_release.release.publish import publish
 from standins.github import StandInGitHub
@@ -61,9 +61,9 @@ def swapped(released: Path, export: Callable[..., Path], tmp_path_factory: pytes
     other = gpt2_folder(tmp_path_factory.mktemp("other"), vocab=256, positions=40, seed=1)
     shutil.copyfile(export(other, activations=None, all_layers=True), folder / "model_fp16.onnx")
     document = manifest.read(folder)
-    entries = manifest.describe_files(folder, document.names)
+    entries = manifest.describe_files(folder, [entry.name for entry in document.files])
     (folder / manifest.MANIFEST_NAME).write_bytes(manifest.render(replace(document, files=entries)))
-    described = (*entries, *manifest.describe_files(folder, [manifest.MANIFEST_NAME]))
+    described = (*entries, *manifest.describe_files(folder, [manifest.MANIFEST_NAME, *document.descriptions]))
     (folder / manifest.CHECKSUMS_NAME).write_bytes(manifest.checksums(described))
     return folder
 
@@ -126,12 +126,18 @@ def test_a_backend_that_cannot_run_a_file_is_told_with_its_reason(released: Path
 def test_a_backend_that_hangs_is_told_and_the_next_one_is_tried(released: Path, browser: "Browser") -> None:
     endless = "export const env = { wasm: {} }, InferenceSession = { create() { for (;;); } };"
     hanging = Backend(name="hanging", build=f"data:text/javascript,{endless}")
-    result = browse(released, backends=[hanging, *WASM], limit_s=2)
-    verdicts = {trial.backend: (trial.verdict, trial.refused) for trial in result.trials}
-    assert verdicts == {
-        "hanging": ("cannot run", "the page must answer within 2 s, it does not. Choose another model."),
-        "wasm, 1 thread": ("good", ""),
-    }
+    good = ("wasm, 1 thread", "good", "")
+
+    def tried(limit_s: int) -> set[tuple[str, str, str]]:
+        result = browse(released, backends=[hanging, *WASM], limit_s=limit_s)
+        return {(trial.backend, trial.verdict, trial.refused) for trial in result.trials}
+
+    limit_s = 2
+    while len(trials := tried(limit_s)) > 2 or good not in trials:
+        limit_s *= 2  # On a busy machine a good page needs longer, too.
+        assert limit_s <= 32, trials
+    refused = f"the page must answer within {limit_s} s, it does not. Choose another model."
+    assert trials == {("hanging", "cannot run", refused), good}
     assert browser.contexts == []
 
 
@@ -158,19 +164,22 @@ def test_a_page_that_never_answers_is_given_up(browser: "Browser", work: str) ->
 
 @pytest.mark.network
 @pytest.mark.usefixtures("in_browser")
-def test_what_was_right_is_recorded_in_the_manifest_and_told_in_the_notes(released: Path, tmp_path: Path) -> None:
+def test_what_was_right_is_recorded_in_the_figures_and_told_in_the_notes(released: Path, tmp_path: Path) -> None:
     folder = tmp_path / "release"
     shutil.copytree(released, folder)
     assert call(cli.browse, folder, "--record").code == 0
-    document = check_dist(folder, parse_tag("model-v1.0.0")).document
-    for variant in document.variants:
-        (entry,) = variant.backends or ()
+    recorded = check_dist(folder, parse_tag("model-v1.0.0"))
+    for model in recorded.figures[""].models:
+        (entry,) = model.backends or ()
         assert (entry.backend, entry.runs, entry.cosine) == ("wasm, 1 thread", True, 1.0)
-    assert "| `model_fp16.onnx` | 0.0 | `wasm, 1 thread` | 1.0000 |\n" in render_notes(document)
-    once = (folder / "manifest.json").read_bytes()
+    assert "| `model_fp16.onnx` | 0.0 | `wasm, 1 thread` | 1.0000 |\n" in render_notes(
+        recorded.document, recorded.figures
+    )
+    once = (folder / "measured.json").read_bytes()
     assert call(cli.browse, folder, "--record").code == 0
-    assert (folder / "manifest.json").read_bytes() == once, "times are not in it"
-    assert "In a browser" not in render_notes(manifest.read(released))
+    assert (folder / "measured.json").read_bytes() == once, "times are not in it"
+    assert (folder / "manifest.json").read_bytes() == (released / "manifest.json").read_bytes()
+    assert "In a browser" not in render_notes(manifest.read(released), {"": measured.read(released)})
 
 
 def a_trial(**figures: Any) -> BackendRun:
@@ -215,12 +224,12 @@ def test_what_does_not_run_is_recorded_with_its_reason(released: Path, tmp_path:
         file="model_fp16.onnx", precision="fp16", backend="webgpu", size_bytes=1, refused="no <b>adapter</b>"
     )
     record(folder, BrowserReport(browser="1", trials=(refusal,)))
-    document = check_dist(folder, parse_tag("model-v1.0.0")).document
-    assert {variant.file: variant.backends for variant in document.variants} == {
+    recorded = check_dist(folder, parse_tag("model-v1.0.0"))
+    assert {model.file: model.backends for model in recorded.figures[""].models} == {
         "model.onnx": (),
         "model_fp16.onnx": (BackendEntry(backend="webgpu", runs=False, reason="no <b>adapter</b>"),),
     }
-    notes = render_notes(document)
+    notes = render_notes(recorded.document, recorded.figures)
     assert "does not run" in notes
     assert "- `model_fp16.onnx` on `webgpu`: `no <b>adapter</b>`" in notes
 
@@ -228,7 +237,8 @@ def test_what_does_not_run_is_recorded_with_its_reason(released: Path, tmp_path:
 @pytest.mark.network
 @pytest.mark.usefixtures("in_browser")
 def test_a_page_that_reads_other_tokens_fails(released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "encode", lambda reader, text: [*encode(reader, text), 0])
+    read = Tokenizer.read
+    monkeypatch.setattr(Tokenizer, "read", lambda reader, text: Reading(ids=(*read(reader, text).ids, 0), known=1.0))
     result = browse(released)
     assert [finding.clause for finding in result.findings] == ["TOK01"] * 2
     assert "TOK01" in render_browsing(result)

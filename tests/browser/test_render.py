@@ -16,7 +16,7 @@ from dists import make_dist
 from model_release.browser.pages import sample
 from model_release.browser.pages.plot import log_plot
 from model_release.browser.pages.render import render_live, render_report
-from model_release.contract import manifest
+from model_release.contract import manifest, measured
 from model_release.contract.activations import load_contract
 from model_release.contract.blueprint import gpt2_blueprint
 from model_release.contract.clauses import VERIFIED
@@ -42,26 +42,26 @@ def test_a_report_holds_what_the_released_model_returns_for_the_prompt(released:
         assert [row["p"] for row in entry["top"]] == pytest.approx(sorted(probabilities, reverse=True)[:10], rel=1e-2)
 
 
-def test_the_manifest_and_the_checksums_list_the_report(released: Path) -> None:
+def test_the_manifest_names_the_report_and_the_checksums_have_its_hash(released: Path) -> None:
     digest = hashlib.sha256((released / "report.html").read_bytes()).hexdigest()
     document = manifest.parse((released / "manifest.json").read_bytes())
-    entry = document.entry("report.html")
-    assert entry is not None
-    assert entry.sha256 == digest
+    assert document.descriptions == ("measured.json", "report.html")
+    assert document.entry("report.html") is None, "its bytes are another machine's business"
     assert f"{digest}  report.html" in (released / "SHA256SUMS").read_text().splitlines()
 
 
 def test_a_report_tells_every_file_and_hash_clause_and_output(released: Path) -> None:
     text = (released / "report.html").read_text()
     document = manifest.parse((released / "manifest.json").read_bytes())
-    told = [entry.sha256 for entry in document.files if entry.name != "report.html"]
+    told = [entry.sha256 for entry in document.files]
     clauses = [clause.id for clause in load_contract().clauses.values() if clause.stage in VERIFIED]
     told += [document.model.weights_sha256, "layer_0_attn_probs", "layer_1_mlp_output", *clauses]
     assert [fact for fact in told if fact not in text] == []
-    held = tuple(clause for clause in clauses if clause not in ("SUM01", "ATTN01"))  # Neither is seen by default.
-    assert [variant.clauses for variant in document.variants] == [held] * len(document.variants)
+    unseen = ("SUM01", "ATTN01", "LENS01")  # By default.
+    held = tuple(clause for clause in clauses if clause not in unseen)
+    assert [model.clauses for model in measured.read(released).models] == [held] * len(document.variants)
     assert text.count('aria-label="holds"') == len(held) * len(document.variants)
-    assert text.count('aria-label="nothing to judge"') == 2 * len(document.variants)
+    assert text.count('aria-label="nothing to judge"') == 3 * len(document.variants)
 
 
 def test_in_the_plot_smaller_is_further_left_and_closer_is_further_down() -> None:
@@ -111,7 +111,7 @@ def test_the_largest_report_stays_below_two_megabytes(tmp_path: Path) -> None:
         document["model"]["shape"] = {"layers": 48, "heads": 25}
         document["variants"] *= 6
 
-    document = manifest.read(make_dist(tmp_path / "dist", change=enlarge))
+    folder = make_dist(tmp_path / "dist", change=enlarge)
     deviation = Deviation(kind="logits", max_abs=0.1, relative=0.1, cosine=1.0)
     worst = {str(variant): dict.fromkeys(names, deviation) for variant in range(6)}
     tensors = {"embedding_sum": {"shape": [12, 1600], "float16": "A" * sample.MAX_BYTES}}
@@ -122,7 +122,7 @@ def test_the_largest_report_stays_below_two_megabytes(tmp_path: Path) -> None:
         "next": [{"position": 0, "top": next_tokens}] * sample.MAX_TOKENS,
         "left_out": names,
     }
-    assert len(render_report(document, worst, facts)) < 2_000_000
+    assert len(render_report(manifest.read(folder), measured.read(folder), worst, facts)) < 2_000_000
 
 
 class Elements(HTMLParser):

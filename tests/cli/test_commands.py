@@ -425,7 +425,7 @@ def test_a_second_run_keeps_the_release_and_the_env_file(at_the_app: Path, tiny:
     assert tree(at_the_app) == before
     assert times(folders[0]) == then
     assert folders[1].stat().st_mtime_ns == env_time
-    assert "nothing to do" in again.err
+    assert "nothing is built" in again.err
     assert "unchanged" in again.out
 
 

@@ -17,7 +17,7 @@ from model_release.base.version import VERSION
 from model_release.cli import entry, main
 from model_release.cli.main import COMMANDS
 
-LIGHT = "click jsonschema requests PyGithub"
+LIGHT = "click jsonschema pathspec requests PyGithub"
 ADVICE = "Run bash scripts/demo.sh, or use .venv/bin/python."
 
 

@@ -59,8 +59,10 @@ def test_variables_reach_what_is_built() -> None:
     def command(*, source: SourceRequest, build: BuildOptions) -> object:
         return build.request(parse_tag("model-v1.0.0"), source)
 
-    request = run(command, LAYERS="0-3", PRECISION="int4,fp16", DEMO="true", SIZE_THRESHOLD="1.5", APP_PRECISION="")
-    assert request.source == SourceRequest(demo=True)
+    request = run(
+        command, LAYERS="0-3", PRECISION="int4,fp16", DEMO="true", SIZE_THRESHOLD="1.5", APP_PRECISION="", CONTEXT="64"
+    )
+    assert request.source == SourceRequest(demo=True, context=64)
     assert request.selection == SelectionRequest(layers="0-3")
     assert (request.precisions, request.app_precision, request.threshold_bytes) == (("int4", "fp16"), "int4", 1_500_000)
 

@@ -1,5 +1,6 @@
 """What a release is, apart from how it is described."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from model_release.model.precision.quantize import CALIBRATED
 FILES = {"model.onnx": b"onnx " * 400, "model_small.onnx": b"small" * 9, "report.html": b"<p>", "config.json": b"{}"}
 
 
-def made(folder: Path, files: dict[str, bytes] = FILES, **changes: Any) -> Manifest:
+def made(
+    folder: Path,
+    files: dict[str, bytes] = FILES,
+    *,
+    measure: Callable[[dict[str, Any]], None] = lambda _: None,
+    **changes: Any,
+) -> Manifest:
     """A manifest with a calibrated precision and a report; `changes` replace its keys."""
 
     def change(document: dict[str, Any]) -> None:
@@ -24,25 +31,30 @@ def made(folder: Path, files: dict[str, bytes] = FILES, **changes: Any) -> Manif
         for key, value in changes.items():
             document[key] = value(document[key]) if callable(value) else value
 
-    return manifest.read(make_dist(folder, files=files, change=change))
+    return manifest.read(make_dist(folder, files=files, change=change, measure=measure))
 
 
 def test_what_another_machine_measures_makes_no_other_release(tmp_path: Path) -> None:
-    def measured(variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [
-            {
-                **variant,
+    def measure(figures: dict[str, Any]) -> None:
+        figures["made_with"] = {"torch": "2.13.0+cpu"}
+        for model in figures["models"]:
+            model["agreement"]["mean_kl_nats"] = 2e-7
+            model |= {
                 "clauses": ["C1"],
                 "deviations": [{"kind": "logits", "max_abs": 2e-5, "relative": 3e-6, "cosine": 0.9999}],
-                "agreement": {**variant["agreement"], "mean_kl_nats": 2e-7},
                 "backends": [{"backend": "webgpu", "runs": False, "reason": "no adapter"}],
             }
-            for variant in variants
-        ]
 
     one = made(tmp_path / "one")
-    files = {**FILES, "report.html": b"<p>other digits</p>", "model_small.onnx": b"SMALL" * 9}
-    other = made(tmp_path / "other", files, variants=measured, made_with={"torch": "2.13.0+cpu"})
+    files = {**FILES, "report.html": b"<p>other digits</p>"}
+    other = made(tmp_path / "other", files, measure=measure)
+    read = [(tmp_path / name / "manifest.json").read_bytes() for name in ("one", "other")]
+    assert read[0] == read[1], "nothing of it is in the manifest"
+    assert first_difference(identity(one), identity(other)) == ""
+
+
+def test_other_bytes_of_a_calibrated_precision_make_no_other_release(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "one"), made(tmp_path / "other", {**FILES, "model_small.onnx": b"SMALL" * 9})
     assert one != other
     assert first_difference(identity(one), identity(other)) == ""
 
@@ -54,6 +66,11 @@ def test_what_another_machine_measures_makes_no_other_release(tmp_path: Path) ->
         ({"model_small.onnx": b"small"}, {}, "model_small.onnx: 45 bytes in the release, 5 bytes here"),
         ({"vocab.json": b"{}"}, {}, "vocab.json: none in the release, sha256 "),
         ({}, {"contract_version": "1.1.0"}, "contract version: 1.0.0 in the release, 1.1.0 here"),
+        (
+            {},
+            {"model": lambda model: model | {"shape": {"context": 512}}},
+            "context: none in the release, 512 here",
+        ),
         (
             {},
             {"selection": lambda selection: selection | {"layers": [0, 11]}},
@@ -79,6 +96,6 @@ def test_a_precision_is_calibrated_where_its_codec_looks_at_a_text() -> None:
 
 
 def test_every_key_of_a_manifest_is_identity_or_description() -> None:
-    described = {"variants", "made_with"}  # Of variants, files and precisions count, through `files` and `precisions`.
+    described = {"variants", "descriptions"}  # Of variants, `files` and `precisions` count.
     known = {"tag", "version", "name", "contract_version", "model", "selection", "delivery", "files", "asset_prefix"}
     assert set(manifest.Manifest.__dataclass_fields__) == known | described

@@ -1,4 +1,4 @@
-"""manifest.json: what is read can be written, byte for byte; what is no manifest is one sentence."""
+"""manifest.json and measured.json: what is read can be written, byte for byte; what is none is one sentence."""
 
 import hashlib
 import json
@@ -14,24 +14,26 @@ from hypothesis import strategies as st
 
 from dists import write_files
 from model_release.base.errors import HostError, ManifestError
-from model_release.contract import manifest
+from model_release.contract import manifest, measured
 from model_release.contract.activations import CONTRACT_FOLDER
 from model_release.contract.manifest import (
-    AgreementEntry,
-    BackendEntry,
     Delivery,
-    DeviationEntry,
     FileEntry,
     Manifest,
     ModelEntry,
     SelectionEntry,
     Variant,
 )
+from model_release.contract.measured import AgreementEntry, BackendEntry, DeviationEntry, Measured, Measurement
 
-GOLDEN = Path(__file__).with_name("manifest_v1.json").read_bytes()
+OLD = Path(__file__).with_name("manifest_v1.json").read_bytes()
 """A manifest of version 1 with everything one can hold; it was written by the first code that wrote them."""
 
-KNOWN = manifest.parse(GOLDEN)
+GOLDEN = Path(__file__).with_name("manifest_v2.json").read_bytes()
+FIGURES_GOLDEN = Path(__file__).with_name("measured_v1.json").read_bytes()
+"""What of it is kept where today."""
+
+KNOWN, KNOWN_FIGURES = manifest.parse(GOLDEN), measured.parse(FIGURES_GOLDEN)
 
 steady = settings(derandomize=True, deadline=None, max_examples=100)
 
@@ -39,8 +41,21 @@ steady = settings(derandomize=True, deadline=None, max_examples=100)
 # -- what is read and written
 
 
-def test_a_manifest_of_version_1_is_written_as_it_was_read() -> None:
+def test_what_was_read_is_written_as_it_was() -> None:
     assert manifest.render(KNOWN) == GOLDEN
+    assert measured.render(KNOWN_FIGURES) == FIGURES_GOLDEN
+
+
+def test_a_manifest_of_version_1_is_read_without_its_figures() -> None:
+    assert manifest.parse(OLD) == KNOWN
+    assert KNOWN.descriptions == ("tiny-report.html",)
+
+
+@pytest.mark.parametrize("key", ["variants", "files", "asset_prefix"])
+@pytest.mark.parametrize("value", [None, 1, "x", [1], [[]], {"a": 1}], ids=repr)
+def test_nonsense_of_version_1_is_refused(key: str, value: object) -> None:
+    with pytest.raises(ManifestError, match=r"must fit contract/manifest\.schema\.json"):
+        manifest.parse(json.dumps(json.loads(OLD) | {key: value}).encode())
 
 
 def test_a_manifest_is_read_into_its_parts() -> None:
@@ -50,7 +65,7 @@ def test_a_manifest_is_read_into_its_parts() -> None:
     assert KNOWN.selection == SelectionEntry(
         layers=(0, 5, 11), activations=("embedding_sum", "attn_probs"), logits="last", opset=20
     )
-    unasked, asked, nowhere = KNOWN.variants
+    unasked, asked, nowhere = KNOWN_FIGURES.models
     assert (unasked.backends, nowhere.backends) == (None, ())
     assert asked.backends == (
         BackendEntry(backend="wasm, 1 thread", runs=True, cosine=0.9999, relative=3.1e-05),
@@ -116,6 +131,10 @@ VARIANTS = st.builds(
     computed=TEXTS,
     size_bytes=SIZES,
     within_threshold=st.booleans(),
+)
+MEASUREMENTS = st.builds(
+    Measurement,
+    file=TEXTS,
     clauses=several(TEXTS),
     deviations=several(DEVIATIONS),
     agreement=AGREEMENTS,
@@ -158,7 +177,7 @@ MANIFESTS = st.builds(
     delivery=DELIVERIES,
     variants=several(VARIANTS, least=1),
     files=several(FILES, least=1),
-    made_with=st.dictionaries(TEXTS, TEXTS, max_size=3),
+    descriptions=several(TEXTS, unique=True),
     asset_prefix=st.sampled_from(["", "tiny-"]),
 )
 
@@ -169,14 +188,34 @@ def test_any_manifest_survives_being_written_and_read(any_manifest: Manifest) ->
     assert manifest.parse(manifest.render(any_manifest)) == any_manifest
 
 
+@steady
+@given(
+    st.builds(
+        Measured,
+        tag=VERSIONS.map(lambda version: f"model-v{version}"),
+        models=several(MEASUREMENTS, least=1),
+        made_with=st.dictionaries(TEXTS, TEXTS, max_size=3),
+    )
+)
+def test_any_figures_survive_being_written_and_read(any_figures: Measured) -> None:
+    assert measured.parse(measured.render(any_figures)) == any_figures
+
+
 # -- what the schema allows is what the dataclasses hold
 
 
-def test_the_dataclasses_are_what_the_schema_describes() -> None:
-    schema = json.loads((CONTRACT_FOLDER / "manifest.schema.json").read_bytes())
-    assert schema["properties"].pop("manifest_version") == {"const": manifest.MANIFEST_VERSION}
-    schema["required"].remove("manifest_version")
-    require_same(Manifest, schema, schema["$defs"])
+@pytest.mark.parametrize(
+    ("kind", "name", "version_key", "version"),
+    [
+        (Manifest, "manifest.schema.json", "manifest_version", 2),
+        (Measured, "measured.schema.json", "measured_version", 1),
+    ],
+)
+def test_the_dataclasses_are_what_the_schema_describes(kind: type, name: str, version_key: str, version: int) -> None:
+    schema = json.loads((CONTRACT_FOLDER / name).read_bytes())
+    assert schema["properties"].pop(version_key) == {"const": version}
+    schema["required"].remove(version_key)
+    require_same(kind, schema, schema.get("$defs", {}))
 
 
 def require_same(kind: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> None:
@@ -206,15 +245,15 @@ def require_same(kind: Any, schema: Mapping[str, Any], definitions: Mapping[str,
 # -- what is no manifest
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"manifest_version": 2}', b"[" * 100_000, b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"manifest_version": 3}', b"[" * 100_000, b"\xff"])
 def test_what_is_no_manifest_is_refused(content: bytes) -> None:
     with pytest.raises(ManifestError, match=r"manifest\.json must"):
         manifest.parse(content)
 
 
-def changed(place: tuple[Any, ...], value: object) -> bytes:
-    """The golden manifest with another value in one place."""
-    document = {"whole": json.loads(GOLDEN)}
+def changed(place: tuple[Any, ...], value: object, golden: bytes = GOLDEN) -> bytes:
+    """A golden file with another value in one place."""
+    document = {"whole": json.loads(golden)}
     *way, last = ("whole", *place)
     within: Any = document
     for key in way:
@@ -223,7 +262,7 @@ def changed(place: tuple[Any, ...], value: object) -> bytes:
     return json.dumps(document["whole"]).encode()
 
 
-DEVIATION = ("variants", 0, "deviations", 0)
+DEVIATION = ("models", 0, "deviations", 0)
 
 
 @pytest.mark.parametrize(
@@ -232,16 +271,30 @@ DEVIATION = ("variants", 0, "deviations", 0)
         ((*DEVIATION, "cosine"), float("nan"), "a number that is not finite, NaN"),
         ((*DEVIATION, "relative"), float("inf"), "a number that is not finite, Infinity"),
         ((*DEVIATION, "relative"), 10**400, r"a whole number beyond 2\^53, 1000"),
+        ((*DEVIATION, "script"), "x", "'script' was unexpected"),
+        (("made_with", "torch"), ["2.13.0"], r"at \$\.made_with\.torch: \['2\.13\.0'\] is not of type 'string'"),
+        (("models", 0, "backends"), None, r"at \$\.models\[0\]\.backends: None is not of type 'array'"),
+    ],
+)
+def test_what_figures_cannot_hold_is_told_in_a_sentence(place: tuple[Any, ...], value: object, said: str) -> None:
+    with pytest.raises(ManifestError, match=rf"^measured\.json must .*{said}.*\. Make the release again\.$"):
+        measured.parse(changed(place, value, FIGURES_GOLDEN))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("model", "parameters"), float("nan"), "a number that is not finite, NaN"),
+        (("model", "parameters"), float("inf"), "a number that is not finite, Infinity"),
         (("model", "shape", "layers"), -(2**53) - 1, r"a whole number beyond 2\^53, -9007199254740993"),
         (("model", "source"), "\ud800", "surrogates not allowed"),
-        (("made_with", "torch"), ["2.13.0"], r"at \$\.made_with\.torch: \['2\.13\.0'\] is not of type 'string'"),
         (("files", 0, "size_bytes"), 464.0, r"at \$\.files\[0\]\.size_bytes: 464\.0 is not of type 'integer'"),
         (("files", 0, "size_bytes"), True, r"at \$\.files\[0\]\.size_bytes: True is not of type 'integer'"),
         (("files", 0), {}, r"at \$\.files\[0\]: '[a-z0-9_]+' is a required property"),
         (("delivery", "mode"), "mail", r"at \$\.delivery\.mode: 'mail' is not one of \['git', 'release'\]"),
         (("asset_prefix",), "", r"at \$\.asset_prefix: '' does not match"),
         (("variants",), [], r"at \$\.variants: \[\] should be non-empty"),
-        (("variants", 0, "backends"), None, r"at \$\.variants\[0\]\.backends: None is not of type 'array'"),
+        (("descriptions", 0), None, r"at \$\.descriptions\[0\]: None is not of type 'string'"),
     ],
 )
 def test_what_a_manifest_cannot_hold_is_told_in_a_sentence(place: tuple[Any, ...], value: object, said: str) -> None:
@@ -249,7 +302,7 @@ def test_what_a_manifest_cannot_hold_is_told_in_a_sentence(place: tuple[Any, ...
         manifest.parse(changed(place, value))
 
 
-@pytest.mark.parametrize("place", [(), ("delivery",), ("model",), ("selection",), ("files", 0), DEVIATION])
+@pytest.mark.parametrize("place", [(), ("delivery",), ("model",), ("selection",), ("files", 0), ("variants", 0)])
 def test_a_key_that_nobody_knows_is_refused_and_not_lost(place: tuple[Any, ...]) -> None:
     with pytest.raises(ManifestError, match=r"'script' was unexpected"):
         manifest.parse(changed((*place, "script"), "x"))

@@ -26,7 +26,7 @@ from model_release.hosts.cors_probe import (
     probe,
     sent_origin,
 )
-from serving import Reply, Server
+from serving import Asked, Reply, Server
 from standins.github import StandInGitHub
 
 APP = "https://app.example"
@@ -109,7 +109,7 @@ def test_a_fitting_permission_passes(allow: str) -> None:
         "https://a.example/m", {"https://a.example/m": (200, {"access-control-allow-origin": allow}, MODEL)}
     )
     result.require()
-    assert web.asked == [("https://a.example/m", APP)]
+    assert web.asked == [("https://a.example/m", APP), ("https://a.example/m", None)]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_behind_two_foreign_origins_only_a_star_or_null_is_fitting(allow: str | 
     there = {"access-control-allow-origin": allow} if allow else {}
     pages = {"https://a.example/m": moved("https://b.example/m"), "https://b.example/m": (200, there, MODEL)}
     result, web = ask("https://a.example/m", pages)
-    assert web.asked[-1] == ("https://b.example/m", "null")
+    assert web.asked[1] == ("https://b.example/m", "null")
     assert [finding.hop for finding in result.findings] == ([] if good else [2])
     assert good or "browsers send Origin: null" in result.findings[0].message
 
@@ -144,7 +144,7 @@ def test_a_redirect_from_home_needs_no_permission_itself() -> None:
     pages = {f"{APP}/m": moved("https://a.example/m", None), "https://a.example/m": (200, STAR, MODEL)}
     result, web = ask(f"{APP}/m", pages)
     result.require()
-    assert web.asked == [(f"{APP}/m", None), ("https://a.example/m", APP)]
+    assert web.asked == [(f"{APP}/m", None), ("https://a.example/m", APP), ("https://a.example/m", None)]
 
 
 def test_a_redirect_without_permission_is_not_followed() -> None:
@@ -180,7 +180,8 @@ def test_browsers_follow_twenty_redirects(count: int, good: bool) -> None:
     pages = {f"https://a.example/{n}": moved(f"/{n + 1}") for n in range(count)}
     result, web = ask("https://a.example/0", {**pages, f"https://a.example/{count}": (200, STAR, MODEL)})
     assert bool(result.findings) != good
-    assert len(web.asked) == MAX_REDIRECTS + 1
+    assert len(result.hops) == MAX_REDIRECTS + 1
+    assert len(web.asked) == (2 * (MAX_REDIRECTS + 1) if good else MAX_REDIRECTS + 1)
 
 
 def test_a_redirect_loop_ends() -> None:
@@ -243,6 +244,124 @@ def test_what_cannot_be_asked_is_a_mistake_of_whoever_asks(url: str, origin: str
         probe(url, web, origin=origin, sha256=sha256)
     assert web.asked == []
     assert "secret@" not in str(caught.value) or "login" in str(caught.value)
+
+
+# -- caches
+
+
+FOREVER = "public, max-age=31536000, immutable"
+
+
+class Origins(Pages):
+    """A server that looks at `Origin`: headers where there is one, and where there is none."""
+
+    def __init__(self, asked: Mapping[str, str], bare: Mapping[str, str]) -> None:
+        super().__init__({})
+        self.headers = {True: asked, False: bare}
+
+    @contextmanager
+    def get(self, url: str, headers: Mapping[str, str], deadline: float) -> Iterator[Response]:
+        """See `HttpClient`."""
+        assert deadline > time.monotonic()
+        self.asked.append((url, headers.get("Origin")))
+        yield Response(status=200, headers=self.headers["Origin" in headers], pieces=iter([MODEL]))
+
+
+ECHO = {"access-control-allow-origin": APP}
+
+
+@pytest.mark.parametrize(
+    "bare",
+    [
+        {},
+        {"cache-control": FOREVER},
+        {"cache-control": "private, max-age=60"},
+        {"cache-control": "max-age=0, s-maxage=60"},
+        {"cache-control": "max-age=0, stale-while-revalidate=60"},
+        {"cache-control": FOREVER, "vary": "Accept-Encoding"},
+        {"expires": "Fri, 01 Jan 2100 00:00:00 GMT"},
+        {"access-control-allow-origin": "https://other.example"},
+        {"cache-control": 'no-cache="Set-Cookie"'},
+    ],
+    ids=str,
+)
+def test_an_answer_without_an_origin_that_a_cache_may_give_to_the_page_is_a_finding(bare: Mapping[str, str]) -> None:
+    web = Origins({**STAR, "vary": "Origin", "cache-control": FOREVER}, bare)
+    result = probe("https://a.example/m?sig=secret", web)
+    (finding,) = result.findings
+    assert (finding.hop, finding.by_cache, finding.passing, result.size_bytes) == (1, True, False, 7)
+    with pytest.raises(HostError, match=r"hop 1, https://a\.example/m, must send Vary: Origin to a request without"):
+        result.require()
+    assert "a browser gets this file" not in cors_probe.render(result)
+    assert "status 200, no Origin, Access-Control-Allow-Origin: " in cors_probe.render(result)
+
+
+@pytest.mark.parametrize(
+    "bare",
+    [
+        STAR,
+        ECHO,
+        {"vary": "Origin", "cache-control": FOREVER},
+        {"vary": "Accept-Encoding, ORIGIN"},
+        {"vary": "*"},
+        {"cache-control": "no-store"},
+        {"cache-control": "public, no-cache"},
+        {"cache-control": "max-age=0, must-revalidate"},
+        {"expires": "0"},
+        {"expires": "Thu, 01 Jan 1970 00:00:00 GMT"},
+        {"pragma": "no-cache"},
+    ],
+    ids=str,
+)
+def test_an_answer_without_an_origin_that_no_cache_gives_to_the_page_does_no_harm(bare: Mapping[str, str]) -> None:
+    result = probe("https://a.example/m", Origins({**STAR, "cache-control": FOREVER}, bare))
+    result.require()
+    assert cors_probe.render(result).endswith("a browser gets this file")
+
+
+@pytest.mark.parametrize(
+    ("asked", "good"),
+    [
+        (ECHO, False),
+        ({**ECHO, "cache-control": FOREVER}, False),
+        ({**ECHO, "vary": "origin"}, True),
+        ({**ECHO, "cache-control": "no-store"}, True),
+        (STAR, True),
+    ],
+    ids=str,
+)
+def test_a_permission_for_one_page_must_not_be_kept_for_another(asked: Mapping[str, str], good: bool) -> None:
+    result = probe("https://a.example/m", Origins(asked, {"vary": "Origin"}))
+    assert bool(result.findings) != good
+    assert good or "as it allows https://app.example only when asked by it" in result.findings[0].message
+
+
+def test_every_hop_of_a_foreign_origin_is_asked_without_one_once_all_of_them_are_good() -> None:
+    pages = {f"{APP}/m": moved("https://a.example/m", None), "https://a.example/m": moved("https://b.example/m")}
+    _, web = ask(f"{APP}/m", {**pages, "https://b.example/m": (200, STAR, MODEL)})
+    assert web.asked[3:] == [("https://a.example/m", None), ("https://b.example/m", None)]
+    _, web = ask(f"{APP}/m", {**pages, "https://b.example/m": (200, {}, MODEL)})
+    assert len(web.asked) == 3
+
+
+@pytest.mark.network
+def test_a_store_that_allows_pages_only_when_asked_by_them_ends_with_code_8() -> None:
+    def s3(asked: Asked) -> Reply:
+        there = {**STAR, "Vary": "Origin"} if "Origin" in asked.headers else {}
+        return Reply(200, MODEL, {"Cache-Control": FOREVER, **there})
+
+    with Server(s3) as server:
+        outcome = call(cli.probe, f"{server.url}/m", "--sha256", SHA256)
+    assert_refused(outcome, 8, ["hop 1", "must send Vary: Origin to a request without Origin"], silent=False)
+    assert f"file:  7 bytes, sha256 {SHA256}" in outcome.out
+
+
+@pytest.mark.network
+def test_a_server_that_breaks_off_without_an_origin_may_be_asked_again() -> None:
+    with Server(lambda asked: Reply(200, MODEL, STAR, pause_s=0 if "Origin" in asked.headers else 20)) as server:
+        result = probe(f"{server.url}/m", Web(timeout_s=0.3))
+    assert result.may_pass
+    assert "must answer without an Origin, too, got no answer in time" in result.findings[0].message
 
 
 # -- over the network
@@ -369,4 +488,4 @@ def test_no_login_of_this_machine_is_sent(
         lambda asked: Reply(302, b"", {**cookie, "Location": "/n"}) if asked.path == "/m" else Reply(200, MODEL, STAR)
     ) as server:
         assert call(cli.probe, f"{server.url}/m").code == 0
-        assert [set(asked.headers) & {"Authorization", "Cookie"} for asked in server.asked] == [set(), set()]
+        assert [set(asked.headers) & {"Authorization", "Cookie"} for asked in server.asked] == [set()] * 4

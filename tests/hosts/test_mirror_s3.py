@@ -114,6 +114,18 @@ def test_a_mirror_that_browsers_may_not_read_is_refused(dist: Path, endpoint: st
         upload(dist, endpoint, public_url=front.url)
 
 
+def test_a_mirror_whose_answers_a_cache_may_spoil_is_used_with_a_warning(dist: Path, endpoint: str) -> None:
+    def amazon(asked: Asked) -> Reply:
+        there = {"Access-Control-Allow-Origin": "*", "Vary": "Origin"} if "Origin" in asked.headers else {}
+        return Reply(200, MODEL, {"Cache-Control": FOREVER, **there})
+
+    told: list[str] = []
+    with Server(amazon) as front:
+        assert upload(dist, endpoint, told=told, public_url=front.url).startswith(front.url)
+    (warning,) = (line for line in told if line.startswith("warning: "))
+    assert "must send Vary: Origin to a request without Origin, too, got none" in warning
+
+
 def test_a_mirror_that_serves_other_bytes_is_refused(dist: Path, endpoint: str) -> None:
     def front(_: Asked) -> Reply:
         return Reply(200, b"others", {"Access-Control-Allow-Origin": "*"})

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from model_release.contract.selection import Selection
 from model_release.model.export.network import Network, build_network, give_parameters
 from model_release.model.export.seams import Route, Seams, route_of
 from model_release.model.export.survey import draw_blueprint
-from model_release.model.pipeline import export_model
+from model_release.model.pipeline import advise, export_model
 from model_release.model.precision.quantize import CALIBRATED, CODECS, quantize_file
 from model_release.model.verify.reference import Reference
 from model_release.model.verify.verification import verify_file
@@ -218,6 +219,20 @@ def test_a_model_promises_its_positions_up_to_2048_or_what_is_asked_for() -> Non
     assert draw_blueprint(config("llama")).context == 40
     with pytest.raises(WeightsError, match="--context must be from 1 to the model's 40 positions"):
         draw_blueprint(config("llama"), context=41)
+
+
+def test_logits_of_the_last_position_are_suggested_where_a_vocabulary_makes_them_large() -> None:
+    large = draw_blueprint(config("llama", vocab_size=262_144, max_position_embeddings=2048))
+    last = SelectionRequest(logits="last").resolve(large)
+    said: list[str] = []
+    for blueprint, selection in (
+        (large, SelectionRequest().resolve(large)),
+        (large, last),
+        (replace(large, context=64), replace(last, logits="all")),
+    ):
+        advise(blueprint, selection, said.append)
+    assert len(said) == 1
+    assert "a run of 2048 tokens returns 2147 MB of logits; --logits last" in said[0]
 
 
 # Mistakes that an export of such a model could make

@@ -14,10 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from builders import EMBEDDING, HEAD, Format, gpt2_config, gpt2_folder, gpt2_state, save_weights
+from builders import EMBEDDING, HEAD, Format, gpt2_config, gpt2_folder, gpt2_state, save_weights, without_prefix
+from commands import traced_once
+from families import EVERY, family_folder
 from model_release.base.errors import WeightsError
+from model_release.contract.families import load_families
+from model_release.contract.request import SelectionRequest
+from model_release.model.export.survey import draw_blueprint
+from model_release.model.pipeline import export_model
 from model_release.model.weights.folder import Weights, load_folder
+from model_release.model.weights.source import SourceRequest
+from model_release.model.weights.tokenizer import load_tokenizer
 
 
 def with_weights(
@@ -331,12 +340,13 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "content", [[torch.ones(2)], {1: torch.ones(2)}, {"model": {"a": torch.ones(2)}}, {"a": torch.ones(2).to_sparse()}]
+    "content",
+    [[torch.ones(2)], {1: torch.ones(2)}, {"weights": {"a": torch.ones(2)}}, {"a": torch.ones(2).to_sparse()}],
 )
 def test_a_pickle_of_something_else_is_refused(tmp_path: Path, content: Any) -> None:
     folder = gpt2_folder(tmp_path, format="bin")
     torch.save(content, folder / "pytorch_model.bin")
-    with pytest.raises(WeightsError, match=r"must hold (named|dense) tensors"):
+    with pytest.raises(WeightsError, match=r"must hold (named tensors|dense tensors|the tensors of one model)"):
         load_folder(folder)
 
 
@@ -413,3 +423,186 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     (folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"got no model-00002-of-00002\.safetensors"):
         load_folder(folder)
+
+
+# What training programs leave behind
+
+
+def put_before(beginning: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {beginning + name: value for name, value in state.items()}
+
+
+BEGINNINGS = [
+    "_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module.", "base_model.model.", "model.", "net.",
+    "model._orig_mod.", "_forward_module.model.", "student.backbone.gpt.", "transformer.transformer.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+@pytest.mark.parametrize("family", ["gpt2", "bare gpt2", "llama, tied", "mixtral", "gpt_neox, parallel", "opt"])
+def test_what_stands_before_all_names_is_left_out(tmp_path: Path, beginning: str, family: str) -> None:
+    folder = family_folder(tmp_path, EVERY[family.removeprefix("bare ")])
+    expected = load_folder(folder)
+    state = load_file(folder / "model.safetensors")
+    save_weights(folder, put_before(beginning, without_prefix(state) if family.startswith("bare") else state))
+    weights = load_folder(folder)
+    assert weights.blueprint == expected.blueprint
+    for name in weights.blueprint.parameters:
+        assert np.array_equal(weights.tensor(name), torch.as_tensor(state[name]).numpy()), name
+
+
+def test_parts_that_wrappers_put_into_names_are_left_out(tmp_path: Path) -> None:
+    state = gpt2_state(gpt2_config())
+    wrapped = {
+        f"_fsdp_wrapped_module.{name.replace('h.0.', 'h.0._fsdp_wrapped_module._checkpoint_wrapped_module.')}": value
+        for name, value in state.items()
+    }
+    weights = load_folder(with_weights(tmp_path, wrapped))
+    assert all(np.array_equal(weights.tensor(name), state[name].numpy()) for name in weights.blueprint.parameters)
+
+
+@pytest.mark.parametrize("family", EVERY)
+def test_no_family_has_a_name_that_wrappers_use(family: str) -> None:
+    parameters = draw_blueprint(EVERY[family]).parameters
+    for prefix in load_families()["prefixes"]:
+        assert not [name for name in parameters if name.startswith(prefix) or f".{prefix}" in name]
+
+
+def test_a_beginning_that_does_not_help_is_named(tmp_path: Path) -> None:
+    state = {
+        f"net.blocks.{name.removeprefix('transformer.h.')}": value for name, value in gpt2_state(gpt2_config()).items()
+    }
+    with pytest.raises(
+        WeightsError, match=r"none named transformer\.wte\.weight \(28 missing\).* begin with 'net\.blocks'"
+    ):
+        load_folder(with_weights(tmp_path, state))
+
+
+def test_a_part_beside_the_model_is_refused_by_its_own_name(tmp_path: Path) -> None:
+    state = put_before("model.", gpt2_state(gpt2_config())) | {"v_head.summary.weight": torch.zeros(1, 16)}
+    with pytest.raises(WeightsError, match=r"must hold parameters of gpt2 only, got v_head\.summary\.weight"):
+        load_folder(with_weights(tmp_path, state))
+
+
+def test_shards_of_a_pickle_are_read(tmp_path: Path) -> None:
+    state = gpt2_state(gpt2_config())
+    folder = with_weights(tmp_path, state)
+    (folder / "model.safetensors").unlink()
+    shards = {name: f"pytorch_model-0000{number % 2 + 1}-of-00002.bin" for number, name in enumerate(state)}
+    for shard in set(shards.values()):
+        torch.save({name: state[name] for name in state if shards[name] == shard}, folder / shard)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
+    weights = load_folder(folder)
+    assert [file.name for file in weights.files] == sorted(set(shards.values()))
+    assert_equals_transformers(weights)
+    shards["transformer.wte.weight"] = "model.safetensors"
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": shards}))
+    with pytest.raises(WeightsError, match=r"must name shards as plain \.bin file names, got 'model\.safetensors'"):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict", "model_state_dict", "module"])
+def test_the_model_of_a_training_checkpoint_is_read(tmp_path: Path, key: str) -> None:
+    state = gpt2_state(gpt2_config())
+    optimizer = {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(4)}}, "param_groups": [{"lr": 1e-4}]}
+    checkpoint = {key: put_before("_orig_mod.", state), "optimizer": optimizer, "iter_num": 7, "best_val_loss": 1.5}
+    folder = with_weights(tmp_path, state)
+    (folder / "model.safetensors").unlink()
+    torch.save(checkpoint, folder / "pytorch_model.bin")
+    weights = load_folder(folder)
+    assert all(np.array_equal(weights.tensor(name), state[name].numpy()) for name in weights.blueprint.parameters)
+
+
+@pytest.mark.parametrize("keys", [["ema"], ["ema", "teacher"], ["model", "state_dict"]])
+def test_a_checkpoint_of_unclear_models_names_what_is_in_it(tmp_path: Path, keys: list[str]) -> None:
+    state = gpt2_state(gpt2_config())
+    folder = with_weights(tmp_path, state)
+    (folder / "model.safetensors").unlink()
+    torch.save({"epoch": 3, **dict.fromkeys(keys, state)}, folder / "pytorch_model.bin")
+    with pytest.raises(
+        WeightsError, match=f"got a checkpoint with tensors at '{', '.join(keys)}'. Save the model's alone"
+    ):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize(("family", "layout"), [("gpt2", "nn.Linear"), ("llama, tied", "Conv1D"), ("bloom", "Conv1D")])
+def test_matrices_that_lie_the_other_way_are_named(tmp_path: Path, family: str, layout: str) -> None:
+    folder = family_folder(tmp_path, EVERY[family])
+    state = load_file(folder / "model.safetensors")
+    tables = [draw_blueprint(EVERY[family]).tokens.name]
+    turned = {
+        name: value.transpose(-1, -2) if value.ndim > 1 and name not in tables else value
+        for name, value in state.items()
+    }
+    save_weights(folder, turned)
+    with pytest.raises(WeightsError, match=rf"must have the shape .* It lies as in {layout}, and .*: transpose all"):
+        load_folder(folder)
+
+
+def test_adapters_alone_are_to_be_merged_first(tmp_path: Path) -> None:
+    save_file(
+        {"base_model.model.h.0.attn.c_attn.lora_A.weight": torch.ones(2, 2)}, tmp_path / "adapter_model.safetensors"
+    )
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(WeightsError, match=r"adapters of PEFT alone\. Merge them .*merge_and_unload"):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["c_attn.lora_A.default.weight", "c_attn.base_layer.weight"])
+def test_adapters_among_the_weights_are_to_be_merged_first(tmp_path: Path, part: str) -> None:
+    state = put_before("base_model.model.", gpt2_state(gpt2_config()))
+    state[f"base_model.model.transformer.h.0.attn.{part}"] = torch.ones(2, 2)
+    with pytest.raises(WeightsError, match=r"must be one model, got base_model\.model\..* of an adapter\. Merge"):
+        load_folder(with_weights(tmp_path, state))
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 497774208\n"
+
+
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [
+        ("safetensors", "config.json"),
+        ("safetensors", "model.safetensors"),
+        ("sharded", "model.safetensors.index.json"),
+        ("sharded", "model-00002-of-00002.safetensors"),
+        ("bin", "pytorch_model.bin"),
+    ],
+)
+def test_a_pointer_of_git_lfs_is_named_with_the_way_out(tmp_path: Path, format: Format, name: str) -> None:
+    folder = gpt2_folder(tmp_path, format=format)
+    (folder / name).write_text(POINTER)
+    with pytest.raises(WeightsError, match=rf"{name} must be .* a Git LFS pointer .*`git lfs pull`.*`lfs: true`"):
+        load_folder(folder)
+
+
+def test_a_pointer_in_place_of_a_tokenizer_is_named(tmp_path: Path) -> None:
+    folder = gpt2_folder(tmp_path)
+    (folder / "tokenizer.json").write_text(POINTER)
+    with pytest.raises(WeightsError, match=r"tokenizer\.json must be readable, got: a Git LFS pointer"):
+        load_tokenizer(load_folder(folder))
+
+
+@pytest.mark.parametrize("format", ["safetensors", "sharded"])
+def test_a_byte_order_mark_before_json_is_no_part_of_it(tmp_path: Path, format: Format) -> None:
+    folder = gpt2_folder(tmp_path, format=format)
+    for path in folder.glob("*.json"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_folder(folder).blueprint.vocab == 31
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_number_that_is_not_finite_is_found_at_export_with_its_tensor(
+    tmp_path: Path, value: str, precision: str
+) -> None:
+    state = gpt2_state(gpt2_config())
+    state["transformer.h.1.mlp.c_fc.weight"][3, 5] = float(value)
+    folder = with_weights(tmp_path / "model", state)
+    request = SelectionRequest(layers="0")
+    with (
+        traced_once(),
+        pytest.raises(WeightsError, match=r"transformer\.h\.1\.mlp\.c_fc\.weight must hold finite numbers"),
+    ):
+        export_model(SourceRequest(folder=folder), request, tmp_path / "out/model.onnx", precision=precision)
+    assert not (tmp_path / "out").exists()

@@ -8,6 +8,7 @@ import pytest
 
 from dists import REPOSITORY, TAG, github_host, make_dist
 from model_release.base.errors import HostError, ManifestError
+from model_release.contract import manifest
 from model_release.contract.manifest import Manifest
 from model_release.contract.tag import parse_tag
 from model_release.hosts.host import Host
@@ -29,13 +30,12 @@ def by_git(document: dict[str, Any]) -> None:
 def machine(folder: Path, number: int, **files: bytes) -> Path:
     """What a machine builds of one request: its own page, its own digits, its own bytes of `small`."""
 
-    def change(document: dict[str, Any]) -> None:
-        by_git(document)
-        document["variants"][0]["agreement"]["mean_kl_nats"] = number * 1e-7
-        document["made_with"] = {"torch": f"2.13.0+{number}"}
+    def measure(figures: dict[str, Any]) -> None:
+        figures["models"][0]["agreement"]["mean_kl_nats"] = number * 1e-7
+        figures["made_with"] = {"torch": f"2.13.0+{number}"}
 
     own = {"report.html": b"<p>%d</p>" % number, "model_small.onnx": b"smal%d" % number * 9}
-    return make_dist(folder / str(number), files=FILES | own | files, change=change)
+    return make_dist(folder / str(number), files=FILES | own | files, change=by_git, measure=measure)
 
 
 @pytest.fixture(params=["local", "github"])
@@ -62,7 +62,8 @@ def test_a_rebuild_on_another_machine_keeps_the_public_release(host: Opener, tmp
     result = run(host, again)
     assert {action.kind for action in result.actions} == {"keep"}
     assert host().state(TAG) == before
-    assert result.document.made_with == {"torch": "2.13.0+1"}
+    assert result.kept is not None
+    assert result.kept.document == manifest.read(first)
     (tmp_path / "scratch").mkdir()
     released = hand_over(result, host(), tmp_path / "scratch")
     assert released.files  # The app's tree gets them.

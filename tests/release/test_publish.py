@@ -29,7 +29,7 @@ from model_release.base.retry import (
     TransientError,
     retry,
 )
-from model_release.contract import manifest
+from model_release.contract import manifest, measured
 from model_release.contract.dist import check_dist
 from model_release.contract.tag import parse_tag
 from model_release.hosts import github as github_host_room
@@ -648,12 +648,15 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         document["model"].update(source=HOSTILE, revision=HOSTILE * 99)
         document["selection"]["activations"] = [HOSTILE]
         document["variants"][0].update(precision=HOSTILE, file="`; rm -rf ~")
-        document["variants"][0]["agreement"]["text"] = HOSTILE
         document["files"][0]["name"] = HOSTILE
-        document["made_with"] = {HOSTILE: HOSTILE}
 
-    document = manifest.read(make_dist(tmp_path / "dist", change=hostile))
-    notes = render_notes(document, document)
+    def measure(figures: dict[str, Any]) -> None:
+        figures["models"][0]["agreement"]["text"] = HOSTILE
+        figures["made_with"] = {HOSTILE: HOSTILE}
+
+    folder = make_dist(tmp_path / "dist", change=hostile, measure=measure)
+    document = manifest.read(folder)
+    notes = render_notes(document, {"": measured.read(folder)}, document)
     assert "\x1b" not in notes
     assert [line for line in notes.splitlines() if line.startswith("#")] == [
         "## Files",
@@ -669,12 +672,13 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 
 
 def test_notes_are_never_too_long(tmp_path: Path) -> None:
-    small = manifest.read(make_dist(tmp_path / "dist"))
+    folder = make_dist(tmp_path / "dist")
+    small = manifest.read(folder)
     files = [replace(small.files[0], name=f"{number}-{'n' * 180}") for number in range(2000)]
     selection = replace(small.selection, activations=("a" * 5000,) * 5000)
     document = replace(small, files=(*small.files, *files), selection=selection)
     old = replace(document, files=tuple(replace(entry, name=f"old-{entry.name}") for entry in document.files))
-    notes = render_notes(document, old)
+    notes = render_notes(document, {"": measured.read(folder)}, old)
     assert len(notes) < MAX_NOTES_CHARACTERS * 0.8
     assert "more, see `manifest.json`" in notes
 

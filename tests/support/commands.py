@@ -30,11 +30,12 @@ _traced: dict[str, ir.Model] = {}
 _exported: dict[Path, bytes] = {}
 
 _PROGRESS = re.compile(
-    r"(weights|export|quantize|reference|verify [^:]+): \S"  # export, quantize, verify
+    r"(weights|tokenizer|export|quantize|reference|verify [^:]+): \S"  # export, quantize, verify
     r"|\[[1-9]/[69]\] [a-z ]{10} "  # build and release, step by step
     r"|      \S|  [-+] "  # figures, findings, lines of the env file
     r"|mirror: \S"
     r"|browse [^:]+: \S|npm ci: \S"
+    r"|release: \S|\S+: [0-9.]+ MB|\S+: other bytes than promised"  # fetch
     r"|Fetching \S|https?://\S+: .+; attempt \d+ in "  # the hub
 )
 
@@ -130,22 +131,22 @@ def finish(
 ) -> Outcome:
     """Waits for a process; calls `then` once, as soon as a line of stderr starts with `when`."""
     guard = threading.Timer(timeout_s, process.kill)
-    guard.start()
     lines, done = [], False
-    try:
-        if process.stderr is None or process.stdout is None:
-            raise ValueError("start() makes both pipes")
-        for line in process.stderr:
-            lines.append(line)
-            if when and not done and line.startswith(when):
-                done = True
-                then(process)
-        out = process.stdout.read()
-        code = process.wait()
-    finally:
-        guard.cancel()
-        process.kill()
-        process.wait()
+    with process:
+        guard.start()
+        try:
+            if process.stderr is None or process.stdout is None:
+                raise ValueError("start() makes both pipes")
+            for line in process.stderr:
+                lines.append(line)
+                if when and not done and line.startswith(when):
+                    done = True
+                    then(process)
+            out = process.stdout.read()
+            code = process.wait()
+        finally:
+            guard.cancel()
+            process.kill()
     return Outcome(code=code, out=out, err="".join(lines))
 
 

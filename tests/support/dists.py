@@ -9,8 +9,9 @@ from typing import Any
 from model_release.base import github_client
 from model_release.base.github_access import GitHubAccess
 from model_release.base.retry import RetryPolicy
-from model_release.contract import manifest
+from model_release.contract import manifest, measured
 from model_release.contract.manifest import FileEntry
+from model_release.contract.measured import MEASURED_NAME
 from model_release.contract.tag import parse_tag
 from model_release.hosts.github import GitHubHost
 from model_release.release.publish import PublishResult, publish
@@ -37,8 +38,9 @@ def make_dist(
     *,
     prefix: str = "",
     change: Callable[[dict[str, Any]], None] = lambda _: None,
+    measure: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> Path:
-    """A release folder as the chain leaves it; `change` edits the manifest before it is written.
+    """A release folder as the chain leaves it; `change` edits the manifest before it is written, `measure` the figures.
 
     With a `prefix` it is a companion's part, which may be made beside another model's.
     """
@@ -47,9 +49,9 @@ def make_dist(
     entries = write_files(folder, {prefix + name: content for name, content in files.items()})
     model = next(entry for entry in entries if entry.name.endswith(".onnx"))
     origin = {"name": "model.safetensors", "size_bytes": 1, "sha256": "0" * 64}
-    agreement = {"text": "validation text", "positions": 8, "mean_kl_nats": 1e-7, "top1": 1.0, "top1_or_tie": 1.0}
+    report = prefix + manifest.REPORT_NAME
     document: dict[str, Any] = {
-        "manifest_version": 1,
+        "manifest_version": 2,
         "tag": tag,
         "version": parse_tag(tag).version,
         "name": prefix.removesuffix("-") or "gpt2",
@@ -80,21 +82,32 @@ def make_dist(
                 "computed": "fp32",
                 "size_bytes": model.size_bytes,
                 "within_threshold": False,
-                "clauses": ["C1", "C2"],
-                "deviations": [{"kind": "logits", "max_abs": 1e-5, "relative": 1e-6, "cosine": 1.0}],
-                "agreement": agreement,
             }
         ],
-        "files": [asdict(entry) for entry in entries],
-        "made_with": {"torch": "2.13.0"},
+        "files": [asdict(entry) for entry in entries if entry.name != report],
+        "descriptions": [prefix + MEASURED_NAME, *(entry.name for entry in entries if entry.name == report)],
     }
     if prefix:
         document["asset_prefix"] = prefix
     change(document)
     (folder / manifest_name).write_bytes(manifest.render(manifest.parse(json.dumps(document).encode())))
-    described = (*entries, *manifest.describe_files(folder, [manifest_name]))
+    figures = _figures(document)
+    measure(figures)
+    (folder / f"{prefix}{MEASURED_NAME}").write_bytes(measured.render(measured.parse(json.dumps(figures).encode())))
+    described = (*entries, *manifest.describe_files(folder, [manifest_name, prefix + MEASURED_NAME]))
     (folder / checksums_name).write_bytes(manifest.checksums(described))
     return folder
+
+
+def _figures(document: dict[str, Any]) -> dict[str, Any]:
+    """What was measured on the models of a manifest."""
+    agreement = {"text": "validation text", "positions": 8, "mean_kl_nats": 1e-7, "top1": 1.0, "top1_or_tie": 1.0}
+    deviation = {"kind": "logits", "max_abs": 1e-5, "relative": 1e-6, "cosine": 1.0}
+    models = [
+        {"file": file, "clauses": ["C1", "C2"], "deviations": [dict(deviation)], "agreement": dict(agreement)}
+        for file in dict.fromkeys(variant["file"] for variant in document["variants"])
+    ]
+    return {"measured_version": 1, "tag": document["tag"], "models": models, "made_with": {"torch": "2.13.0"}}
 
 
 def github_host(

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from dists import make_dist
 from model_release.browser.pages.render import render_report
-from model_release.contract import manifest
+from model_release.contract import manifest, measured
 from model_release.contract.measures import Array, Deviation
 from model_release.model.onnx_files.session import Session
 
@@ -63,10 +63,12 @@ def hostile_report(folder: Path) -> bytes:
     def attack(document: dict[str, Any]) -> None:
         document["model"]["source"] = document["model"]["revision"] = HOSTILE[0]
         document["model"]["shape"] = {"layers": 1, "heads": 1}
-        document["made_with"] = {HOSTILE[1]: HOSTILE[2]}
         document["variants"][0] |= {"precision": HOSTILE[0], "computed": HOSTILE[1]}
 
-    document = manifest.read(make_dist(folder, change=attack))
+    def measure(figures: dict[str, Any]) -> None:
+        figures["made_with"] = {HOSTILE[1]: HOSTILE[2]}
+
+    make_dist(folder, change=attack, measure=measure)
     seq = len(HOSTILE)
     values = base64.b64encode(np.tri(seq, dtype="<f2").tobytes()).decode()
     top = [{"id": token, "text": text, "p": 0.1} for token, text in enumerate(HOSTILE)]
@@ -77,7 +79,7 @@ def hostile_report(folder: Path) -> bytes:
         "left_out": [HOSTILE[1]],
     }
     worst = {HOSTILE[0]: {HOSTILE[1]: Deviation(kind="logits", max_abs=0.1, relative=0.0, cosine=1.0)}}
-    return render_report(document, worst, facts)
+    return render_report(manifest.read(folder), measured.read(folder), worst, facts)
 
 
 @contextlib.contextmanager

@@ -100,7 +100,8 @@ def draft(remote: RemoteRepository, tag: str = TAG, **options: Any) -> GitReleas
 def upload(release: GitRelease, folder: Path, name: str = "model.onnx", content: bytes = b"weights") -> Any:
     file = folder / "to-upload"
     file.write_bytes(content)
-    return release.upload_asset(str(file), name=name)
+    with file.open("rb") as stream:  # PyGithub's `upload_asset` leaves its file open when an upload breaks off.
+        return release.upload_asset_from_memory(stream, len(content), name)
 
 
 def refusal(caught: pytest.ExceptionInfo[GithubException]) -> tuple[int, str]:

@@ -35,12 +35,16 @@ class Workshop:
         return ("--tag", TAG, "--model-path", "model", "--host", "local:releases", "--env-file", "app/env", *arguments)
 
 
+class TooLong(BaseException):
+    """The time of `at_most` is over."""
+
+
 @contextlib.contextmanager
 def at_most(*, seconds: int, memory_bytes: int = 2**40) -> Iterator[None]:
     """Ends what takes longer or asks for more memory; both then look like the crash they are."""
 
     def too_long(*_: object) -> None:
-        raise TimeoutError(f"more than {seconds} s")
+        raise TooLong(f"more than {seconds} s")
 
     used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)

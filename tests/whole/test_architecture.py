@@ -33,12 +33,13 @@ HOMES = {
     "urllib3": {"base.http", "base.timed_session"},
     "httpx2": {"base.hub_client"},
     "huggingface_hub": {"base.hub_client", "hosts.mirror_hub", "model.weights.hub", "model.export.network"},
-    "jsonschema": {"contract.manifest"},
+    "jsonschema": {"contract.typed_json"},
+    "pathspec": {"app.rules"},
     "torch": {"model.weights.pickle_file", "model.export", "model.verify.reference"},
     "transformers": {"model.export"},
     "safetensors": {"model.weights.folder"},
-    "tokenizers": {"model.weights.tokenizer", "browser.pages.sample"},
-    "onnx": {"model.onnx_files.file"},
+    "tokenizers": {"model.weights.tokenizer_child"},
+    "onnx": {"model.onnx_files.file", "model.onnx_files.limits"},
     "onnx_ir": {"model.onnx_files", "model.export", "model.precision"},
     "onnxscript": {"model.export.passes"},
     "onnxruntime": {"model.onnx_files.session"},
@@ -47,7 +48,7 @@ HOMES = {
 }
 """Where a library lives: modules, or a package any of whose modules may import it."""
 
-LIGHT = ("click", "jsonschema", "requests", "urllib3", "github")
+LIGHT = ("click", "jsonschema", "pathspec", "requests", "urllib3", "github")
 """What the jobs that plan, publish and fetch have installed."""
 
 
@@ -116,6 +117,24 @@ def test_an_init_is_a_charter_and_the_map_has_it() -> None:
             charters[name] = ast.get_docstring(tree)
     mapped = [line.split(maxsplit=1) for line in plan.splitlines() if line.startswith("    ")]
     assert mapped == [[package, charters[package]] for package in ARROWS]
+
+
+OWN_FILES = {"browser.npm", "browser.pages.render", "cli.docs", "contract.families", "contract.typed_json"}
+"""Modules that also read files which come with this project, by name."""
+
+
+def plain_reads(path: Path) -> Iterator[str]:
+    """Reads of a file that ask neither what it is nor how large."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            mode = [argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)]
+            if node.func.attr in ("read_bytes", "read_text") or (node.func.attr == "open" and mode == ["rb"]):
+                yield f"{path.name}:{node.lineno}"
+
+
+def test_files_are_opened_in_one_place() -> None:
+    reading = {name for name, path in modules().items() if list(plain_reads(path))}
+    assert reading == OWN_FILES
 
 
 def test_only_entry_files_stand_in_scripts() -> None:

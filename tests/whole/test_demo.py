@@ -1,6 +1,7 @@
 """The embedded model, and the whole chain on it: what a stranger's first command gives."""
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -35,7 +36,10 @@ from model_release.model.weights.folder import load_folder
 from model_release.model.weights.source import DEMO_FOLDER, SourceRequest
 from model_release.model.weights.tokenizer import VALIDATION_TEXT
 from model_release.release.chain import ReleaseRequest, ReleaseResult, release_model
+from model_release.release.publish import publish
 from model_release.release.request import BuildRequest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 TEXT = "In the beginning God created the heaven and the earth. Ünïcödé, 🙂 and\n\ttabs too."
 
@@ -90,7 +94,7 @@ def test_a_release_is_complete_and_sha256sum_agrees(released: tuple[Path, Releas
             *("model.onnx", "model_fp16.onnx", "model_int8_dynamic.onnx"),
             *load_folder(DEMO_FOLDER).tokenizer_files,
             *("config.json", "activations.json", "ACTIVATIONS_CONTRACT.md", "fetch.mjs", "report.html"),
-            *("manifest.json", "SHA256SUMS"),
+            *("manifest.json", "measured.json", "SHA256SUMS"),
         ]
     )
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)
@@ -100,21 +104,21 @@ def test_a_release_is_complete_and_sha256sum_agrees(released: tuple[Path, Releas
 
 
 def test_the_fp32_model_equals_pytorch_closely(released: tuple[Path, ReleaseResult, list[str]]) -> None:
-    full = released[1].document.variant("fp32")
-    assert full is not None
+    assert released[1].figures is not None
+    full = released[1].figures.of("model.onnx")
     errors = {row.kind: row.max_abs for row in full.deviations}
     assert errors["logits"] <= 1e-4
     assert errors["attn_probs"] <= 1e-5
 
 
-def test_the_manifest_lists_the_clauses_that_the_default_activations_let_one_judge(
+def test_the_figures_list_the_clauses_that_the_default_activations_let_one_judge(
     released: tuple[Path, ReleaseResult, list[str]],
 ) -> None:
     judged = [clause.id for clause in load_contract().clauses.values() if clause.stage in VERIFIED]
-    held = tuple(
-        clause for clause in judged if clause not in ("SUM01", "ATTN01")
-    )  # They need parts of sums, and v or scores.
-    assert {variant.clauses for variant in released[1].document.variants} == {held}
+    unseen = ("SUM01", "ATTN01", "LENS01")  # They need parts of sums, v or scores, and the logit lens.
+    held = tuple(clause for clause in judged if clause not in unseen)
+    assert released[1].figures is not None
+    assert {model.clauses for model in released[1].figures.models} == {held}
 
 
 def test_every_step_has_its_line(released: tuple[Path, ReleaseResult, list[str]]) -> None:
@@ -138,16 +142,41 @@ def test_a_small_model_is_delivered_by_git_under_a_versioned_url(
     assert hashlib.sha256(delivered.read_bytes()).hexdigest() == digest
 
 
-def test_a_second_run_gives_the_same_bytes_and_writes_nothing(released: tuple[Path, ReleaseResult, list[str]]) -> None:
+def test_a_second_run_uses_the_public_release_builds_nothing_and_writes_nothing(
+    released: tuple[Path, ReleaseResult, list[str]],
+) -> None:
     folder, first, _ = released
     env_file = folder / "app" / ".env.production"
     before = env_file.stat().st_mtime_ns
-    second, _ = release(folder)
+    second, lines = release(folder)
+    assert "model-v1.0.0 is public and is what is asked for: nothing is built" in lines
     assert {action.kind for action in second.actions} == {"keep"}
-    assert manifest.render(second.document) == manifest.render(first.document)
+    assert (second.document, second.figures) == (first.document, first.figures)
     assert second.app is not None
     assert second.app.outcome == "unchanged"
     assert env_file.stat().st_mtime_ns == before
+
+
+def test_another_machine_builds_the_same_release(
+    released: tuple[Path, ReleaseResult, list[str]], tmp_path: Path
+) -> None:
+    folder, dist = released[0], tmp_path / "dist"
+    machine = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
+    built = subprocess.run(
+        [
+            *("taskset", "-c", "0", sys.executable, SCRIPTS / "build.py", "--demo", "--tag", "model-v1.0.0"),
+            *("--layers", "0,5,11", "--output", dist),
+        ],
+        env=os.environ | machine | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "7", "TZ": "Asia/Shanghai"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (built.returncode, built.stderr.count("error")) == (0, 0), built.stderr
+    public = folder / "releases" / "model-v1.0.0"
+    assert (dist / "manifest.json").read_bytes() == (public / "manifest.json").read_bytes()
+    result = publish(dist, parse_tag("model-v1.0.0"), LocalHost(folder / "releases"))
+    assert {action.kind for action in result.actions} == {"keep"}
 
 
 def test_the_readmes_lines_read_it_in_python(released: tuple[Path, ReleaseResult, list[str]], tmp_path: Path) -> None:

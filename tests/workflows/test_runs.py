@@ -16,7 +16,7 @@ from acting import EXAMPLE, OWN_COMMIT, OWN_REPOSITORY, ROOT, Run, load, own_che
 from builders import gpt2_folder
 from model_release.browser import npm
 from model_release.browser.chromium import executable
-from model_release.contract import manifest
+from model_release.contract import manifest, measured
 from standins.github import RULESET, Fault, Repository, StandInGitHub
 from standins.hub import StandInHub
 
@@ -47,7 +47,7 @@ TINY_WELL = {name.replace("demo", "gpt2"): result for name, result in ALL_WELL.i
 
 LIGHT = (
     "-m pip install --quiet --disable-pip-version-check --constraint requirements.txt "
-    "click jsonschema requests PyGithub"
+    "click jsonschema pathspec requests PyGithub"
 )
 NOWHERE = "http://127.0.0.1:9"
 
@@ -236,8 +236,8 @@ def test_a_browser_judges_the_models_before_they_are_published(
     checkout = own_checkout(tmp_path / "judged", change=prepare, source=bench.checkout)
     run = bench.publish(checkout=checkout, variables={**DEMO, "MODEL_RELEASE_NO_BROWSER": ""})
     assert run.jobs == ALL_WELL
-    for variant in manifest.parse(_asset(bench, "manifest.json")).variants:
-        judged = {entry.backend: entry.runs for entry in variant.backends or ()}
+    for model in measured.parse(_asset(bench, "measured.json")).models:
+        judged = {entry.backend: entry.runs for entry in model.backends or ()}
         assert judged.keys() == {"wasm, 1 thread", "webgpu"}
         assert judged["wasm, 1 thread"]
     assert run.attested.keys() - bench.assets().keys() == {"browser.json"}

@@ -59,6 +59,12 @@ class Released:
         return f"{MODELS_FOLDER}/{self.document.name}"
 
 
+def model_in_tree(document: Manifest) -> str:
+    """What `WebApp.check` wants to know of a release: the path of its model, if it goes into the app's tree."""
+    by_git = document.delivery.mode == "git"
+    return f"{MODELS_FOLDER}/{document.name}/{document.delivery.file}" if by_git else ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AppResult:
     """What became of the web app.
@@ -82,12 +88,15 @@ class WebApp(Protocol):
     def describe(self) -> str:
         """Its env file, for a message."""
 
-    def check(self) -> None:
+    def check(self, model: str = "") -> None:
         """Refuses before any work what can be refused then; writes nothing.
+
+        Args:
+            model: Path below the folder that the app serves, of a model that goes there; empty if none does.
 
         Raises:
             EnvFileError: The env file is missing, cannot be edited safely, or cannot be written.
-            HostError: There is no such place for us.
+            HostError: There is no such place for us, or the model would not come out of it as it goes in.
         """
 
     def point(self, released: Released) -> AppResult:

@@ -191,7 +191,7 @@ def plan_app(request: AppCommit, blobs: Mapping[str, Blob], state: BranchState) 
             "correct --env-file, or give --create-env-file."
         )
     before = state.env or b""
-    after = edited(before, request.values)
+    after = edited(before, request.values, request.env_path)
     return Changes(
         env=None if state.env is not None and after == before else after,
         files=tuple(path for path, blob in sorted(blobs.items()) if state.blobs.get(path) != blob.sha),

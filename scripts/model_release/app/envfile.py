@@ -9,8 +9,9 @@ a key right behind a BOM, and reads on into the next line after `OTHER= ` or a q
 Sources: `LINE` and `parse` in dotenv's lib/main.js (the same from 16 to 18), `expand` in dotenv-expand's
 lib/main.js (11 to 13, 1000), `loadEnv` in vite's src/node/env.ts, `ParseContent` in node's src/node_dotenv.cc.
 
-The caller reads with `encoding="utf-8", errors="surrogateescape", newline=""` and writes in the same
-way; then a BOM, any mix of line endings and bytes that are no UTF-8 come out as they went in.
+Bytes become text by `decode` and bytes again by `encode`; a BOM, any mix of line endings and bytes that are no
+UTF-8 come out as they went in. A file that does not hold ASCII as it is (UTF-16, UTF-32) is refused: Vite reads
+UTF-8, and would find none of its keys but ours.
 """
 
 import re
@@ -68,7 +69,7 @@ def set_values(text: str, values: Mapping[str, str]) -> str:
     "# app\nVITE_MODEL_VERSION = '2'  # set by a release\n"
 
     Args:
-        text: The file, decoded as the module's docstring says.
+        text: The file, from `decode`.
         values: What Vite shall read, by key. New keys are appended in this order.
 
     Raises:
@@ -87,7 +88,7 @@ def get_value(text: str, key: str) -> str | None:
     The last assignment wins, and `\$` reads as `$`.
 
     Args:
-        text: The file, decoded as the module's docstring says.
+        text: The file, from `decode`.
         key: The name.
 
     Raises:
@@ -208,10 +209,37 @@ URL_KEY = "VITE_MODEL_URL"
 VERSION_KEY = "VITE_MODEL_VERSION"
 
 
-def edited(content: bytes, values: Mapping[str, str]) -> bytes:
-    """An env file's bytes with our keys set; BOM, line endings and bytes that are no UTF-8 stay."""
-    text = content.decode("utf-8", errors="surrogateescape")
-    return set_values(text, values).encode("utf-8", errors="surrogateescape")
+def decode(content: bytes, name: str) -> str:
+    """An env file's text.
+
+    Args:
+        content: Its bytes.
+        name: The file, for a message.
+
+    Raises:
+        EnvFileError: It holds ASCII otherwise than ASCII does, in all of it or in a part that was appended.
+    """
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        got = "the byte order mark of UTF-16"
+    elif b"\0" in content:
+        got = f"a zero byte on line {1 + content[: content.index(0)].count(10)}, as UTF-16 has"
+    else:
+        return content.decode("utf-8", errors="surrogateescape")
+    raise EnvFileError(f"{name} must be UTF-8, got {got}. Save it as UTF-8; > and >> of Windows PowerShell do not.")
+
+
+def encode(text: str) -> bytes:
+    """The bytes of an env file's text."""
+    return text.encode("utf-8", errors="surrogateescape")
+
+
+def edited(content: bytes, values: Mapping[str, str], name: str) -> bytes:
+    """An env file's bytes with our keys set; `name` is the file's, for a message.
+
+    Raises:
+        EnvFileError: See `decode` and `set_values`.
+    """
+    return encode(set_values(decode(content, name), values))
 
 
 def changed_lines(before: bytes, after: bytes) -> list[str]:

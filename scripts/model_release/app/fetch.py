@@ -29,7 +29,14 @@ from model_release.base.errors import (
     ReleaseError,
     UsageError,
 )
-from model_release.base.files import check_replaceable, read_bytes, sha256_of_bytes, write_bytes
+from model_release.base.files import (
+    LFS_POINTER,
+    check_replaceable,
+    is_pointer,
+    read_bytes,
+    sha256_of_bytes,
+    write_bytes,
+)
 from model_release.base.github_access import GitHubAccess
 from model_release.base.http import Web
 from model_release.base.progress import Progress
@@ -235,6 +242,8 @@ def _verify_tree(request: FetchRequest, committed: _Committed, tag: ReleaseTag) 
     if (wanted.folder, wanted.model.name) != match.groups():
         raise ManifestError(f"{path} must be the model of {folder / MANIFEST_NAME}, got {wanted.model.name}. {_TREE}")
     for entry in wanted.entries:
+        if is_pointer(folder / entry.name):
+            raise ManifestError(f"{folder / entry.name} must be the release's file, got {LFS_POINTER}.")
         if not is_there(folder / entry.name, entry):
             raise ManifestError(f"{folder / entry.name} must have the sha256 {entry.sha256}. {_TREE}")
     values = {URL_KEY: f"{committed.url}?v={committed.query}", VERSION_KEY: committed.version}
@@ -344,7 +353,7 @@ def _write_local(path: Path, values: Mapping[str, str]) -> bool:
     after = envfile.set_values(before or "", values)
     if before == after:
         return False
-    write_bytes(path, after.encode("utf-8", errors="surrogateescape"), error=EnvFileError)
+    write_bytes(path, envfile.encode(after), error=EnvFileError)
     return True
 
 
@@ -352,10 +361,10 @@ def _read(path: Path) -> str | None:
     """An env file's text; None where there is none.
 
     Raises:
-        EnvFileError: It cannot be read.
+        EnvFileError: It cannot be read, or is no UTF-8.
     """
     content = _bytes(path, envfile.MAX_BYTES, EnvFileError)
-    return None if content is None else content.decode("utf-8", errors="surrogateescape")
+    return None if content is None else envfile.decode(content, str(path))
 
 
 def _bytes(path: Path, limit_bytes: int, error: type[ReleaseError]) -> bytes | None:

@@ -33,6 +33,7 @@ from model_release.app.commit import (
 )
 from model_release.app.deploy import Deploy
 from model_release.app.envfile import changed_lines
+from model_release.app.rules import MAX_RULES_BYTES, changed_by, ignored_by, rule_files
 from model_release.base.errors import EnvFileError, HostError
 from model_release.base.files import read_bytes
 from model_release.base.github_client import RETRY_POLICY, Client, with_retries
@@ -109,7 +110,7 @@ def check_app(
     """Everything that can be refused before there is a release; writes nothing.
 
     Raises:
-        HostError: There is no such repository or branch for us.
+        HostError: There is no such repository or branch for us, or its own rules change files.
         EnvFileError: The env file is missing there, or cannot be edited safely.
     """
     app = _App(api, request, {}, progress)
@@ -137,13 +138,15 @@ class _App:
         self._repository: Repository | None = None
         self._sent: set[str] = set()  # ids of blobs that GitHub has
         self._committing = False  # a commit was on its way; its answer may be lost
-        self._shown = False
+        self._shown = self._ruled = False
 
     # Values and files
 
     def check(self) -> None:
         """One pass that only reads."""
-        plan_app(self._request, self._blobs, self._base().state)
+        base = self._base()
+        plan_app(self._request, self._blobs, base.state)
+        self._apply_rules(base)
 
     def place(self) -> CommitResult:
         """One pass: what the branch lacks goes there, or into a pull request."""
@@ -156,6 +159,7 @@ class _App:
         if not changes:
             self._tidy(repo, base, topic, pulls)
             return CommitResult(outcome="committed" if self._committing else "unchanged", commit=base.state.commit)
+        self._apply_rules(base)
         self._show(base, changes)
         if not any(pull.state == "open" for pull in pulls):
             try:
@@ -220,6 +224,34 @@ class _App:
                 f"{self._request.env_path} must be a file of less than 1 MB in {repo.full_name}. Correct --env-file."
             )
         return found.decoded_content, found.sha
+
+    def _apply_rules(self, base: _Branch) -> None:
+        """Looks once whether the repository's own rules would change or hide what is committed."""
+        if self._ruled:
+            return
+        request = self._request
+        holds = listing(self.repository(), base.state.commit)
+        wanted = {path for each in (request.env_path, *request.files) for path in rule_files(each)}
+        texts = {path: holds.read(path) for path in sorted(wanted & holds.shas.keys())}
+        rule = changed_by(request.env_path, texts)
+        if rule is not None and rule.attribute != "eol":
+            raise EnvFileError(
+                f"{request.env_path} must come out of git as it goes in, but {rule} {rule.effect}, which GitHub's API "
+                f"does not. Add the line '{rule.exempts(request.env_path)}' below it."
+            )
+        for path in sorted(request.files):
+            if rule := changed_by(path, texts):
+                raise HostError(
+                    f"{path} must come out of git as it goes in, but {rule} {rule.effect}, which GitHub's API does "
+                    f"not. Use --delivery release, or add the line '{rule.exempts(path)}' below it."
+                )
+        for path in (request.env_path, *sorted(request.files)):
+            if path not in holds.shas and (rule := ignored_by(path, texts)):
+                self._progress(
+                    f"warning: {path} is committed although {rule} leaves it out: tools that follow that rule do not "
+                    "see it. Change that line."
+                )
+        self._ruled = True
 
     def _show(self, base: _Branch, changes: Changes) -> None:
         """Says once what will change."""
@@ -361,6 +393,31 @@ class _App:
                 topic.ref.delete()
         except (_ProtectedError, HostError) as refusal:
             self._progress(f"{topic.name} is no longer needed and stays: {refusal}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What a commit holds.
+
+    Attributes:
+        shas: Path -> blob id of every file, as far as GitHub lists them in one answer.
+    """
+
+    repo: Repository
+    shas: Mapping[str, str]
+
+    def read(self, path: str) -> str:
+        """A file's text, in whatever encoding; nothing for a large one."""
+        blob = self.repo.get_git_blob(self.shas[path])
+        if blob.encoding != "base64" or blob.size > MAX_RULES_BYTES:
+            return ""
+        return base64.b64decode(blob.content).decode("utf-8", errors="surrogateescape")
+
+
+def listing(repo: Repository, commit: str) -> Listing:
+    """All files of a commit."""
+    tree = repo.get_git_tree(commit, recursive=True)
+    return Listing(repo=repo, shas={item.path: item.sha for item in tree.tree if item.type == "blob"})
 
 
 def _contents(repo: Repository, path: str, commit: str) -> ContentFile | list[ContentFile] | None:

@@ -84,9 +84,10 @@ class RepositoryApp:
         """See `WebApp`."""
         return f"{self.place.repository}, {self.place.env_path}"
 
-    def check(self) -> None:
+    def check(self, model: str = "") -> None:
         """See `WebApp`."""
-        request = self.place.commit("model-v0.0.0", {URL_KEY: "x", VERSION_KEY: "x"}, {})
+        files = {model: Path()} if model else {}
+        request = self.place.commit("model-v0.0.0", {URL_KEY: "x", VERSION_KEY: "x"}, files)
         check_app(self.api, request, retry_policy=self.retry_policy, progress=self.progress)
 
     def point(self, released: Released) -> AppResult:

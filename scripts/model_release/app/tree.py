@@ -1,6 +1,8 @@
 """The web app's working tree: a release's model below its static folder, and its URL in the env file."""
 
-from collections.abc import Mapping
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +11,12 @@ from model_release.app.app import AppResult, Outcome, Released
 from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import MODELS_FOLDER
 from model_release.app.overrides import find_shadows_beside
+from model_release.app.rules import ATTRIBUTES, IGNORED, MAX_RULES_BYTES, rule_files, tree_warnings
 from model_release.base.errors import EnvFileError, HostError
-from model_release.base.files import copy_file, read_bytes, write_bytes
+from model_release.base.files import copy_file, is_file, read_bytes, write_bytes
 from model_release.base.progress import Progress, silent
+
+_GIT_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +38,7 @@ class TreeApp:
         """See `WebApp`."""
         return str(self.env_file)
 
-    def check(self) -> None:
+    def check(self, model: str = "") -> None:  # noqa: ARG002 - what git does to it is said once it is there
         """See `WebApp`."""
         self._edited({URL_KEY: "x", VERSION_KEY: "x"})
         if not _existing_parent(self.env_file).is_dir():
@@ -54,9 +59,20 @@ class TreeApp:
         changed = self._write(released.values)
         for warning in find_shadows_beside(self.env_file, released.values, {}):
             self.progress(f"warning: {warning}")
+        for warning in self._ruled(released):
+            self.progress(f"warning: {warning}")
         outcome: Outcome = "written" if changed else "unchanged"
         line = f"env file: {self.env_file} ({outcome}): {URL_KEY}={released.model_url}"
         return AppResult(outcome=outcome, model_url=released.model_url, lines=(line,))
+
+    def _ruled(self, released: Released) -> Iterator[str]:
+        """What the repository's own rules do to what was written, when it is committed."""
+        files = [self.env_file, *(self.static_dir / path for path in released.files)]
+        paths = [file.parent.resolve() / file.name for file in files]
+        root = _repository(paths[0])
+        names = sorted(path.relative_to(root).as_posix() for path in paths if path.is_relative_to(root))
+        texts = {rules: _text(root / rules) for name in names for rules in rule_files(name)}
+        return tree_warnings(names, texts, is_known=lambda name: _is_tracked(root / name))
 
     def _edited(self, values: Mapping[str, str]) -> tuple[str, str]:
         """The env file's text before and after our keys are set."""
@@ -67,7 +83,7 @@ class TreeApp:
         else:
             try:
                 content = read_bytes(self.env_file, limit_bytes=envfile.MAX_BYTES)
-                before = content.decode("utf-8", errors="surrogateescape")
+                before = envfile.decode(content, str(self.env_file))
             except FileNotFoundError as failure:
                 raise EnvFileError(
                     f"{self.env_file} must exist. Create it, an empty file will do, or give --create-env-file."
@@ -88,8 +104,34 @@ class TreeApp:
             self.progress(f"  - {line}")
         for line in (line for line in new if line not in old):
             self.progress(f"  + {line}")
-        write_bytes(self.env_file, after.encode("utf-8", errors="surrogateescape"), error=EnvFileError)
+        write_bytes(self.env_file, envfile.encode(after), error=EnvFileError)
         return True
+
+
+def _repository(path: Path) -> Path:
+    """The root of the repository that a file is in; where git has none yet, the topmost folder with rules."""
+    ruled = [each for each in path.parents if any(is_file(each / name) for name in (ATTRIBUTES, IGNORED))]
+    return next((each for each in path.parents if (each / ".git").exists()), (ruled or [path.parent])[-1])
+
+
+def _text(path: Path) -> str:
+    """A file's text; nothing where there is none to read."""
+    try:
+        return read_bytes(path, limit_bytes=MAX_RULES_BYTES).decode("utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def _is_tracked(path: Path) -> bool:
+    """Whether git knows a file already: rules about what to leave out are not for it."""
+    if (git := shutil.which("git")) is None:
+        return False
+    command = [git, "ls-files", "--error-unmatch", "--", path.name]
+    try:
+        done = subprocess.run(command, cwd=path.parent, capture_output=True, timeout=_GIT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def _exists(path: Path) -> bool:

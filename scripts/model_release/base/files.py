@@ -20,6 +20,12 @@ _LARGEST_BYTES = 1 << 40
 """Larger files than any that is meant: a sparse one may claim to be so large, and would be read for days."""
 
 
+_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_POINTER_BYTES = 1024  # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md: a pointer has fewer.
+
+LFS_POINTER = "a Git LFS pointer in place of the file (run `git lfs pull`, or give actions/checkout `lfs: true`)"
+
+
 def open_file(path: Path, *, limit_bytes: int = _LARGEST_BYTES) -> io.BufferedReader:
     """Opens a file to read it: every file that somebody else may have put there is opened here.
 
@@ -28,27 +34,33 @@ def open_file(path: Path, *, limit_bytes: int = _LARGEST_BYTES) -> io.BufferedRe
         limit_bytes: The largest that is sane for what the file is.
 
     Raises:
-        OSError: It cannot be read, is no regular file, or is larger.
+        OSError: It cannot be read, is no regular file, is larger, or is a pointer to where Git LFS keeps the file.
     """
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError as failure:  # A zero byte in the path.
         raise FileNotFoundError(errno.ENOENT, str(failure)) from failure
     try:
-        _require_sane(os.fstat(handle), limit_bytes)
+        _require_sane(handle, limit_bytes)
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
 
 
-def _require_sane(found: os.stat_result, limit_bytes: int) -> None:
+def _require_sane(handle: int, limit_bytes: int) -> None:
+    found = os.fstat(handle)
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "a pipe, a socket or a device")
     if found.st_size > limit_bytes:
         raise OSError(errno.EFBIG, f"{found.st_size} bytes, which must be at most {limit_bytes} bytes")
+    if found.st_size < _POINTER_BYTES:
+        start = os.read(handle, len(_POINTER))
+        os.lseek(handle, 0, os.SEEK_SET)
+        if start == _POINTER:
+            raise OSError(errno.EINVAL, LFS_POINTER)
 
 
 def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
@@ -65,6 +77,15 @@ def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
     if len(content) > limit_bytes:
         raise OSError(errno.EFBIG, f"more than {limit_bytes} bytes")
     return content
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether Git LFS keeps the file elsewhere, and has put a pointer here."""
+    try:
+        open_file(path, limit_bytes=_POINTER_BYTES).close()
+    except OSError as failure:
+        return failure.strerror == LFS_POINTER
+    return False
 
 
 def is_file(path: Path) -> bool:

@@ -35,7 +35,7 @@ from model_release.browser.chromium import (
 from model_release.browser.judge import Judge, probes
 from model_release.browser.pages.live import PACKAGES
 from model_release.browser.pages.render import ASSETS
-from model_release.browser.pages.sample import MAX_TOKENS, PROMPT
+from model_release.browser.pages.sample import MAX_TOKENS, PROMPT, spread_ids
 from model_release.browser.results import BackendRun, BrowserReport
 from model_release.browser.server import serve
 from model_release.contract import manifest, output_checks
@@ -53,7 +53,7 @@ from model_release.contract.tag import parse_tag
 from model_release.model.onnx_files.data_files import data_files, model_bytes
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
-from model_release.model.weights.tokenizer import TOKENIZER, encode, read_tokenizer
+from model_release.model.weights.tokenizer import TOKENIZER, Tokenizer
 
 _TIMED_RUNS = 5
 _TIMED_MS = 1000  # A WebGPU without a GPU takes seconds a run; one of them tells as much.
@@ -165,15 +165,19 @@ class _Gate:
         longest = min(MAX_TOKENS, positions)
         tokenizer, config = (document.asset_prefix + name for name in (TOKENIZER, "tokenizer_config.json"))
         if tokenizer not in document.names:
-            return [position * (vocab - 1) // longest for position in range(longest)]
+            return spread_ids(vocab, longest)
         files = {"tokenizer": tokenizer, "config": config if config in document.names else None}
-        reader = read_tokenizer(self._folder / tokenizer, vocab)
+        reader = Tokenizer(self._folder / tokenizer, vocab)
         ids: list[int] = []
         with self._open_page() as ask:
             for text in (HARD_TEXT, PROMPT):
+                reading = reader.read(text)
+                if not reading.knows:  # What stands for all that it does not know, each library decides for itself.
+                    ids = []
+                    continue
                 ids = ask("gate.encode", {"text": text, **files})
-                self.judgement += output_checks.check_tokens(text, ids, encode(reader, text))
-        return ids[:longest] or [0]
+                self.judgement += output_checks.check_tokens(text, ids, reading.ids)
+        return ids[:longest] or spread_ids(vocab, longest)
 
     def _try(self, file: str, precision: Precision, backend: Backend, judge: "Judge") -> BackendRun:
         path = self._folder / file

@@ -4,11 +4,13 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+import time
 from pathlib import Path
 
 from model_release.base.errors import MissingToolError
 from model_release.base.files import write_bytes
+from model_release.base.lock import locked
+from model_release.base.progress import Progress, silent
 
 BROWSER = Path(__file__).resolve().parent / "gate_page"
 """What a page needs: its packages are served to it, never bundled."""
@@ -17,20 +19,34 @@ _STAMP = "installed.sha256"
 _TIMEOUT_S = 600
 
 
-def install(folder: Path = BROWSER, *, progress: Callable[[str], None] = lambda _: None) -> Path:
+def install(folder: Path = BROWSER, *, progress: Progress = silent) -> Path:
     """Installs what `package-lock.json` of a folder names; nothing to do if that is installed already.
+
+    Of runs at the same time one installs, and the others wait for it.
 
     Returns:
         Its `node_modules`.
 
     Raises:
-        MissingToolError: There is no npm, or it cannot install the packages.
+        MissingToolError: There is no npm, it cannot install the packages, or another run does not end.
     """
     modules = folder / "node_modules"
-    locked = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
-    stamp = modules / _STAMP
-    if stamp.is_file() and stamp.read_text(encoding="ascii") == locked:
+    wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    if _has(modules, wanted):
         return modules
+    with locked(folder, progress, deadline=time.monotonic() + _TIMEOUT_S, error=MissingToolError):
+        if not _has(modules, wanted):  # Another run may just have installed it.
+            _install(folder, progress)
+            write_bytes(modules / _STAMP, wanted.encode(), error=MissingToolError)
+    return modules
+
+
+def _has(modules: Path, wanted: str) -> bool:
+    stamp = modules / _STAMP
+    return stamp.is_file() and stamp.read_text(encoding="ascii") == wanted
+
+
+def _install(folder: Path, progress: Progress) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise MissingToolError(
@@ -50,8 +66,6 @@ def install(folder: Path = BROWSER, *, progress: Callable[[str], None] = lambda 
             f"npm ci must install {folder / 'package-lock.json'}, it says: {done.stderr[-400:] or done.stdout[-400:]}. "
             "Check the network and run it again."
         )
-    write_bytes(stamp, locked.encode(), error=MissingToolError)
-    return modules
 
 
 def packages_of(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""A browser's verdicts -> the manifests of a release that is not published yet; its figures beside them."""
+"""A browser's verdicts -> the figures of a release that is not published yet; its times beside them."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -6,17 +6,18 @@ from pathlib import Path
 from model_release.base.errors import ManifestError
 from model_release.base.files import write_bytes
 from model_release.browser.results import BackendRun, BrowserReport, Timings, render_timings
-from model_release.contract import manifest
+from model_release.contract import manifest, measured
 from model_release.contract.dist import check_dist
-from model_release.contract.manifest import TIMINGS_NAME, BackendEntry
+from model_release.contract.manifest import TIMINGS_NAME
+from model_release.contract.measured import MEASURED_NAME, BackendEntry, rounded
 from model_release.contract.tag import parse_tag
 
 
 def record(folder: Path, result: BrowserReport) -> None:
-    """Writes into each manifest of a release on which backends its files run, and the checksums anew.
+    """Writes into each model's `measured.json` on which backends its files run, and the checksums anew.
 
-    Only what another run would find again is written there, so that equal releases stay equal byte for byte: verdicts
-    and errors. Times and memory go into `browser.json`, for the release notes.
+    Only what another run would find again is written there: verdicts and errors. Times and memory go into
+    `browser.json`, for the release notes.
 
     Raises:
         ManifestError: The folder holds no release, or other files than its manifest says.
@@ -24,21 +25,22 @@ def record(folder: Path, result: BrowserReport) -> None:
     release = check_dist(folder, parse_tag(manifest.read(folder).tag))
     for document in (release.document, *release.companions):
         trials = [trial for trial in result.trials if trial.file in document.variants_by_file]
-        variants = (
-            replace(variant, backends=tuple(_entry(trial) for trial in trials if trial.file == variant.file))
-            for variant in document.variants
-        )
-        recorded = replace(document, variants=tuple(variants))
         prefix = document.asset_prefix
-        measured = {(trial.file, trial.backend): _figures(trial) for trial in trials}
-        write_bytes(folder / f"{prefix}{TIMINGS_NAME}", render_timings(measured), error=ManifestError)
+        figures = release.figures[prefix]
+        models = (
+            replace(model, backends=tuple(_entry(trial) for trial in trials if trial.file == model.file))
+            for model in figures.models
+        )
+        timings = {(trial.file, trial.backend): _timings(trial) for trial in trials}
+        write_bytes(folder / f"{prefix}{TIMINGS_NAME}", render_timings(timings), error=ManifestError)
+        recorded = measured.render(replace(figures, models=tuple(models)))
+        write_bytes(folder / f"{prefix}{MEASURED_NAME}", recorded, error=ManifestError)
         manifest_name, checksums_name = manifest.part_names(prefix)
-        write_bytes(folder / manifest_name, manifest.render(recorded), error=ManifestError)
-        sums = manifest.checksums([*document.files, *manifest.describe_files(folder, [manifest_name])])
-        write_bytes(folder / checksums_name, sums, error=ManifestError)
+        described = manifest.describe_files(folder, [*document.descriptions, manifest_name])
+        write_bytes(folder / checksums_name, manifest.checksums([*document.files, *described]), error=ManifestError)
 
 
-def _figures(trial: BackendRun) -> Timings:
+def _timings(trial: BackendRun) -> Timings:
     return Timings(**{field.name: getattr(trial, field.name) for field in fields(Timings)})
 
 
@@ -51,5 +53,5 @@ def _entry(trial: BackendRun) -> BackendEntry:
         backend=trial.backend,
         runs=True,
         cosine=round(trial.worst_cosine, 4),
-        relative=manifest.rounded(trial.worst_relative),
+        relative=rounded(trial.worst_relative),
     )

@@ -114,17 +114,17 @@ class BrowserReport:
                 )
 
 
-Measured = Mapping[tuple[str, str], Timings]
+TimingsByFile = Mapping[tuple[str, str], Timings]
 """By file and backend."""
 
 
-def render_timings(measured: Measured) -> bytes:
+def render_timings(measured: TimingsByFile) -> bytes:
     """Timings as the bytes of `browser.json`."""
     rows = [{"file": file, "backend": backend, **asdict(of)} for (file, backend), of in measured.items()]
     return f"{json.dumps(rows, indent=2, allow_nan=False)}\n".encode()
 
 
-def read_timings(path: Path) -> Measured:
+def read_timings(path: Path) -> TimingsByFile:
     """Timings from a `browser.json`, which may come from anywhere.
 
     Raises:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from model_release.base.text import quoted
+
 _MAX_SUMMARY_BYTES = 1 << 20
 """The longest summary of a step that is shown."""
 
@@ -29,13 +31,22 @@ def annotate(kind: str, title: str, message: str) -> None:
 def add_outputs(values: Mapping[str, str]) -> None:
     """Outputs of the step."""
     if path := os.environ.get("GITHUB_OUTPUT"):
-        append(Path(path), outputs(values))
+        _tell("GITHUB_OUTPUT", path, outputs(values))
 
 
 def add_summary(markdown: str) -> None:
     """A part of the job's summary."""
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
-        append(Path(path), summary(markdown))
+        _tell("GITHUB_STEP_SUMMARY", path, summary(markdown))
+
+
+def _tell(variable: str, path: str, text: str) -> None:
+    """Adds to a file of the runner; what could not be told stops nothing: by then a release may be public."""
+    try:
+        append(Path(path), text)
+    except OSError as failure:
+        reason = f"{variable} must name a file to write, got {quoted(path)}: {failure.strerror}"
+        click.echo(f"warning: {reason}. The runner is not told of this step.", err=True)
 
 
 def pushed_tag() -> str | None:
@@ -72,8 +83,16 @@ def outputs(values: Mapping[str, str]) -> str:
 
 
 def append(path: Path, text: str) -> None:
-    """Adds to a file that the runner reads after the step."""
-    with path.open("a", encoding="utf-8", newline="\n") as file:
+    """Adds to a file that the runner reads after the step.
+
+    Raises:
+        OSError: It cannot be written; a pipe that nobody reads is not waited for.
+    """
+
+    def at_once(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+
+    with open(path, "a", encoding="utf-8", errors="backslashreplace", newline="\n", opener=at_once) as file:
         file.write(text)
 
 

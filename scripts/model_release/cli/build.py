@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from model_release.cli.actions import add_summary
-from model_release.cli.options import PATH, BuildOptions, build_options, print_progress, source_options
+from model_release.cli.options import PATH, BuildOptions, build_options, print_progress, source_options, text_options
 
 if TYPE_CHECKING:
     from model_release.model.weights.source import SourceRequest
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @click.option("--tag", required=True, metavar="TAG", help="The release's tag, e.g. model-v1.0.0.")
 @source_options
 @build_options
+@text_options
 @click.option("--companion", is_flag=True, help="Its files stand beside another model's: begin their names with its.")
 @click.option("--output", type=PATH, required=True, metavar="DIR", help="The folder to make.")
 def build(*, tag: str, source: "SourceRequest", build: BuildOptions, companion: bool, output: Path) -> None:
@@ -26,6 +27,6 @@ def build(*, tag: str, source: "SourceRequest", build: BuildOptions, companion: 
     from model_release.release.notes import render_card
 
     request = build.request(parse_tag(tag), source, companion=companion)
-    document = make_dist(request, output, numbered(print_progress, STEPS), print_progress)
-    add_summary(render_card(document))
-    click.echo(f"{output}: {len(document.files)} files, {request.tag.text}, every model equal to PyTorch")
+    built = make_dist(request, output, numbered(print_progress, STEPS), print_progress)
+    add_summary(render_card(built.document, built.figures))
+    click.echo(f"{output}: {len(built.document.names)} files, {request.tag.text}, every model equal to PyTorch")

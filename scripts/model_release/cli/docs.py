@@ -32,7 +32,7 @@ _EXAMPLE = _ROOT / "tests" / "typed_app" / "main.ts"
 _READER = _ROOT / "tests" / "python_app" / "read.py"
 
 _INPUT_SHAPE = "[batch, seq]"
-_INPUT_MEANING = "Token ids, 0 to vocab − 1; at most the model's positions."
+_INPUT_MEANING = "Token ids, 0 to vocab − 1; at most the context the model promises."
 
 _PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

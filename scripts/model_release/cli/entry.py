@@ -19,7 +19,9 @@ def main(command: str) -> None:
         _refuse(f"Python must be {_dotted(_OLDEST)} or newer, got {_dotted(sys.version_info[:3])}")
     try:
         from model_release.cli.main import COMMANDS, run
+        from model_release.cli.terminal import prepare
 
+        prepare()
         run(next(known for known in COMMANDS if known.name == command))
     except ModuleNotFoundError as missing:
         library = (missing.name or "").partition(".")[0]

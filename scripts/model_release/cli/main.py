@@ -31,6 +31,12 @@ from model_release.cli.verify import verify
 from model_release.cli.weights import weights
 
 _INTERRUPTED = 130
+_NO_MEMORY = (
+    "this must fit into the memory that is free, and it ran out. "
+    "Close other programs, or use a larger machine or a smaller model."
+)
+# Of PyTorch, the loader of libraries, and C++.
+_WITHOUT_MEMORY = ("can't allocate memory", "failed to map segment", "std::bad_alloc")
 _SIGNALLED = 128  # and the signal's number: 143 for SIGTERM
 
 
@@ -53,10 +59,23 @@ def run(command: click.Command) -> None:
         _fail(failure.format_message(), failure.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted. Nothing half-written is left behind; run it again.", _INTERRUPTED)
-    except OSError as failure:
+    except (OSError, MemoryError, RuntimeError, SystemError, ImportError) as failure:
+        if _lacks_memory(failure):
+            _fail(_NO_MEMORY, 1)
+        if not isinstance(failure, OSError):
+            raise
         # Modules explain the files they write; this is what none foresaw, such as a full temporary folder.
         _fail(f"the system refused: {failure}. Free space or permissions and run it again.", 1)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _lacks_memory(failure: BaseException | None) -> bool:
+    """Whether memory has run out, in whatever words a library says so."""
+    while failure is not None:
+        if isinstance(failure, MemoryError) or any(words in str(failure) for words in _WITHOUT_MEMORY):
+            return True
+        failure = failure.__cause__ or failure.__context__
+    return False
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -91,10 +91,12 @@ def with_version(command: click.Command) -> click.Command:
     return option(command)
 
 
-def _source(model: str | None, model_path: Path | None, demo: bool, revision: str | None) -> "SourceRequest":
+def _source(
+    model: str | None, model_path: Path | None, demo: bool, revision: str | None, context: int | None
+) -> "SourceRequest":
     from model_release.model.weights.source import SourceRequest
 
-    return SourceRequest(model=model, folder=model_path, demo=demo, revision=revision)
+    return SourceRequest(model=model, folder=model_path, demo=demo, revision=revision, context=context)
 
 
 source_options = options(
@@ -107,6 +109,12 @@ source_options = options(
     ),
     click.option("--demo", is_flag=True, help="The small GPT-2 that comes with this repository."),
     click.option("--revision", metavar="SHA", help="Commit of the model's repository. [default: the pinned one]"),
+    click.option(
+        "--context",
+        type=int,
+        metavar="N",
+        help="Longest sequence to promise and verify, in tokens. [default: the model's positions, at most 2048]",
+    ),
     handed_over("source", _source),
 )
 """Hands over `source`, a `SourceRequest`."""
@@ -155,6 +163,8 @@ class BuildOptions:
         app_precision: The precision the app gets.
         delivery: How it gets it.
         threshold_bytes: Largest model that may live in the app's tree.
+        validation: A text to measure next-token agreement on.
+        calibration: A text for the precisions that look at one.
     """
 
     selection: "SelectionRequest"
@@ -162,6 +172,8 @@ class BuildOptions:
     app_precision: str
     delivery: "Delivery"
     threshold_bytes: int
+    validation: Path | None
+    calibration: Path | None
 
     def for_mirror(self) -> Self:
         """The same for a model that has an address of its own."""
@@ -181,6 +193,8 @@ class BuildOptions:
             app_precision=self.app_precision,
             delivery=self.delivery,
             threshold_bytes=self.threshold_bytes,
+            validation=self.validation,
+            calibration=self.calibration,
             companion=companion,
         )
 
@@ -191,6 +205,8 @@ def _build(
     app_precision: str | None,
     delivery: "Delivery",
     size_threshold: float,
+    validation: Path | None = None,
+    calibration: Path | None = None,
 ) -> BuildOptions:
     from model_release.contract.activations import parse_precisions
 
@@ -203,6 +219,8 @@ def _build(
         app_precision=precisions[0] if app_precision is None else app_precision,
         delivery=delivery,
         threshold_bytes=round(size_threshold * 1e6),
+        validation=validation,
+        calibration=calibration,
     )
 
 
@@ -236,3 +254,20 @@ build_options = options(
     handed_over("build", _build),
 )
 """Hands over `build`, `BuildOptions`; what to see of the model is among them."""
+
+
+text_options = options(
+    click.option(
+        "--validation",
+        type=PATH,
+        metavar="FILE",
+        help="Text to measure on what models say next. [default: English; random ids, if the tokenizer has no words]",
+    ),
+    click.option(
+        "--calibration",
+        type=PATH,
+        metavar="FILE",
+        help="Text that int8-static and small look at. [default: as for --validation]",
+    ),
+)
+"""Texts of one's own, as parts of `build`."""

@@ -11,7 +11,7 @@ import click
 @click.option("--sha256", metavar="HEX", help="What the file must hash to.")
 @click.option("--size", type=click.IntRange(min=0), metavar="BYTES", help="What the file must measure.")
 def probe(*, url: str, origin: str, sha256: str | None, size: int | None) -> None:
-    """Ask for URL as a browser does for a page of another origin, and judge every redirect on the way."""
+    """Ask for URL as a browser does for a page of another origin, and judge every redirect and what caches may keep."""
     from model_release.base.http import Web
     from model_release.hosts import cors_probe
 

@@ -81,7 +81,7 @@ def publish(
     web_app = None
     if not app.no_env and (app.names_repository or app.env_file is not None or app.static_dir is not None):
         web_app = app.in_repository(host, release_tag.text, default=host.repo)
-        web_app.check()
+        web_app.check(publish.model_for_tree(dist) if mirror.mirror is None else "")
     result = publish.publish(
         dist, release_tag, place, replace=replace, latest=latest, dry_run=dry_run, mirror=mirror.open()
     )

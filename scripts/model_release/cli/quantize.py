@@ -27,7 +27,7 @@ from model_release.model.onnx_files.data_files import model_bytes
     "--tokenizer",
     type=PATH,
     metavar="FILE",
-    help="The model's tokenizer.json, for that text. [default: the one beside the model; without one, random tokens]",
+    help="The model's tokenizer.json, for that text. [default: the one beside the model; without one, random ids]",
 )
 def quantize(
     *, model: Path, precision: str, output_dir: Path, calibration: Path | None, tokenizer: Path | None
@@ -40,7 +40,7 @@ def quantize(
         model,
         parse_precisions(precision),
         output_dir,
-        calibration=lambda: calibration_ids_for(model, tokenizer, calibration),
+        calibration=lambda: calibration_ids_for(model, tokenizer, calibration, print_progress),
         progress=print_progress,
     )
     for path in paths:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from model_release.base.errors import UsageError
-from model_release.cli.options import PATH, BuildOptions, build_options, print_progress, source_options
+from model_release.cli.options import PATH, BuildOptions, build_options, print_progress, source_options, text_options
 from model_release.cli.places import (
     AppOptions,
     HostOptions,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--tag", metavar="TAG", help="The release's tag, e.g. model-v1.0.0.  [required]")
 @source_options
 @build_options
+@text_options
 @click.option(
     "--host",
     default="local:out/releases",
@@ -108,13 +109,13 @@ def _rows(result: "ReleaseResult") -> list[list[str]]:
     variants = result.document.variants_by_file
     rows = []
     for entry in result.document.files:
-        variant = variants.get(entry.name)
-        checks = (
-            f"{len(variant.clauses)} clauses hold, KL {variant.agreement.mean_kl_nats:.0e}, "
-            f"top-1 {variant.agreement.top1:.1%}"
-            if variant
-            else ""
-        )
+        variant, checks = variants.get(entry.name), ""
+        if variant is not None and result.figures is not None:
+            measured = result.figures.of(variant.file)
+            agreement = measured.agreement
+            checks = (
+                f"{len(measured.clauses)} clauses hold, KL {agreement.mean_kl_nats:.0e}, top-1 {agreement.top1:.1%}"
+            )
         rows.append([entry.name, megabytes(entry.size_bytes), variant.precision if variant else "", checks])
     return rows
 

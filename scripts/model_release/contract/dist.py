@@ -8,8 +8,9 @@ from pathlib import Path
 from model_release.base.errors import ManifestError
 from model_release.base.files import is_file, read_bytes
 from model_release.base.github_limits import ASSET_NAME
-from model_release.contract import manifest
+from model_release.contract import manifest, measured
 from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME, TIMINGS_NAME, FileEntry, Manifest
+from model_release.contract.measured import MEASURED_NAME, Measured
 from model_release.contract.tag import ReleaseTag
 
 _AGAIN = "Make the release again."
@@ -23,12 +24,14 @@ class Dist:
     Attributes:
         document: The manifest of the release's first model, whose files have plain names.
         companions: The manifests of the other models, by name.
+        figures: What was measured on each model, by the prefix of its files' names.
         entries: Every file of the release, by name.
         beside: Files that tell what the models needed in a browser, if one was asked; no part of the release.
     """
 
     document: Manifest
     companions: tuple[Manifest, ...]
+    figures: Mapping[str, Measured]
     entries: tuple[FileEntry, ...]
     beside: tuple[Path, ...]
 
@@ -69,9 +72,11 @@ def check_dist(dist: Path, tag: ReleaseTag) -> Dist:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ManifestError(f"{dist} must hold what its {MANIFEST_NAME} lists: {', '.join(wrong[:5])}{more}. {_AGAIN}")
     documents = [document for document, _ in parts.values()]
+    figures = {document.asset_prefix: _read_figures(dist, document) for document in documents}
     return Dist(
         document=documents[0],
         companions=tuple(documents[1:]),
+        figures=figures,
         entries=entries,
         beside=tuple(dist / name for name in sorted(beside)),
     )
@@ -94,9 +99,27 @@ def _read_part(dist: Path, prefix: str, tag: ReleaseTag) -> tuple[Manifest, byte
         )
     if document.asset_prefix != prefix or not all(name.startswith(prefix) for name in document.names):
         raise ManifestError(f"{manifest_name!a} must list files whose names begin as its own. {_AGAIN}")
-    if not {document.delivery.file, *document.variants_by_file} <= set(document.names):
+    if not {document.delivery.file, *document.variants_by_file} <= {entry.name for entry in document.files}:
         raise ManifestError(f"{manifest_name} must list every model it describes. {_AGAIN}")
+    if prefix + MEASURED_NAME not in document.descriptions:
+        raise ManifestError(f"{manifest_name} must name {prefix + MEASURED_NAME} among its descriptions. {_AGAIN}")
     return document, sums
+
+
+def _read_figures(dist: Path, document: Manifest) -> Measured:
+    """What was measured on a model.
+
+    Raises:
+        ManifestError: There are no figures, or they are of other files.
+    """
+    figures = measured.read(dist, document.asset_prefix)
+    files = {each.file for each in figures.models}
+    if figures.tag != document.tag or files != document.variants_by_file.keys():
+        raise ManifestError(
+            f"{document.asset_prefix + MEASURED_NAME} must be of {document.tag} and its models, "
+            f"got {figures.tag[:80]!a} and {', '.join(sorted(files))[:200]!a}. {_AGAIN}"
+        )
+    return figures
 
 
 def _names(prefix: str, document: Manifest) -> list[str]:
@@ -153,4 +176,6 @@ def check_manifest(content: bytes, checksums: Mapping[str, str], sha256: str, *,
                 f"{entry.name[:80]!a} must have one sha256, got {entry.sha256} in {name} and "
                 f"{checksums.get(entry.name, 'none')} in {CHECKSUMS_NAME}. {_ADVICE}"
             )
+    if missing := [name for name in document.descriptions if name not in checksums]:
+        raise ManifestError(f"{CHECKSUMS_NAME} must have the sha256 of {missing[0][:80]!a}, got none. {_ADVICE}")
     return document

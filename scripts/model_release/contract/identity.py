@@ -4,39 +4,89 @@ Measured figures, verdicts of browsers, library versions and the page differ a l
 the bytes of precisions that are calibrated on text; none of them makes another release.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from model_release.contract.activations import load_contract
-from model_release.contract.manifest import REPORT_NAME, Manifest, is_data_file
+from model_release.contract.manifest import Manifest, SelectionEntry, is_data_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a release was asked for, and of which weights.
+
+    Attributes:
+        name: The model's folder in the web app.
+        source: Of the weights; see `manifest.ModelEntry`, as for `revision` and `weights_sha256`.
+        precisions: In the order of its files.
+        delivery: `auto`, `git` or `release`.
+        file: The app's model file.
+        context: The longest sequence that is promised, in tokens; None where an old release does not say.
+    """
+
+    tag: str
+    name: str
+    source: str
+    revision: str
+    weights_sha256: str
+    selection: SelectionEntry
+    precisions: Sequence[str]
+    delivery: str
+    file: str
+    threshold_bytes: int
+    contract_version: str
+    context: int | None
+
+    def facts(self) -> dict[str, str]:
+        """Fact by name, in the order in which people want to hear of a difference."""
+        return {
+            "tag": self.tag,
+            "model": self.name,
+            "source": self.source,
+            "revision": self.revision,
+            "sha256 of the weights": self.weights_sha256,
+            "layers": ",".join(map(str, self.selection.layers)),
+            "activations": ",".join(self.selection.activations),
+            "logits": self.selection.logits,
+            "opset": str(self.selection.opset),
+            "precisions": ",".join(self.precisions),
+            "delivery": self.delivery,
+            "the app's file": self.file,
+            "size threshold": f"{self.threshold_bytes} bytes",
+            "contract version": self.contract_version,
+            "context": str(self.context or ""),
+        }
+
+
+def asked_of(manifest: Manifest) -> Asked:
+    """What the release of a manifest was asked for."""
+    model, delivery = manifest.model, manifest.delivery
+    return Asked(
+        tag=manifest.tag,
+        name=manifest.name,
+        source=model.source,
+        revision=model.revision,
+        weights_sha256=model.weights_sha256,
+        selection=manifest.selection,
+        precisions=[variant.precision for variant in manifest.variants],
+        delivery=delivery.asked,
+        file=delivery.file,
+        threshold_bytes=delivery.threshold_bytes,
+        contract_version=manifest.contract_version,
+        context=model.context,
+    )
 
 
 def identity(manifest: Manifest) -> dict[str, str]:
     """Everything that decides what a release is: what was asked, where it came from, and its reproducible bytes.
 
     Returns:
-        Fact by name, in the order in which people want to hear of a difference.
+        Fact by name; see `Asked.facts`.
     """
-    model, selection, delivery = manifest.model, manifest.selection, manifest.delivery
-    facts = {
-        "tag": manifest.tag,
-        "model": manifest.name,
-        "source": model.source,
-        "revision": model.revision,
-        "sha256 of the weights": model.weights_sha256,
-        "layers": ",".join(map(str, selection.layers)),
-        "activations": ",".join(selection.activations),
-        "logits": selection.logits,
-        "opset": str(selection.opset),
-        "precisions": ",".join(variant.precision for variant in manifest.variants),
-        "delivery": delivery.asked,
-        "the app's file": delivery.file,
-        "size threshold": f"{delivery.threshold_bytes} bytes",
-        "contract version": manifest.contract_version,
-    }
+    facts = asked_of(manifest).facts()
     calibrated = _calibrated_files(manifest)
     for entry in manifest.files:
-        if entry.name != manifest.asset_prefix + REPORT_NAME:
-            facts[entry.name] = f"{entry.size_bytes} bytes" if entry.name in calibrated else f"sha256 {entry.sha256}"
+        facts[entry.name] = f"{entry.size_bytes} bytes" if entry.name in calibrated else f"sha256 {entry.sha256}"
     return facts
 
 

@@ -1,37 +1,29 @@
 """Files -> sizes, sha256 and a byte-stable manifest.
 
-`manifest.json` says what a release holds and what was measured; `SHA256SUMS` lets `sha256sum -c`
-check it. Equal content gives equal bytes: keys are sorted, nothing depends on time or place.
+`manifest.json` says what a release is: what was asked, where it came from, its files. Nothing in it depends on the
+machine that built it. What was measured stands in `measured.json`; see `measured`. `SHA256SUMS` lets `sha256sum -c`
+check all of them.
 
-The dataclasses are what `contract/manifest.schema.json` describes. A field is a key; one with a default is a key that
-may be missing, and is missing where the field has its default. Other keys stand in `shape` and `made_with` alone.
+The dataclasses are what `contract/manifest.schema.json` describes; other keys stand in `shape` alone.
 """
 
-import functools
-import json
-import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from model_release.base.errors import HostError, ManifestError
 from model_release.base.files import read_bytes, sha256_of
 from model_release.base.github_limits import ASSET_NAME, MAX_ASSET_BYTES
-from model_release.contract.activations import CONTRACT_FOLDER
 from model_release.contract.selection import Logits
-
-if TYPE_CHECKING:
-    import jsonschema
+from model_release.contract.typed_json import Format
 
 MANIFEST_NAME = "manifest.json"
 CHECKSUMS_NAME = "SHA256SUMS"
 REPORT_NAME = "report.html"
 MAX_MANIFEST_BYTES = 1 << 23
 MAX_CHECKSUMS_BYTES = 1 << 20
-MANIFEST_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +54,12 @@ class ModelEntry:
     weights: tuple[FileEntry, ...]
     parameters: int
     shape: Mapping[str, Any]
+
+    @property
+    def context(self) -> int | None:
+        """The longest sequence that is promised, in tokens; None where the release does not say."""
+        size = self.shape.get("context")
+        return size if type(size) is int else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,60 +94,13 @@ class Delivery:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeviationEntry:
-    """`measures.Deviation`, in the digits that a manifest keeps."""
-
-    kind: str
-    max_abs: float
-    relative: float
-    cosine: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class AgreementEntry:
-    """`measures.Agreement`, in the digits that a manifest keeps.
-
-    Attributes:
-        text: What it was measured on.
-    """
-
-    text: str
-    positions: int
-    mean_kl_nats: float
-    top1: float
-    top1_or_tie: float
-    perplexity_ratio: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackendEntry:
-    """What became of a model file in a browser, on one backend of onnxruntime-web.
-
-    Attributes:
-        reason: Why it does not run, in the backend's words.
-        cosine: The least of any kind of output, with the fp32 file's.
-        relative: The largest relative error of any, against the fp32 file.
-    """
-
-    backend: str
-    runs: bool
-    reason: str | None = None
-    cosine: float | None = None
-    relative: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A model file: what it is, and what was measured on it.
+    """A model file.
 
     Attributes:
         stored: What its weights are stored as.
         computed: What is computed with them.
         size_bytes: Of the file and its data files.
-        clauses: Clauses of the contract that were judged, and hold.
-        deviations: Its errors against PyTorch, by kind of output.
-        agreement: How well its next tokens agree with PyTorch's.
-        backends: What became of it in a browser; None if none was asked.
     """
 
     file: str
@@ -158,15 +109,11 @@ class Variant:
     computed: str
     size_bytes: int
     within_threshold: bool
-    clauses: tuple[str, ...]
-    deviations: tuple[DeviationEntry, ...]
-    agreement: AgreementEntry
-    backends: tuple[BackendEntry, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a model's part of a release holds, and what was measured on it.
+    """What a model's part of a release is.
 
     Attributes:
         tag: The release's tag, which nobody has judged yet; see `tag.parse_tag`.
@@ -174,8 +121,8 @@ class Manifest:
         name: The model's folder in the web app.
         contract_version: The contract that its files keep.
         variants: One entry a model file.
-        files: Every file but the manifest and the checksums.
-        made_with: Versions of the libraries that made it, by name.
+        files: Every file but the manifest, the checksums and what describes them.
+        descriptions: Names of the files that describe them; they differ from machine to machine.
         asset_prefix: What the names of its files begin with; empty for the release's first model.
     """
 
@@ -188,13 +135,13 @@ class Manifest:
     delivery: Delivery
     variants: tuple[Variant, ...]
     files: tuple[FileEntry, ...]
-    made_with: Mapping[str, str]
+    descriptions: tuple[str, ...]
     asset_prefix: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of its files."""
-        return tuple(entry.name for entry in self.files)
+        """The names of its files, and of those that describe them."""
+        return (*(entry.name for entry in self.files), *self.descriptions)
 
     @property
     def variants_by_file(self) -> dict[str, Variant]:
@@ -260,29 +207,49 @@ def describe_files(folder: Path, names: Iterable[str]) -> tuple[FileEntry, ...]:
     return tuple(entries)
 
 
+_FORMAT = Format(
+    name=MANIFEST_NAME, schema="manifest.schema.json", kind=Manifest, version_key="manifest_version", version=2
+)
+
+
 def render(manifest: Manifest) -> bytes:
     """A manifest as bytes.
 
     Raises:
         ManifestError: It does not fit `contract/manifest.schema.json`.
     """
-    return _render({"manifest_version": MANIFEST_VERSION, **_plain(manifest)})
+    return _FORMAT.render(manifest)
 
 
 def parse(content: bytes) -> Manifest:
-    """Reads a manifest, which may come from anywhere.
+    """Reads a manifest, which may come from anywhere; also one of version 1.
 
     Raises:
         ManifestError: It is no JSON, or does not fit the schema.
     """
-    try:
-        document = json.loads(content, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError) as failure:
-        raise _no_json(failure) from failure
-    _render(document)  # What can be read can be written.
-    del document["manifest_version"]
-    manifest: Manifest = _typed(Manifest, document)
-    return manifest
+    loaded = _FORMAT.load(content)
+    return _FORMAT.typed(_without_figures(loaded) if _version(loaded) == 1 else loaded)
+
+
+def _version(loaded: Any) -> Any:  # noqa: ANN401 - any JSON
+    return loaded.get(_FORMAT.version_key) if isinstance(loaded, dict) else None
+
+
+def _without_figures(loaded: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 as version 2: it had the figures in it, and the report among the files. The schema judges the rest."""
+    plain = {key: value for key, value in loaded.items() if key != "made_with"}
+    plain |= {_FORMAT.version_key: _FORMAT.version, "descriptions": []}
+    if isinstance(variants := loaded.get("variants"), list):
+        figures = {"clauses", "deviations", "agreement", "backends"}
+        plain["variants"] = [
+            {key: value for key, value in each.items() if key not in figures} if isinstance(each, dict) else each
+            for each in variants
+        ]
+    if isinstance(files := loaded.get("files"), list):
+        report = f"{loaded.get('asset_prefix', '')}{REPORT_NAME}"
+        plain["files"] = [each for each in files if not (isinstance(each, dict) and each.get("name") == report)]
+        plain["descriptions"] = [report] if len(plain["files"]) < len(files) else []
+    return plain
 
 
 def read(folder: Path) -> Manifest:
@@ -300,93 +267,11 @@ def read(folder: Path) -> Manifest:
         ) from failure
 
 
-def _render(document: Any) -> bytes:  # noqa: ANN401 - any JSON
-    """JSON that fits the schema as bytes.
-
-    Raises:
-        ManifestError: It does not fit, or is nothing that every reader of JSON can read.
-    """
-    try:
-        _require_fit(document)
-        return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    except (ValueError, RecursionError) as failure:  # Half a character, no number, or lists in lists in lists.
-        raise _no_json(failure) from failure
-
-
-def _require_fit(document: Any) -> None:  # noqa: ANN401 - any JSON
-    """Checks JSON against the manifest's schema; see `parse`."""
-    import jsonschema  # Only manifests need it; importing it takes longer than most commands.
-
-    problem = jsonschema.exceptions.best_match(_validator().iter_errors(document))
-    if problem is not None:
-        raise ManifestError(
-            f"{MANIFEST_NAME} must fit contract/manifest.schema.json, "
-            f"at {problem.json_path[:200]}: {problem.message[:200]}. Make the release again."
-        )
-
-
-@functools.cache
-def _validator() -> "jsonschema.Validator":
-    """The schema, to which 1.0 is no whole number, though it is one to JSON."""
-    import jsonschema
-
-    schema = json.loads((CONTRACT_FOLDER / "manifest.schema.json").read_text(encoding="utf-8"))
-    base = jsonschema.Draft202012Validator
-    types = base.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-    validator: jsonschema.Validator = jsonschema.validators.extend(base, type_checker=types)(schema)  # type: ignore[no-untyped-call]
-    return validator
-
-
-def _no_json(failure: Exception) -> ManifestError:
-    return ManifestError(f"{MANIFEST_NAME} must be JSON, got: {failure}. Make the release again.")
-
-
-def _whole(text: str) -> int:
-    """A whole number that every reader of JSON has: https://www.rfc-editor.org/rfc/rfc7493#section-2.2."""
-    number = int(text)
-    if abs(number) > 2**53:
-        raise ValueError(f"a whole number beyond 2^53, {text[:40]}")
-    return number
-
-
-def _finite(text: str) -> float:
-    """A number; neither JSON nor the notes of a release have infinity."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"a number that is not finite, {text[:40]}")
-    return number
-
-
-def _typed(kind: Any, value: Any) -> Any:  # noqa: ANN401 - by annotations
-    """JSON that fits the schema -> what a field's annotation says it is."""
-    if get_origin(kind) is UnionType:  # With None, for a key that may be missing; this one is there.
-        kind = get_args(kind)[0]
-    if is_dataclass(kind):
-        kinds = get_type_hints(kind)
-        return kind(**{key: _typed(kinds[key], part) for key, part in value.items()})  # type: ignore[operator]
-    if get_origin(kind) is tuple:
-        return tuple(_typed(get_args(kind)[0], part) for part in value)
-    return value
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - as above
-    """The way back: what equals its default is a key that is not there."""
-    if is_dataclass(value):
-        parts = ((field, getattr(value, field.name)) for field in fields(value))
-        return {field.name: _plain(part) for field, part in parts if part != field.default}
-    return [_plain(part) for part in value] if isinstance(value, tuple) else value
-
-
 def checksums(entries: Iterable[FileEntry]) -> bytes:
     """`SHA256SUMS` as `sha256sum -c` reads it."""
     return "".join(
         f"{entry.sha256}  {entry.name}\n" for entry in sorted(entries, key=lambda entry: entry.name)
     ).encode()
-
-
-def rounded(value: float) -> float:
-    """A measured figure to two significant digits: more would differ from machine to machine."""
-    return float(f"{value:.1e}")
 
 
 def version_query(version: str, sha256: str) -> str:

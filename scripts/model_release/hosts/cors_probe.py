@@ -8,6 +8,8 @@ The rules are the Fetch standard's (https://fetch.spec.whatwg.org/):
   until a foreign origin redirects to another one; from then on it is `null`.
 - `#http-redirect-fetch`: to http(s) only, to no address with a login, at most 20 times.
 - https://www.w3.org/TR/mixed-content/: a page of https loads nothing by http, but from its own machine.
+- `#cors-protocol-and-http-caches`: browsers and CDNs keep answers, and give the page one that was made for a request
+  with another `Origin`, or with none, unless `Vary: Origin` tells them not to. So every hop is asked without one, too.
 
 `fetch(url)` is meant: a GET without credentials and further headers, so there is no preflight.
 """
@@ -15,9 +17,11 @@ The rules are the Fetch standard's (https://fetch.spec.whatwg.org/):
 import hashlib
 import ipaddress
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from itertools import pairwise
+from typing import Any
 from urllib.parse import urlsplit
 
 from model_release.base.errors import (
@@ -30,6 +34,7 @@ from model_release.base.http import (
     REDIRECTS,
     AddressError,
     HttpClient,
+    Response,
     check_address,
     origin_of,
     resolve,
@@ -46,6 +51,12 @@ _ADVICE = (
     "or put it on a mirror that allows other origins."
 )
 _REPAIR = "Publish the release again, or correct the address."
+_CACHE_ADVICE = (
+    "Send Vary: Origin, or Access-Control-Allow-Origin: *, with every answer (where S3 does not, a CDN before it can), "
+    "or forbid caches with Cache-Control: no-cache."
+)
+_KEPT_UNASKED = frozenset({200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501})
+"""What caches keep where nothing is said about it: https://www.rfc-editor.org/rfc/rfc9110#section-15.1"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +69,9 @@ class Hop:
         allow_origin: `Access-Control-Allow-Origin` of the answer, or None.
         location: Where it redirects to, resolved; None if it does not, or if there is a `fault`.
         fault: Why the request could not be made or followed; empty if it could.
+        vary: `Vary` of the answer, or None.
+        is_kept: Whether a cache may keep the answer, and use it again without asking.
+        bare: The same request without `Origin`, as another page or a person makes it; None if it was not made.
     """
 
     number: int
@@ -67,6 +81,9 @@ class Hop:
     allow_origin: str | None = None
     location: str | None = None
     fault: str = ""
+    vary: str | None = None
+    is_kept: bool = False
+    bare: "Hop | None" = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +95,14 @@ class HopFault:
         message: One sentence with what to do.
         error: The class of failure it is.
         passing: Whether asking again may help: no answer, a broken-off one, or one of a server in trouble.
+        by_cache: Whether it happens only where a cache holds an answer that was made for somebody else.
     """
 
     hop: int
     message: str
     error: type[ReleaseError]
     passing: bool = False
+    by_cache: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +171,9 @@ def probe(
         url = hop.location
     size, digest = found or (None, None)
     findings = judge(hops, origin, found=found, sha256=sha256, size_bytes=size_bytes)
+    if not findings:
+        hops = [_with_bare(hop, web, deadline) for hop in hops]
+        findings = judge_caching(hops)
     return Probe(hops=tuple(hops), size_bytes=size, sha256=digest, findings=findings)
 
 
@@ -163,8 +185,10 @@ def render(result: Probe) -> str:
         if hop.status is None:
             continue
         asked = f"Origin: {hop.sent_origin}" if hop.sent_origin is not None else "same origin"
-        allowed = ascii(hop.allow_origin[:80]) if hop.allow_origin is not None else "none"
-        lines.append(f"       status {hop.status}, {asked}, Access-Control-Allow-Origin: {allowed}")
+        lines.append(f"       status {hop.status}, {asked}, {_permission(hop)}")
+        if hop.bare is not None and hop.bare.status is not None:
+            vary = _shown(hop.bare.vary)
+            lines.append(f"       status {hop.bare.status}, no Origin, {_permission(hop.bare)}, Vary: {vary}")
     if result.size_bytes is not None:
         lines.append(f"file:  {result.size_bytes} bytes, sha256 {result.sha256}")
     if not result.findings:
@@ -201,7 +225,7 @@ def judge_hop(hop: Hop, origin: str) -> str | None:
     if hop.sent_origin is not None and hop.allow_origin not in ("*", hop.sent_origin):
         sentence = (
             f"{where} must send Access-Control-Allow-Origin: * or {hop.sent_origin}, "
-            f"got {ascii(hop.allow_origin[:80]) if hop.allow_origin is not None else 'none'} (status {hop.status})"
+            f"got {_shown(hop.allow_origin)} (status {hop.status})"
         )
         if hop.sent_origin == "null":
             sentence += "; behind a redirect between two foreign origins, browsers send Origin: null"
@@ -263,6 +287,94 @@ def judge(
     return tuple(findings)
 
 
+def judge_caching(hops: Sequence[Hop]) -> tuple[HopFault, ...]:
+    """What a cache may do to the page at hops that are good by themselves, each asked without `Origin`, too."""
+    findings = []
+    for hop in hops:
+        bare = hop.bare
+        if bare is None or bare.allow_origin in ("*", hop.sent_origin):
+            continue
+        where = f"hop {hop.number}, {without_secrets(hop.url)},"
+        if bare.status is None:
+            message = f"{where} must answer without an Origin, too, got {bare.fault}. Try again."
+            findings.append(HopFault(hop=hop.number, message=message, error=HostError, passing=True))
+        elif bare.is_kept and not _varies(bare):
+            message = (
+                f"{where} must send Vary: Origin to a request without Origin, too, got {_shown(bare.vary)} and "
+                f"{_permission(bare)}: a browser or CDN that keeps this answer gives it to the page, which may not "
+                f"read it. {_CACHE_ADVICE}"
+            )
+            findings.append(HopFault(hop=hop.number, message=message, error=HostError, by_cache=True))
+        elif hop.allow_origin != "*" and hop.is_kept and not _varies(hop):
+            message = (
+                f"{where} must send Vary: Origin, as it allows {hop.sent_origin} only when asked by it, got "
+                f"{_shown(hop.vary)}: a CDN that keeps the answer to another page gives it to this one, which may not "
+                f"read it. {_CACHE_ADVICE}"
+            )
+            findings.append(HopFault(hop=hop.number, message=message, error=HostError, by_cache=True))
+    return tuple(findings)
+
+
+def _permission(hop: Hop) -> str:
+    return f"Access-Control-Allow-Origin: {_shown(hop.allow_origin)}"
+
+
+def _shown(header: str | None) -> str:
+    """A header's value for a message."""
+    return ascii(header[:80]) if header is not None else "none"
+
+
+def _varies(hop: Hop) -> bool:
+    """Whether caches look at `Origin` before they use an answer again."""
+    return bool({"*", "origin"} & {name.strip().lower() for name in (hop.vary or "").split(",")})
+
+
+def is_kept(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether a cache, a browser's or a CDN's, may keep an answer and use it again without asking.
+
+    https://www.rfc-editor.org/rfc/rfc9111#section-4.2; nothing said counts as permission, as CDNs take it.
+
+    >>> is_kept(200, {}), is_kept(302, {}), is_kept(302, {"cache-control": "public, max-age=60"})
+    (True, False, True)
+    >>> [is_kept(200, {"cache-control": text}) for text in ("no-store", "max-age=0", "max-age=0, s-maxage=9")]
+    [False, False, True]
+    """
+    said = (part.partition("=") for part in headers.get("cache-control", headers.get("pragma", "")).lower().split(","))
+    directives = {name.strip(): value.strip(' "') for name, _, value in said}
+    if "no-store" in directives or directives.get("no-cache") == "":
+        return False
+    lives = [directives.get(name) for name in ("max-age", "s-maxage", "stale-while-revalidate")]
+    if any(life is not None for life in lives):
+        return any((life or "").isdigit() and int(life or "") > 0 for life in lives)
+    if "expires" in headers:
+        try:
+            return parsedate_to_datetime(headers["expires"]).timestamp() > time.time()
+        except ValueError:
+            return False  # "0" and the like: it is over.
+    return status in _KEPT_UNASKED
+
+
+def _with_bare(hop: Hop, web: HttpClient, deadline: float) -> Hop:
+    """A hop with what the same address answers to a request without `Origin`, where the page's request has one."""
+    if hop.sent_origin is None:
+        return hop
+    bare = Hop(number=hop.number, url=hop.url, sent_origin=None)
+    try:
+        with web.get(hop.url, {}, deadline) as answer:
+            return replace(hop, bare=replace(bare, status=answer.status, **_headers(answer)))
+    except (TransientError, AddressError) as failure:
+        return replace(hop, bare=replace(bare, fault=str(failure)))
+
+
+def _headers(answer: Response) -> dict[str, Any]:
+    """What an answer says of who may read it, and of caches."""
+    return {
+        "allow_origin": answer.headers.get("access-control-allow-origin"),
+        "vary": answer.headers.get("vary"),
+        "is_kept": is_kept(answer.status, answer.headers),
+    }
+
+
 def _ask(
     url: str, origin: str, before: Sequence[Hop], web: HttpClient, deadline: float
 ) -> tuple[Hop, tuple[int, str] | None]:
@@ -285,9 +397,9 @@ def _ask(
                 url=url,
                 sent_origin=sends,
                 status=answer.status,
-                allow_origin=answer.headers.get("access-control-allow-origin"),
                 location=location,
                 fault=fault,
+                **_headers(answer),
             )
             if location is not None or judge_hop(hop, origin) is not None:
                 return hop, None

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,6 +12,7 @@ from typing import TypeVar
 
 from model_release.base.errors import ExportError, HostError, ManifestError, UnfinishedDownloadError
 from model_release.base.files import is_file, make_parents, remove_made, sha256_of
+from model_release.base.lock import locked
 from model_release.base.progress import Progress
 from model_release.base.retry import (
     RetriesExhaustedError,
@@ -177,38 +177,13 @@ def alone_in(folder: Path, progress: Progress, *, timeout_s: float = 3600.0) -> 
             while True:
                 with _explained(folder):
                     made = make_parents(folder) or made
-                if _lock(folder, held, progress, deadline):
+                    there = held.enter_context(locked(folder, progress, deadline=deadline, error=HostError))
+                if there:
                     break
             yield
     except BaseException:
         remove_made(made)
         raise
-
-
-def _lock(folder: Path, held: ExitStack, progress: Progress, deadline: float) -> bool:
-    """Keeps other runs out until `held` ends; false if one of them has removed the folder meanwhile."""
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    with _explained(folder):
-        handle = os.open(folder, os.O_RDONLY)
-    held.callback(os.close, handle)
-    told = False
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise HostError(f"{folder} must be free, but another run holds it. Wait for it to end.") from None
-            if not told:
-                progress(f"{folder}: waiting for another run")
-                told = True
-            time.sleep(0.2)
-        except OSError:
-            break  # A file system without locks.
-    return folder.exists() and os.path.samestat(os.fstat(handle), folder.stat())
 
 
 def place(partial: Path, target: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from model_release.base.errors import HostError
 from model_release.base.files import copy_file, is_file, make_parents, open_file, read_bytes, remove_made, sha256_of
+from model_release.base.github_limits import MAX_ASSET_BYTES
 from model_release.contract.manifest import MAX_MANIFEST_BYTES
 from model_release.hosts.host import ReleaseDetails, T
 from model_release.hosts.reconcile import Action, ReleaseState, RemoteFile
@@ -40,14 +41,7 @@ class LocalHost:
         if not os.path.lexists(folder):
             return None
         try:
-            files = tuple(
-                RemoteFile(
-                    name=path.name,
-                    size_bytes=path.stat().st_size,
-                    sha256=sha256_of(path, error=HostError) if is_file(path) else "",
-                )
-                for path in sorted(folder.iterdir())
-            )
+            files = tuple(_describe(path) for path in sorted(folder.iterdir()))
         except OSError as failure:
             raise HostError(
                 f"{folder} must be a readable folder, got: {failure.strerror}. Move it away or choose another tag."
@@ -145,6 +139,13 @@ class LocalHost:
     def asset_url(self, tag: str, name: str) -> str:
         """See `Host`."""
         return f"{self._base_url}/{tag}/{name}" if self._base_url else (self._root / tag / name).resolve().as_uri()
+
+
+def _describe(path: Path) -> RemoteFile:
+    """A file of a release. What no release of ours holds has no sha256: a folder, a pipe, a sparse giant."""
+    size_bytes = path.stat().st_size
+    ours = is_file(path) and size_bytes <= MAX_ASSET_BYTES
+    return RemoteFile(name=path.name, size_bytes=size_bytes, sha256=sha256_of(path, error=HostError) if ours else "")
 
 
 def _copy(source: Path, target: Path) -> None:

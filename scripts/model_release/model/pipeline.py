@@ -20,6 +20,7 @@ from model_release.contract.activations import (
     load_contract,
     model_file_name,
 )
+from model_release.contract.blueprint import Blueprint
 from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import (
     Selection,
@@ -27,10 +28,13 @@ from model_release.contract.selection import (
 from model_release.model.onnx_files.data_files import atomic_model
 from model_release.model.weights.source import SourceRequest, load_weights
 
+_LARGE_LOGITS_BYTES = 250e6  # GPT-2's whole context has 206 MB.
+
 if TYPE_CHECKING:
     from model_release.model.verify.probes import PyTorchModel
     from model_release.model.verify.verification import Verification
     from model_release.model.weights.folder import Weights
+    from model_release.model.weights.tokenizer import Tokenizer
 
 
 def export_model(
@@ -55,15 +59,27 @@ def export_model(
     with _collection_paused():
         weights = load_weights(source, progress)
     selection = request.resolve(weights.blueprint)
+    advise(weights.blueprint, selection, progress)
     if os.path.realpath(output) in {os.path.realpath(path) for path in weights.folder.iterdir()}:
         raise ExportError(f"--output must not be a file of the model's own folder, got {output}. Choose another path.")
     with atomic_model(output, error=ExportError) as temporary:
         export_weights(weights, selection, request.opset, temporary, progress, precision=precision)
         if not verify:
             return None
-        result = verify_weights(temporary, output.name, pytorch_reference(weights), text_ids(weights), progress)
+        text = text_ids(weights, progress=progress)
+        result = verify_weights(temporary, output.name, pytorch_reference(weights), text, progress)
         result.require()
     return result
+
+
+def advise(blueprint: Blueprint, selection: Selection, progress: Progress) -> None:
+    """Says how to make runs smaller, where a large vocabulary makes them large."""
+    size_bytes = blueprint.context * blueprint.vocab * 4
+    if selection.logits == "all" and size_bytes > _LARGE_LOGITS_BYTES:
+        progress(
+            f"note: a run of {blueprint.context} tokens returns {size_bytes / 1e6:.0f} MB of logits; "
+            "--logits last returns those of the last position alone, --context promises fewer tokens"
+        )
 
 
 def export_weights(
@@ -88,7 +104,7 @@ def export_weights(
             full = Path(folder) / model_file_name(FULL_PRECISION)
             export_weights(weights, selection, opset, full, progress)
             progress(f"quantize: {precision}")
-            quantize_file(full, output, precision, calibration_ids(weights))
+            quantize_file(full, output, precision, calibration_ids(weights, progress=progress))
         return
     progress(
         f"export: layers {','.join(map(str, selection.layers))}, "
@@ -104,7 +120,7 @@ def export_weights(
     from model_release.model.onnx_files.naming import set_metadata
 
     shapes = {name: parameter.dims for name, parameter in weights.blueprint.parameters.items()}
-    attach_parameters(model, shapes, weights.tensor)
+    attach_parameters(model, shapes, weights.finite_tensor)
     metadata = ModelMetadata(
         contract_version=load_contract().version,
         source=weights.source,
@@ -192,7 +208,8 @@ def verify_model(model: Path, reference: SourceRequest | None, *, progress: Prog
             f"the reference must have the model's shape {metadata.blueprint.sizes}, got {weights.blueprint.sizes}. "
             f"Give the weights it was made from."
         )
-    return verify_weights(model, model.name, pytorch_reference(weights), text_ids(weights), progress)
+    text = text_ids(weights, progress=progress)
+    return verify_weights(model, model.name, pytorch_reference(weights), text, progress)
 
 
 def verify_weights(
@@ -214,46 +231,68 @@ def pytorch_reference(weights: "Weights") -> "PyTorchModel":
     return CachedReference(Reference(weights))
 
 
-def text_ids(weights: "Weights") -> list[int]:
-    """The validation text in the model's tokens, if it has a tokenizer."""
-    from model_release.model.weights.tokenizer import VALIDATION_TEXT, encode_file, load_tokenizer
+def text_ids(weights: "Weights", validation: Path | None = None, progress: Progress = silent) -> list[int]:
+    """The validation text in the model's tokens; nothing without a tokenizer that speaks it.
 
-    return encode_file(load_tokenizer(weights), VALIDATION_TEXT)
+    Raises:
+        ReleaseError: See `ids_of_text`.
+    """
+    from model_release.model.verify.probes import QUALITY_TOKENS
+    from model_release.model.weights.tokenizer import VALIDATION_TEXT, TextUse, ids_of_text, load_tokenizer
+
+    tokens = min(QUALITY_TOKENS, weights.blueprint.context) + 1
+    use = TextUse(option="--validation", ours=VALIDATION_TEXT, tokens=tokens)
+    return ids_of_text(load_tokenizer(weights), validation, use, progress)
 
 
-def calibration_ids(weights: "Weights") -> list[int]:
-    """The calibration text in the model's tokens, if it has a tokenizer."""
-    from model_release.model.weights.tokenizer import CALIBRATION_TEXT, encode_file, load_tokenizer
+def calibration_ids(weights: "Weights", calibration: Path | None = None, progress: Progress = silent) -> list[int]:
+    """The calibration text in the model's tokens; nothing without a tokenizer that speaks it.
 
-    return encode_file(load_tokenizer(weights), CALIBRATION_TEXT)
+    Raises:
+        ReleaseError: See `ids_of_text`.
+    """
+    from model_release.model.weights.tokenizer import load_tokenizer
+
+    return _ids_to_calibrate_on(load_tokenizer(weights), calibration, weights.blueprint.context, progress)
 
 
-def calibration_ids_for(model: Path, tokenizer: Path | None, calibration: Path | None) -> list[int]:
-    """A calibration text in the tokens of an exported model; nothing without a tokenizer.
+def _ids_to_calibrate_on(
+    tokenizer: "Tokenizer | None", calibration: Path | None, context: int, progress: Progress
+) -> list[int]:
+    from model_release.model.precision.calibration import WINDOW_TOKENS
+    from model_release.model.weights.tokenizer import CALIBRATION_TEXT, TextUse, ids_of_text
+
+    use = TextUse(option="--calibration", ours=CALIBRATION_TEXT, tokens=min(WINDOW_TOKENS, context))
+    return ids_of_text(tokenizer, calibration, use, progress)
+
+
+def calibration_ids_for(
+    model: Path, tokenizer: Path | None, calibration: Path | None, progress: Progress = silent
+) -> list[int]:
+    """A calibration text in the tokens of an exported model; nothing without a tokenizer that speaks it.
 
     Args:
         model: The exported file.
         tokenizer: Its `tokenizer.json`; if not given, the one beside the model, if there is one.
         calibration: A text file; if not given, the embedded model's.
+        progress: Told if the tokenizer does not know that text.
 
     Raises:
         ContractError: The model is none of ours.
         WeightsError: The text or the tokenizer cannot be read, or belongs to another model.
-        UsageError: A text was given, and there is no tokenizer.
+        UsageError: A text was given, and there is no tokenizer, or it does not know the text.
     """
     from model_release.contract.metadata import metadata_of
     from model_release.model.onnx_files.facts import read_facts
-    from model_release.model.weights.tokenizer import (
-        CALIBRATION_TEXT,
-        TOKENIZER,
-        encode_file,
-        read_tokenizer,
-    )
+    from model_release.model.weights.tokenizer import TOKENIZER, Tokenizer, read_text
 
     beside = model.with_name(TOKENIZER)
     if tokenizer is None and not is_file(beside):
         if calibration is not None:
+            read_text(calibration)  # One that is not there is not masked by what is missing beside it.
             raise UsageError(f"--calibration needs a tokenizer, got none beside {model}. Give --tokenizer.")
         return []
-    vocab = metadata_of(model.name, read_facts(model).props).blueprint.vocab
-    return encode_file(read_tokenizer(tokenizer or beside, vocab), calibration or CALIBRATION_TEXT)
+    blueprint = metadata_of(model.name, read_facts(model).props).blueprint
+    return _ids_to_calibrate_on(
+        Tokenizer(tokenizer or beside, blueprint.vocab), calibration, blueprint.context, progress
+    )

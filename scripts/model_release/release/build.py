@@ -18,8 +18,10 @@ from model_release.contract.activations import (
     load_contract,
     model_file_name,
 )
+from model_release.contract.measured import MEASURED_NAME
 from model_release.model.onnx_files.data_files import data_files
 from model_release.model.pipeline import (
+    advise,
     calibration_ids,
     export_weights,
     pytorch_reference,
@@ -31,6 +33,7 @@ from model_release.model.weights.source import load_weights
 from model_release.release.package import (
     CONFIG_NAME,
     ENCLOSED,
+    Built,
     decide_delivery,
     describe_delivery,
     package,
@@ -45,7 +48,9 @@ STEPS = 6
 """How many steps `build_dist` tells of."""
 
 
-def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress) -> manifest.Manifest:
+def build_dist(
+    request: BuildRequest, dist: Path, step: Step, progress: Progress, *, weights: "Weights | None" = None
+) -> Built:
     """Makes and verifies every file of a release.
 
     Args:
@@ -53,19 +58,23 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
         dist: An empty folder; after a failure it holds whatever was made until then.
         step: Told the name and the detail of each of the `STEPS` steps as it begins.
         progress: Told what happens within them.
+        weights: Where they are loaded already, and their step told.
 
     Returns:
-        The manifest.
+        What it is, and what was measured.
 
     Raises:
         ReleaseError: Of the step that failed.
     """
     from model_release.contract.file_checks import stored_bytes  # It needs numpy; planning a run does not.
 
-    step("weights", request.source.describe())
-    weights = load_weights(request.source, progress)
+    if weights is None:
+        step("weights", request.source.describe())
+        weights = load_weights(request.source, progress)
     selection = request.selection.resolve(weights.blueprint)
-    text = text_ids(weights)
+    advise(weights.blueprint, selection, progress)
+    text = text_ids(weights, request.validation, progress)
+    given = None if request.calibration is None else calibration_ids(weights, request.calibration)
     require_fit(request, stored_bytes(weights.blueprint, load_contract().precision(request.app_precision)))
     model = dist / model_file_name(FULL_PRECISION)
     step("export", f"layers {','.join(map(str, selection.layers))}, opset {request.selection.opset}")
@@ -75,17 +84,21 @@ def build_dist(request: BuildRequest, dist: Path, step: Step, progress: Progress
             f"--companion is for a model of one file, {request.source.name} has data files. Release it on its own."
         )
     step("quantize", ", ".join(request.precisions))
-    quantize_model(model, request.precisions, dist, calibration=lambda: calibration_ids(weights))
+    quantize_model(
+        model,
+        request.precisions,
+        dist,
+        calibration=lambda: calibration_ids(weights, progress=progress) if given is None else given,
+    )
     step("verify", f"{1 + len(request.precisions)} files against PyTorch and the contract")
     verifications = _verify_all(weights, text, (FULL_PRECISION, *request.precisions), dist, progress)
     delivery = decide_delivery(request, dist)
     step("size gate", describe_delivery(delivery))
-    step("package", "tokenizer, config, contract, report, manifest, checksums")
-    measured_on = "validation text" if text else "random tokens"
-    return package(request, weights, selection, verifications, measured_on, delivery, dist)
+    step("package", "tokenizer, config, contract, report, manifest, figures, checksums")
+    return package(request, weights, selection, verifications, delivery, dist)
 
 
-def make_dist(request: BuildRequest, output: Path, step: Step, progress: Progress) -> manifest.Manifest:
+def make_dist(request: BuildRequest, output: Path, step: Step, progress: Progress) -> Built:
     """`build_dist` into a folder that appears complete or not at all.
 
     Raises:
@@ -100,7 +113,7 @@ def make_dist(request: BuildRequest, output: Path, step: Step, progress: Progres
         with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.absolute().parent) as folder:
             whole = Path(folder) / "dist"
             whole.mkdir()
-            document = build_dist(request, whole, step, progress)
+            built = build_dist(request, whole, step, progress)
             whole.rename(output)
     except BaseException as failure:
         remove_made(made)
@@ -109,7 +122,7 @@ def make_dist(request: BuildRequest, output: Path, step: Step, progress: Progres
                 f"{output} must be writable, got: {failure.strerror or failure}. Choose another --output."
             ) from failure
         raise
-    return document
+    return built
 
 
 def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
@@ -137,7 +150,8 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
         [name, "", "copied"] for name in (*weights.tokenizer_files, CONFIG_NAME, *(path.name for path in ENCLOSED))
     ]
     return rows + [
-        [name, "", "written"] for name in (manifest.REPORT_NAME, manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME)
+        [name, "", "written"]
+        for name in (manifest.REPORT_NAME, MEASURED_NAME, manifest.MANIFEST_NAME, manifest.CHECKSUMS_NAME)
     ]
 
 

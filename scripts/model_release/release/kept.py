@@ -8,11 +8,12 @@ from pathlib import Path
 from model_release.app.app import Released
 from model_release.base.errors import HostError, ManifestError
 from model_release.base.files import sha256_of, sha256_of_bytes
-from model_release.contract import manifest
+from model_release.contract import manifest, measured
 from model_release.contract.dist import Dist, check_manifest, parse_checksums
-from model_release.contract.identity import first_difference, identity
+from model_release.contract.identity import Asked, asked_of, first_difference, identity
 from model_release.contract.manifest import FileEntry, Manifest
-from model_release.contract.tag import ReleaseTag
+from model_release.contract.measured import MEASURED_NAME, Measured
+from model_release.contract.tag import ReleaseTag, parse_tag
 from model_release.hosts.host import Host
 from model_release.hosts.reconcile import ReleaseState
 
@@ -62,7 +63,7 @@ def compare_with_public(host: Host, tag: ReleaseTag, state: ReleaseState, wanted
     documents, entries = [], []
     try:
         for each in (wanted.document, *wanted.companions):
-            document, listed = _read_part(host, tag, each.asset_prefix)
+            document, listed = _read_part(host, tag, state, each.asset_prefix)
             documents.append(document)
             entries += listed
     except ManifestError:
@@ -75,6 +76,40 @@ def compare_with_public(host: Host, tag: ReleaseTag, state: ReleaseState, wanted
         return Comparison(difference=f"{min(surplus)[:80]!a}: in the release, none here")
     _require_whole(tag, state, entries)
     return Comparison(public=PublicRelease(document=documents[0], entries=tuple(entries)))
+
+
+def find_public(host: Host, asked: Asked) -> PublicRelease | None:
+    """The public release that a request asks for, before anything is built; None if there is none, or another.
+
+    Only what was asked is compared: whether the tag holds it is all that building could show.
+
+    Raises:
+        ManifestError: It is what is asked for, but its files are not what its own checksums say.
+        HostError: The host refuses.
+    """
+    tag = parse_tag(asked.tag)
+
+    def one_pass() -> PublicRelease | None:
+        state = host.state(tag.text)
+        if state is None or not state.published:
+            return None
+        try:
+            document, entries = _read_part(host, tag, state, "")
+        except ManifestError:
+            return None  # None of ours; publishing says more.
+        if asked_of(document) != asked or {file.name for file in state.files} != {entry.name for entry in entries}:
+            return None
+        _require_whole(tag, state, entries)
+        return PublicRelease(document=document, entries=tuple(entries))
+
+    return host.with_retries(one_pass)
+
+
+def read_figures(host: Host, public: PublicRelease) -> Measured | None:
+    """What was measured on a public release; None if it was made before figures were files of their own."""
+    name = public.document.asset_prefix + MEASURED_NAME
+    content = host.with_retries(lambda: host.read(public.document.tag, name))
+    return measured.parse(content) if content is not None else None
 
 
 def read_public(host: Host, tag: ReleaseTag) -> PublicRelease:
@@ -92,7 +127,7 @@ def read_public(host: Host, tag: ReleaseTag) -> PublicRelease:
                 f"{tag.text} must be a public release, {'it is a draft' if state else 'there is none'}. "
                 "Publish it first, or correct --tag."
             )
-        document, entries = _read_part(host, tag, "")
+        document, entries = _read_part(host, tag, state, "")
         if document.tag != tag.text:
             raise ManifestError(
                 f"the manifest of {tag.text} must be its own, got that of {document.tag}. Do not use this release."
@@ -155,7 +190,7 @@ def copy_released(host: Host, public: PublicRelease, folder: Path) -> None:
             )
 
 
-def _read_part(host: Host, tag: ReleaseTag, prefix: str) -> tuple[Manifest, list[FileEntry]]:
+def _read_part(host: Host, tag: ReleaseTag, state: ReleaseState, prefix: str) -> tuple[Manifest, list[FileEntry]]:
     """One model's manifest, and every file of its part.
 
     Raises:
@@ -168,8 +203,13 @@ def _read_part(host: Host, tag: ReleaseTag, prefix: str) -> tuple[Manifest, list
     checksums = parse_checksums(sums)
     digest = sha256_of_bytes(content)
     document = check_manifest(content, checksums, digest, name=manifest_name)
+    sizes = {file.name: file.size_bytes for file in state.files}
     return document, [
         *document.files,
+        *(
+            FileEntry(name=name, size_bytes=sizes.get(name, 0), sha256=checksums[name])
+            for name in document.descriptions
+        ),
         FileEntry(name=manifest_name, size_bytes=len(content), sha256=digest),
         FileEntry(name=checksums_name, size_bytes=len(sums), sha256=sha256_of_bytes(sums)),
     ]

@@ -5,13 +5,14 @@ link, mention, image or HTML of them.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from model_release.base.github_limits import ASSET_NAME, MAX_NOTES_CHARACTERS
 from model_release.base.text import figure, markdown_table, megabytes
-from model_release.browser.results import Measured, Timings
-from model_release.contract.manifest import BackendEntry, Manifest
+from model_release.browser.results import Timings, TimingsByFile
+from model_release.contract.manifest import Manifest
+from model_release.contract.measured import BackendEntry, Measured
 
 _MAX_ROWS = 120
 _MAX_TEXT = 160
@@ -19,54 +20,55 @@ _MAX_TEXT = 160
 
 def render_notes(
     document: Manifest,
+    figures: Mapping[str, Measured],
     previous: Manifest | None = None,
     companions: Sequence[Manifest] = (),
-    measured: Measured = MappingProxyType({}),
+    timings: TimingsByFile = MappingProxyType({}),
 ) -> str:
     """The notes of a release.
 
     Args:
         document: Its manifest.
+        figures: What was measured on each of its models, by the prefix of their files' names.
         previous: The manifest of the release before it.
         companions: The manifests of further models in it.
-        measured: What its files needed in a browser.
+        timings: What its files needed in a browser.
     """
     names = " and ".join(code(each.name) for each in (document, *companions))
     parts = [
         f"{names} as ONNX, with intermediate activations as outputs; "
         "every model file was checked against PyTorch and the contract.",
-        _files(document),
-        *_browsers(document, measured),
-        _origin(document),
+        *_sections(document, figures[document.asset_prefix], timings),
         _verification(document),
     ]
     for companion in companions:
-        parts += [
-            f"# {code(companion.name)}",
-            _files(companion),
-            *_browsers(companion, measured),
-            _origin(companion),
-        ]
+        parts += [f"# {code(companion.name)}", *_sections(companion, figures[companion.asset_prefix], timings)]
     if previous is not None:
         parts.append(_changes(document, previous))
     return "\n\n".join(parts)[:MAX_NOTES_CHARACTERS]  # Every part is bounded; this is the proof.
 
 
-def render_card(document: Manifest) -> str:
+def _sections(document: Manifest, figures: Measured, timings: TimingsByFile) -> list[str]:
+    """What there is to say of one model."""
+    return [_files(document, figures), *_browsers(document, figures, timings), _origin(document, figures)]
+
+
+def render_card(document: Manifest, figures: Measured) -> str:
     """What was built, for the page of the run that built it: sizes, the gate's verdict, errors, hashes."""
     limit = megabytes(document.delivery.threshold_bytes)
     rows = []
     for variant in document.variants:
-        worst = max(variant.deviations, key=lambda row: row.relative, default=None)
+        measured = figures.of(variant.file)
+        worst = max(measured.deviations, key=lambda row: row.relative, default=None)
         rows.append(
             [
                 code(variant.file),
                 megabytes(variant.size_bytes),
                 f"{'at or under' if variant.within_threshold else 'over'} {limit} MB",
                 f"{worst.relative:.1e} ({code(worst.kind)})" if worst else "",
-                f"{variant.agreement.mean_kl_nats:.1e}",
-                f"{variant.agreement.top1:.1%}",
-                " ".join(variant.clauses),
+                f"{measured.agreement.mean_kl_nats:.1e}",
+                f"{measured.agreement.top1:.1%}",
+                " ".join(measured.clauses),
             ]
         )
     header = ["model", "MB", "size gate", "worst relative error", "mean KL (nats)", "top-1", "clauses that hold"]
@@ -77,7 +79,7 @@ def render_card(document: Manifest) -> str:
             f"## {code(document.name)} for {code(document.tag)}",
             _limited(header, rows, right=[1, 3, 4, 5]),
             f"The web app's is {code(delivery.file)}, delivered by {delivery.mode}.",
-            _origin(document),
+            _origin(document, figures),
             f"## Hashes\n\n{_limited(['file', 'MB', 'sha256'], hashes, right=[1])}",
         ]
     )
@@ -98,46 +100,47 @@ def code(text: object) -> str:
     return f"{fence}{pad}{line}{pad}{fence}"
 
 
-def _files(document: Manifest) -> str:
+def _files(document: Manifest, figures: Measured) -> str:
     """Every file, and what was measured on the models."""
     variants = document.variants_by_file
     rows = []
     for entry in sorted(document.files, key=lambda entry: (entry.name not in variants, entry.name)):
         row = [code(entry.name), megabytes(entry.size_bytes), "", "", "", ""]
         if variant := variants.get(entry.name):
+            measured = figures.of(variant.file)
             row[2:] = [
                 code(variant.precision),
-                f"{variant.agreement.mean_kl_nats:.1e}",
-                f"{variant.agreement.top1:.1%}",
-                str(len(variant.clauses)),
+                f"{measured.agreement.mean_kl_nats:.1e}",
+                f"{measured.agreement.top1:.1%}",
+                str(len(measured.clauses)),
             ]
         rows.append(row)
     table = _limited(["file", "MB", "precision", "mean KL (nats)", "top-1", "clauses"], rows, right=[1, 3, 4, 5])
-    measured = document.variants[0].agreement
+    agreement = figures.of(document.variants[0].file).agreement
     return (
         f"## Files\n\n{table}\n\n"
         f"Mean KL divergence and top-1 agreement of the next token against PyTorch in fp32, "
-        f"over {measured.positions} positions of {code(measured.text)}. Largest deviations are in "
-        f"`manifest.json`. MB is 10⁶ bytes."
+        f"over {agreement.positions} positions of {code(agreement.text)}. Largest deviations are in "
+        f"`measured.json`. MB is 10⁶ bytes."
     )
 
 
-def _browsers(document: Manifest, measured: Measured) -> list[str]:
+def _browsers(document: Manifest, figures: Measured, timings: TimingsByFile) -> list[str]:
     """How closely each file runs on each backend, and what it needs for that; nothing, if no browser was asked."""
-    entries = [(variant, entry) for variant in document.variants for entry in variant.backends or ()]
+    entries = [(variant, entry) for variant in document.variants for entry in figures.of(variant.file).backends or ()]
     if not entries:
         return []
     rows, reasons = [], []
     for variant, entry in entries:
         file, backend = variant.file, entry.backend
-        needed = _needed(measured.get((file, backend), Timings())) if measured else []
+        needed = _needed(timings.get((file, backend), Timings())) if timings else []
         rows.append([code(file), megabytes(variant.size_bytes), code(backend), _agreement(entry), *needed])
         if not entry.runs:
             reasons.append(f"- {code(file)} on {code(backend)}: {code(entry.reason or '')}")
-    needs = ["download s", "session s", "first ms", "median ms", "JS MB", "WASM MB"] if measured else []
+    needs = ["download s", "session s", "first ms", "median ms", "JS MB", "WASM MB"] if timings else []
     header = ["file", "MB", "backend", "cosine", *needs]
     about = "The least cosine of an output with the fp32 file's, in headless Chromium with onnxruntime-web."
-    if measured:
+    if timings:
         about += " Times and memory are those of the one machine that made this release."
     table = _limited(header, rows, right=[1, *range(3, len(header))])
     return ["\n\n".join(["## In a browser", table, about, *(["\n".join(reasons[:_MAX_ROWS])] if reasons else [])])]
@@ -155,12 +158,12 @@ def _needed(of: Timings) -> list[str]:
     return [*(figure(value, form) for value, form in times), *memory]
 
 
-def _origin(document: Manifest) -> str:
+def _origin(document: Manifest, figures: Measured) -> str:
     """Where the model comes from, and what was made of it."""
     model, selection, delivery = document.model, document.selection, document.delivery
     layers = ", ".join(map(str, selection.layers[:100]))
     activations = ", ".join(code(name) for name in selection.activations[:100])
-    made_with = ", ".join(code(f"{name} {version}") for name, version in sorted(document.made_with.items())[:30])
+    made_with = ", ".join(code(f"{name} {version}") for name, version in sorted(figures.made_with.items())[:30])
     rows = [
         ["contract", code(document.contract_version)],
         ["source", code(model.source)],
@@ -170,6 +173,7 @@ def _origin(document: Manifest) -> str:
         ["layers to see", layers or "none"],
         ["activations", activations or "none"],
         ["logits", f"{selection.logits} positions"],
+        *([["context", f"{model.context:,} tokens"]] if model.context else []),
         ["ONNX opset", str(selection.opset)],
         ["for the web app", f"{code(delivery.file)}, delivered by {delivery.mode}"],
         ["made with", made_with or "unknown"],

@@ -2,22 +2,28 @@
 
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_release.base.errors import ContractError, ExportError
 from model_release.base.files import copy_file, write_bytes
-from model_release.contract import manifest
+from model_release.contract import manifest, measured
 from model_release.contract.activations import CONTRACT_FOLDER, load_contract, model_file_name
 from model_release.contract.manifest import (
-    AgreementEntry,
     Delivery,
-    DeviationEntry,
     Manifest,
     ModelEntry,
     SelectionEntry,
     Variant,
+)
+from model_release.contract.measured import (
+    MEASURED_NAME,
+    AgreementEntry,
+    DeviationEntry,
+    Measured,
+    Measurement,
+    rounded,
 )
 from model_release.contract.selection import Selection
 from model_release.model.onnx_files.data_files import model_bytes
@@ -27,6 +33,20 @@ if TYPE_CHECKING:
     from model_release.contract.measures import Deviation
     from model_release.model.verify.verification import Verification
     from model_release.model.weights.folder import Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A model's part of a release.
+
+    Attributes:
+        document: The manifest.
+        figures: What was measured.
+    """
+
+    document: Manifest
+    figures: Measured
+
 
 ENCLOSED = (
     CONTRACT_FOLDER / "activations.json",
@@ -78,11 +98,10 @@ def package(
     weights: "Weights",
     selection: Selection,
     verifications: dict[str, "Verification"],
-    measured_on: str,
     delivery: Delivery,
     dist: Path,
-) -> Manifest:
-    """Completes `dist`: tokenizer, config, contract, `fetch.mjs`, report, manifest and checksums beside the models."""
+) -> Built:
+    """Completes `dist`: tokenizer, config, contract, `fetch.mjs`, and what says what they are, beside the models."""
     for name in (*weights.tokenizer_files, CONFIG_NAME):
         copy_file(weights.folder / name, dist / name, error=ExportError)
     for path in ENCLOSED:
@@ -112,30 +131,29 @@ def package(
             opset=request.selection.opset,
         ),
         delivery=delivery,
-        variants=tuple(
-            _variant(precision, result, measured_on, request) for precision, result in verifications.items()
-        ),
+        variants=tuple(_variant(precision, result, request) for precision, result in verifications.items()),
         files=files,
-        made_with={library: importlib.metadata.version(library) for library in _LIBRARIES},
+        descriptions=(request.prefix + MEASURED_NAME, request.prefix + manifest.REPORT_NAME),
     )
+    figures = Measured(
+        tag=request.tag.text,
+        models=tuple(_measurement(result, request) for result in verifications.values()),
+        made_with={library: importlib.metadata.version(library).partition("+")[0] for library in _LIBRARIES},
+    )
+    built = Built(document=document, figures=figures)
     by_output = {precision: result.by_output for precision, result in verifications.items()}
-    report = draw_report(weights, selection, dist / delivery.file, document, by_output)
-    report_name = request.prefix + manifest.REPORT_NAME
-    write_bytes(dist / report_name, report, error=ExportError)
-    files = (*files, *manifest.describe_files(dist, [report_name]))
-    document = replace(document, files=tuple(sorted(files, key=lambda file: file.name)))
+    report = draw_report(weights, selection, dist / delivery.file, built, by_output)
+    for name, content in zip(document.descriptions, (measured.render(figures), report), strict=True):
+        write_bytes(dist / name, content, error=ExportError)
     write_bytes(dist / manifest_name, manifest.render(document), error=ExportError)
-    described = (*files, *manifest.describe_files(dist, [manifest_name]))
+    described = (*files, *manifest.describe_files(dist, [manifest_name, *document.descriptions]))
     write_bytes(dist / checksums_name, manifest.checksums(described), error=ExportError)
-    return document
+    return built
 
 
-def _variant(precision: str, result: "Verification", measured_on: str, request: BuildRequest) -> Variant:
-    """A model file's entry of the manifest: what it is, and what was measured on it."""
+def _variant(precision: str, result: "Verification", request: BuildRequest) -> Variant:
+    """A model file's entry of the manifest."""
     terms = load_contract().precision(precision)
-    measured = result.agreement
-    if measured is None:
-        raise ContractError(f"{result.file} must have been compared with PyTorch. Report this as a defect.")
     return Variant(
         file=request.prefix + result.file,
         precision=precision,
@@ -143,37 +161,52 @@ def _variant(precision: str, result: "Verification", measured_on: str, request: 
         computed=terms.computed,
         size_bytes=result.file_bytes,
         within_threshold=result.file_bytes <= request.threshold_bytes,
+    )
+
+
+def _measurement(result: "Verification", request: BuildRequest) -> Measurement:
+    """What was measured on a model file."""
+    agreement = result.agreement
+    if agreement is None:
+        raise ContractError(f"{result.file} must have been compared with PyTorch. Report this as a defect.")
+    return Measurement(
+        file=request.prefix + result.file,
         clauses=tuple(result.clauses),
         deviations=tuple(
             DeviationEntry(
                 kind=item.kind,
-                max_abs=manifest.rounded(item.max_abs),
-                relative=manifest.rounded(item.relative),
+                max_abs=rounded(item.max_abs),
+                relative=rounded(item.relative),
                 cosine=round(item.cosine, 4),
             )
             for item in result.deviations
         ),
         agreement=AgreementEntry(
-            text=measured_on,
-            positions=measured.positions,
-            mean_kl_nats=manifest.rounded(measured.mean_kl),
-            top1=round(measured.top1, 3),
-            top1_or_tie=round(measured.top1_or_tie, 3),
-            perplexity_ratio=round(measured.perplexity_ratio, 4),
+            text=_measured_on(request) if result.on_text else "random ids",
+            positions=agreement.positions,
+            mean_kl_nats=rounded(agreement.mean_kl),
+            top1=round(agreement.top1, 3),
+            top1_or_tie=round(agreement.top1_or_tie, 3),
+            perplexity_ratio=round(agreement.perplexity_ratio, 4),
         ),
     )
+
+
+def _measured_on(request: BuildRequest) -> str:
+    return "validation text" if request.validation is None else f"validation text {request.validation.name}"
 
 
 def draw_report(
     weights: "Weights",
     selection: Selection,
     model: Path,
-    document: Manifest,
+    built: Built,
     by_output: Mapping[str, Mapping[str, "Deviation"]],
 ) -> bytes:
-    """The page of a release: what `model` returns for a prompt, and what the manifest and the verifications say."""
+    """The page of a release: what `model` returns for a prompt, and what the verifications say."""
     from model_release.browser.pages.render import render_report
     from model_release.browser.pages.sample import take_sample
     from model_release.model.weights.tokenizer import load_tokenizer
 
-    return render_report(document, by_output, take_sample(model, weights.blueprint, selection, load_tokenizer(weights)))
+    sample = take_sample(model, weights.blueprint, selection, load_tokenizer(weights))
+    return render_report(built.document, built.figures, by_output, sample)

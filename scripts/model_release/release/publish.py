@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
 from pathlib import Path
 
-from model_release.app.app import Released
+from model_release.app.app import Released, model_in_tree
 from model_release.base.errors import HostError, ManifestError, UsageError
+from model_release.base.files import read_bytes
 from model_release.browser.results import read_timings
 from model_release.contract import manifest
 from model_release.contract.dist import Dist, check_dist
@@ -65,6 +66,15 @@ def hand_over(result: PublishResult, host: Host, scratch: Path) -> Released:
     return Released(
         document=result.document, dist=result.dist, asset_url=result.model_url, mirror_url=result.mirror_url
     )
+
+
+def model_for_tree(dist: Path) -> str:
+    """What `WebApp.check` wants to know of a release folder; nothing of one that `publish` is going to refuse."""
+    try:
+        content = read_bytes(dist / MANIFEST_NAME, limit_bytes=manifest.MAX_MANIFEST_BYTES)
+        return model_in_tree(manifest.parse(content))
+    except (OSError, ManifestError):
+        return ""
 
 
 def publish(
@@ -167,8 +177,8 @@ class _Run:
         if state is None or not state.published or any(action.kind != "keep" for action in actions):
             previous = _previous(self.tag, self.host)
             _refuse_hidden_break(self.tag, document.contract_version, previous)
-            measured = {key: of for path in self.checked.beside for key, of in read_timings(path).items()}
-            notes = render_notes(document, previous, self.checked.companions, measured)
+            timings = {key: of for path in self.checked.beside for key, of in read_timings(path).items()}
+            notes = render_notes(document, self.checked.figures, previous, self.checked.companions, timings)
             details = replace_fields(details, notes=notes)
         self._begin(state, actions)
         self._bring_to_mirror(document, self.dist, details.files)

@@ -1,13 +1,19 @@
 """What a release is made of, as it is asked for."""
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from model_release.base.errors import UsageError
-from model_release.contract.activations import FULL_PRECISION, model_file_name
+from model_release.contract.activations import FULL_PRECISION, load_contract, model_file_name
+from model_release.contract.identity import Asked
+from model_release.contract.manifest import SelectionEntry
 from model_release.contract.request import SelectionRequest
 from model_release.contract.tag import ReleaseTag
 from model_release.model.weights.source import SourceRequest
+
+if TYPE_CHECKING:
+    from model_release.model.weights.folder import Weights
 
 Delivery = Literal["auto", "git", "release"]
 
@@ -20,6 +26,8 @@ class BuildRequest:
         precisions: What is made besides `model.onnx`.
         app_precision: The precision the app gets.
         threshold_bytes: Largest model that may live in the app's tree.
+        validation: A text to measure next-token agreement on; ours if not given.
+        calibration: A text for the precisions that look at one; ours if not given.
         companion: Whether its files are to stand beside another model's in one release: their names begin
             with the model's, and the app, which gets the other model, is not affected.
     """
@@ -31,7 +39,36 @@ class BuildRequest:
     app_precision: str
     delivery: Delivery
     threshold_bytes: int
+    validation: Path | None = None
+    calibration: Path | None = None
     companion: bool = False
+
+    def asked(self, weights: "Weights") -> Asked:
+        """What is asked for of these weights, as the release's manifest will say it.
+
+        Raises:
+            UsageError: The model has not what is to be seen.
+        """
+        selection = self.selection.resolve(weights.blueprint)
+        return Asked(
+            tag=self.tag.text,
+            name=self.source.name,
+            source=weights.source,
+            revision=weights.revision,
+            weights_sha256=weights.sha256,
+            selection=SelectionEntry(
+                layers=selection.layers,
+                activations=selection.activations,
+                logits=selection.logits,
+                opset=self.selection.opset,
+            ),
+            precisions=[FULL_PRECISION, *self.precisions],
+            delivery=self.delivery,
+            file=self.prefix + model_file_name(self.app_precision),
+            threshold_bytes=self.threshold_bytes,
+            contract_version=load_contract().version,
+            context=weights.blueprint.context,
+        )
 
     @property
     def prefix(self) -> str:

@@ -17,14 +17,14 @@ sys.path.insert(0, scripts)
 from model_release.contract.activations import load_contract  # noqa: E402
 from model_release.contract.measures import agreement, mean_agreement  # noqa: E402
 from model_release.contract.selection import Selection  # noqa: E402
+from model_release.model.pipeline import text_ids  # noqa: E402
 from model_release.model.verify.reference import Reference  # noqa: E402
 from model_release.model.weights.folder import load_folder  # noqa: E402
-from model_release.model.weights.tokenizer import VALIDATION_TEXT, encode_file, load_tokenizer  # noqa: E402
 
 TOKENS = 128
 
 weights = load_folder(Path(weights_folder))
-text = encode_file(load_tokenizer(weights), VALIDATION_TEXT)
+text = text_ids(weights)
 starts = range(0, len(text) - TOKENS, TOKENS)
 chosen = [np.array([text[start : start + TOKENS + 1]]) for start in starts[:: max(1, len(starts) // int(windows))]]
 

@@ -18,6 +18,7 @@ from model_release.browser.pages.plot import log_plot
 from model_release.contract.activations import load_contract
 from model_release.contract.clauses import VERIFIED
 from model_release.contract.manifest import Manifest
+from model_release.contract.measured import Measured
 from model_release.contract.measures import Deviation
 
 ASSETS = Path(__file__).parent / "assets"
@@ -27,18 +28,22 @@ _SMALLEST_KL = 1e-9
 
 
 def render_report(
-    document: Manifest, by_output: Mapping[str, Mapping[str, Deviation]], sample: Mapping[str, Any]
+    document: Manifest,
+    figures: Measured,
+    by_output: Mapping[str, Mapping[str, Deviation]],
+    sample: Mapping[str, Any],
 ) -> bytes:
     """The report of a release.
 
     Args:
-        document: Its manifest; the report itself need not be in it.
+        document: Its manifest.
+        figures: What was measured on its models.
         by_output: The deviation of each output, by precision and name.
         sample: What `sample.take_sample` gave for the model the app gets.
     """
-    variants = document.variants
+    variants = [(variant, figures.of(variant.file)) for variant in document.variants]
     plot = log_plot(
-        [(variant.precision, variant.size_bytes / 1e6, variant.agreement.mean_kl_nats) for variant in variants],
+        [(of.precision, of.size_bytes / 1e6, measured.agreement.mean_kl_nats) for of, measured in variants],
         floor=_SMALLEST_KL,
     )
     return _render(
@@ -50,7 +55,7 @@ def render_report(
         variants=variants,
         plot=plot,
         outputs=_error_rows(by_output),
-        origin=_origin(document),
+        origin=_origin(document, figures),
         clauses=[clause for clause in load_contract().clauses.values() if clause.stage in VERIFIED],
     )
 
@@ -83,7 +88,7 @@ def _error_rows(by_output: Mapping[str, Mapping[str, Deviation]]) -> list[tuple[
     return [(name, [deviations[name] for deviations in by_output.values()]) for name in names]
 
 
-def _origin(document: Manifest) -> list[tuple[str, str]]:
+def _origin(document: Manifest, figures: Measured) -> list[tuple[str, str]]:
     """Where the model comes from, and what was made of it: terms and texts."""
     model, selection, delivery = document.model, document.selection, document.delivery
     return [
@@ -93,9 +98,10 @@ def _origin(document: Manifest) -> list[tuple[str, str]]:
         ("layers to see", ", ".join(map(str, selection.layers)) or "none"),
         ("activations", ", ".join(selection.activations) or "none"),
         ("logits", f"{selection.logits} positions"),
+        *([("context", f"{model.context:,} tokens")] if model.context else []),
         ("ONNX opset", str(selection.opset)),
         ("for the web app", f"{delivery.file}, delivered by {delivery.mode}"),
-        ("made with", ", ".join(f"{name} {version}" for name, version in sorted(document.made_with.items()))),
+        ("made with", ", ".join(f"{name} {version}" for name, version in sorted(figures.made_with.items()))),
     ]
 
 

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,10 +12,7 @@ from model_release.contract.blueprint import Blueprint
 from model_release.contract.measures import Array, softmax
 from model_release.contract.selection import Selection
 from model_release.model.onnx_files.session import Session
-from model_release.model.weights.tokenizer import encode, spell
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from model_release.model.weights.tokenizer import Tokenizer
 
 PROMPT = (
     "And the king said unto his servants, Bring me the book; and they brought the book unto the king, and he opened the"
@@ -35,16 +32,14 @@ TOP = 10
 _BASE64_BYTES = 2 * 4 / 3  # of a float16
 
 
-def take_sample(
-    model: Path, blueprint: Blueprint, selection: Selection, tokenizer: "Tokenizer | None"
-) -> dict[str, Any]:
+def take_sample(model: Path, blueprint: Blueprint, selection: Selection, tokenizer: Tokenizer | None) -> dict[str, Any]:
     """Runs a model on the prompt.
 
     Args:
         model: A released file.
         blueprint: What it is.
         selection: What it returns.
-        tokenizer: The tokenizer released with it; without one the prompt is a few ids.
+        tokenizer: The tokenizer released with it; without one that knows the prompt, a few ids take its place.
 
     Returns:
         Plain data: `tokens` (id and text), `tensors` (shape and float16 values in base64, for the
@@ -73,12 +68,18 @@ def take_sample(
     }
 
 
-def _prompt_ids(blueprint: Blueprint, tokenizer: "Tokenizer | None") -> list[int]:
+def _prompt_ids(blueprint: Blueprint, tokenizer: Tokenizer | None) -> list[int]:
     """The prompt in the model's tokens, or ids spread over a vocabulary without words."""
     longest = min(MAX_TOKENS, blueprint.context)
-    if tokenizer is None:
-        return [position * (blueprint.vocab - 1) // longest for position in range(longest)]
-    return encode(tokenizer, PROMPT)[:longest] or [0]
+    reading = tokenizer.read(PROMPT) if tokenizer is not None else None
+    if reading is None or not reading.knows:
+        return spread_ids(blueprint.vocab, longest)
+    return list(reading.ids[:longest])
+
+
+def spread_ids(vocab: int, tokens: int) -> list[int]:
+    """Ids in place of a prompt that there are no words for."""
+    return [position * (vocab - 1) // tokens for position in range(tokens)]
 
 
 def _fitting_tokens(outputs: Sequence[Output], tokens: int) -> int:
@@ -120,7 +121,7 @@ def _pack(array: Array) -> dict[str, Any]:
     return {"shape": list(array.shape), "float16": base64.b64encode(values.tobytes()).decode()}
 
 
-def _most_likely(scores: Array, tokenizer: "Tokenizer | None") -> list[dict[str, Any]]:
+def _most_likely(scores: Array, tokenizer: Tokenizer | None) -> list[dict[str, Any]]:
     """The most likely tokens of one position, from scores [vocab]; of equal ones the smaller id first."""
     probabilities = softmax(scores)
     best = np.argsort(-probabilities, kind="stable")[:TOP]
@@ -130,6 +131,6 @@ def _most_likely(scores: Array, tokenizer: "Tokenizer | None") -> list[dict[str,
     ]
 
 
-def _text(tokenizer: "Tokenizer | None", token: int) -> str:
+def _text(tokenizer: Tokenizer | None, token: int) -> str:
     """A token's text; a number sign and its id where there is no text."""
-    return (spell(tokenizer, token) if tokenizer is not None else "") or f"#{token}"
+    return (tokenizer.spell(token) if tokenizer is not None else "") or f"#{token}"

@@ -6,8 +6,10 @@ protobuf's wire format (https://protobuf.dev/programming-guides/encoding/) and t
 onnx.proto; everything but large `raw_data` goes through the onnx package's own classes.
 """
 
+import math
 import mmap
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -69,10 +71,60 @@ def _with_stored_tensors(path: Path, proto: onnx.ModelProto, places: dict[str, "
         elif tensor.name in places:
             lazy[tensor.name] = _stored_tensor(places[tensor.name], tensor)
             _mark_external(tensor)
+        else:
+            _require_whole(path, tensor)
+    for graph in graphs(proto.graph):
+        for node in graph.node:
+            for attribute in node.attribute:
+                for tensor in (attribute.t, *attribute.tensors):
+                    if tensor.data_type or attribute.type == onnx.AttributeProto.TENSOR:
+                        _require_whole(path, tensor)
     model = ir.from_proto(proto)
     for name, stored in lazy.items():
         model.graph.initializers[name].const_value = stored
     return model
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph, and those inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.ByteSize():
+                    yield from graphs(inner)
+
+
+def _require_whole(path: Path, tensor: onnx.TensorProto) -> None:
+    """Refuses a small tensor whose values are not as many as its shape says, or not in the file.
+
+    Raises:
+        ContractError: It is in another file.
+        ValueError, TypeError, KeyError: It has other values than its type and shape say.
+    """
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise ContractError(
+            f"{path} must hold its constants itself, {tensor.name[:80]!r} is elsewhere. Export it again."
+        )
+    if any(dim < 0 for dim in tensor.dims):
+        raise ValueError(f"{tensor.name[:80]!r} has a negative size")
+    onnx.numpy_helper.to_array(tensor)
+
+
+def read_outline(path: Path) -> onnx.ModelProto:
+    """A file's graph, in which large tensors have a type and a shape and no values.
+
+    Raises:
+        ContractError: The file is missing or no ONNX model.
+    """
+    proto, places = _read_outline(path)
+    for index in reversed(range(len(proto.graph.initializer))):
+        tensor = proto.graph.initializer[index]
+        if tensor.name in places or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            # To the checker a tensor without its values is an input: it has a name, a type and a shape.
+            proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+            del proto.graph.initializer[index]
+    return proto
 
 
 def write_model(model: ir.Model, path: Path, *, error: type[ReleaseError]) -> None:
@@ -160,13 +212,7 @@ def checker_problem(path: Path) -> str:
     Raises:
         ContractError: The file is missing or no ONNX model.
     """
-    proto, places = _read_outline(path)
-    for index in reversed(range(len(proto.graph.initializer))):
-        tensor = proto.graph.initializer[index]
-        if tensor.name in places or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            # To the checker a tensor without its values is an input: it has a name, a type and a shape.
-            proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-            del proto.graph.initializer[index]
+    proto = read_outline(path)
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as failure:
@@ -273,8 +319,8 @@ def _stored_tensor(place: _Place, tensor: onnx.TensorProto) -> ir.LazyTensor:
     path, length = place.path, place.length
     dtype = ir.DataType(tensor.data_type)
     shape = ir.Shape(tuple(tensor.dims))
-    elements = int(np.prod(tuple(tensor.dims), dtype=np.int64))
-    if length != -(-elements * dtype.bitwidth // 8):
+    elements = math.prod(tensor.dims)  # A number without end: sizes may lie.
+    if any(dim < 0 for dim in tensor.dims) or length != -(-elements * dtype.bitwidth // 8):
         raise ContractError(
             f"{path} must hold whole tensors, {tensor.name[:80]!r} has {length} bytes for {elements} elements. "
             f"Export it again."

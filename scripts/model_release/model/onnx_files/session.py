@@ -13,6 +13,7 @@ import onnxruntime
 from model_release.base.errors import ContractError, ReleaseError
 from model_release.base.text import first_lines
 from model_release.contract.output_checks import Array
+from model_release.model.onnx_files.limits import check_limits
 
 
 class RunError(ReleaseError):
@@ -30,10 +31,11 @@ class Session:
         threads: Threads within an operator; 0 lets onnxruntime choose.
 
     Raises:
-        ContractError: onnxruntime cannot load the file.
+        ContractError: The graph is absurd, see `limits.check_limits`; or onnxruntime cannot load the file.
     """
 
     def __init__(self, path: Path, *, name: str = "", threads: int = 0) -> None:
+        check_limits(path, name=name)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # Failures raise; its warnings are for its developers.
@@ -57,11 +59,11 @@ class Session:
         wanted = list(self.output_names if names is None else names)
         try:
             arrays = self._session.run(wanted, {self._input: np.asarray(input_ids, dtype=np.int64)})
+            return dict(zip(wanted, (np.asarray(array) for array in arrays), strict=True))
         except _FAILURES as failure:
             raise RunError(
                 f"onnxruntime must run it at batch and seq {list(input_ids.shape)}, it says: {first_lines(failure)}"
             ) from failure
-        return dict(zip(wanted, (np.asarray(array) for array in arrays), strict=True))
 
 
 _state = onnxruntime.capi.onnxruntime_pybind11_state
@@ -73,5 +75,6 @@ _FAILURES = (
     _state.NoSuchFile,
     _state.NotImplemented,
     _state.RuntimeException,
-    ValueError,  # Raised by the Python layer for an input of a wrong name.
+    ValueError,  # Raised by the Python layer for an input of a wrong name, and for text that is no UTF-8.
+    RuntimeError,  # Raised by it for a type that numpy has not.
 )

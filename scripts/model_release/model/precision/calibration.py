@@ -14,7 +14,7 @@ from model_release.contract.output_checks import Array
 from model_release.model.onnx_files.file import read_model, write_model
 from model_release.model.onnx_files.session import RunError, Session
 
-_WINDOW_TOKENS = 256
+WINDOW_TOKENS = 256
 _WINDOWS = 32
 _ROOM_BYTES = 2**30  # For the grams of several matrices: one run of the text serves them all.
 
@@ -131,7 +131,7 @@ class Calibration:
 
     def _windows(self) -> Iterator[Array]:
         """Inputs of [1, tokens]: windows of the text, evenly spread."""
-        tokens = min(_WINDOW_TOKENS, self._blueprint.context)
+        tokens = min(WINDOW_TOKENS, self._blueprint.context)
         ids = np.array(self._text_ids, dtype=np.int64)
         if len(ids) < tokens:
             ids = np.random.default_rng(0).integers(0, self._blueprint.vocab, size=_WINDOWS * tokens, dtype=np.int64)

@@ -124,10 +124,16 @@ def _normal_codebook(weights: int) -> Codebook:
 
 
 def _nearest_point(values: Array, points: Array) -> Array:
-    """The index of the point nearest to each of `values`, [n, weights]."""
-    half_norms = np.square(points).sum(axis=1) / 2
+    """The index of the point nearest to each of `values`, [n, weights].
+
+    Element by element in float64: a matrix product adds in another order on each kind of processor, and the codebook
+    must be one everywhere.
+    """
+    axes = points.astype(np.float64).T
+    half_norms = sum(np.square(axis) for axis in axes) / 2
     nearest = np.empty(len(values), dtype=np.int64)
-    for start in range(0, len(values), 8192):
-        part = slice(start, start + 8192)
-        nearest[part] = (half_norms - values[part] @ points.T).argmin(axis=1)
+    for start in range(0, len(values), 512):
+        part = slice(start, start + 512)
+        products = sum(np.multiply.outer(column, axis) for column, axis in zip(values[part].T, axes, strict=True))
+        nearest[part] = (half_norms - products).argmin(axis=1)
     return nearest

@@ -1,5 +1,6 @@
 """Weights stored as int8 and multiplied as integers."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -143,13 +144,19 @@ def _multiply_integers(model: ir.Model, product: ir.Node, stored: ir.Value, scal
     build.replace(build("Mul", scaled, scale))
 
 
+def _steady(value: float) -> float:
+    """A measured value to 8 bits, away from 0: its last digits differ from machine to machine."""
+    mantissa, exponent = math.frexp(value)
+    return math.copysign(math.ldexp(math.ceil(abs(mantissa) * 256) / 256, exponent), value)
+
+
 def _multiply_quantized(
     model: ir.Model, product: ir.Node, name: str, stored: ir.Value, scale: ir.Value, limits: tuple[float, float]
 ) -> None:
     """Replaces `x @ w` by a product of quantized values, with the scale that `limits` of x ask for."""
     build = Builder(model, product)
-    low, high = limits
-    step = max((high - low) / _U8_MAX, _SMALLEST_SCALE)
+    low, high = (_steady(limit) for limit in limits)
+    step = max(_steady((high - low) / _U8_MAX), _SMALLEST_SCALE)
     # Dividing by the step first keeps onnxruntime from moving QuantizeLinear up, past what is an output of the model.
     levels = build("Mul", product.inputs[0], build.constant(f"{name}.per_step", 1 / step, np.float32))
     unit = build.constant("unit_scale", 1, np.float32)

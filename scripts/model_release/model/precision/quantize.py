@@ -69,6 +69,14 @@ def quantize_file(source: Path, target: Path, precision: str, calibration_ids: S
         raise QuantizeError(
             f"{source} must hold every parameter under its own name, {missing[0]} is missing. Export it again."
         )
+    for name, parameter in metadata.blueprint.parameters.items():
+        tensor = model.graph.initializers[name].const_value
+        got = None if tensor is None else (tensor.dtype, tuple(tensor.shape.numpy()))
+        if got != (ir.DataType.FLOAT, parameter.dims):
+            described = "nothing" if got is None else f"{got[0].name.lower()} {list(got[1])}"
+            raise QuantizeError(
+                f"{source} must hold {name} as float32 {list(parameter.dims)}, got {described[:80]}. Export it again."
+            )
     metadata = replace(metadata, precision=precision)
     if precision in CALIBRATED:
         CALIBRATED[precision](model, metadata, Calibration(source, metadata.blueprint, calibration_ids))

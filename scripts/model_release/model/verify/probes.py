@@ -33,7 +33,7 @@ BATCH = 3
 _QUALITY_WINDOWS = 16
 
 
-_QUALITY_TOKENS = 128
+QUALITY_TOKENS = 128
 
 
 class PyTorchModel(Protocol):
@@ -76,6 +76,7 @@ class Probes:
         self.by_output: dict[str, Deviation] = {}
         self._comparisons: dict[Output, Comparison] = {}
         self.agreement: Agreement | None = None
+        self.on_text = False
 
     def run_all(self) -> None:
         """Runs every probe; a run that fails is a finding, and the others go on."""
@@ -176,7 +177,7 @@ class Probes:
         if self._reference is None or not logits:
             return
         parts = []
-        windows, on_text = self._windows()
+        windows, self.on_text = self._windows()
         for window in windows:
             ids, following = window[:, :-1], window[:, 1:]
             run = self._fitting(self._run(ids, ["logits"]))
@@ -187,12 +188,12 @@ class Probes:
             parts.append(agreement(got, expected, following[:, -got.shape[1] :]))
         self.agreement = mean_agreement(parts)
         self.judgement += output_checks.check_agreement(
-            self.agreement, self._precision, vocab=self._blueprint.vocab, on_text=on_text
+            self.agreement, self._precision, vocab=self._blueprint.vocab, on_text=self.on_text
         )
 
     def _windows(self) -> tuple[list[Array], bool]:
         """Inputs of [1, tokens] and the token that follows: windows of the text, evenly spread, or random ids."""
-        tokens = min(_QUALITY_TOKENS, self._blueprint.context)
+        tokens = min(QUALITY_TOKENS, self._blueprint.context)
         starts = range(0, len(self._text_ids) - tokens, tokens)
         if not starts:
             return [self._ids(1, tokens + 1) for _ in range(_QUALITY_WINDOWS)], False

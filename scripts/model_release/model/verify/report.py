@@ -35,9 +35,9 @@ def render_verification(result: "Verification", style: str) -> str:
         ]
         parts.append(draw(["against PyTorch", "max abs", "relative", "cosine"], rows, right=[1, 2, 3]))
     if result.agreement is not None:
-        measured = result.agreement
+        measured, ids = result.agreement, "" if result.on_text else " of random ids"
         parts.append(
-            f"next token, {measured.positions} positions: mean KL {measured.mean_kl:.2e} nats, "
+            f"next token, {measured.positions} positions{ids}: mean KL {measured.mean_kl:.2e} nats, "
             f"top-1 agreement {measured.top1:.1%} ({measured.top1_or_tie:.1%} with ties), "
             f"perplexity ×{measured.perplexity_ratio:.4f}"
         )
@@ -63,5 +63,5 @@ def verification_document(result: "Verification") -> dict[str, Any]:
         **judgement_document(result.judgement),
         "nothing_to_judge": result.judgement.nothing_to_judge(VERIFIED),
         "deviations": [asdict(item) for item in result.deviations],
-        "agreement": asdict(result.agreement) if result.agreement else None,
+        "agreement": asdict(result.agreement) | {"on_text": result.on_text} if result.agreement else None,
     }

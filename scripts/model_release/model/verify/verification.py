@@ -34,6 +34,7 @@ class Verification:
         deviations: The deviation of each output kind, over all probes; none without a reference.
         by_output: The same of each output, by name.
         agreement: Next-token agreement; None without a reference.
+        on_text: Whether that was measured on a text, and not on random ids.
     """
 
     file: str
@@ -44,6 +45,7 @@ class Verification:
     deviations: tuple[Deviation, ...]
     by_output: Mapping[str, Deviation]
     agreement: Agreement | None
+    on_text: bool = False
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -125,6 +127,7 @@ def verify_file(
         deviations=probes.deviations,
         by_output=probes.by_output,
         agreement=probes.agreement,
+        on_text=probes.on_text,
     )
 
 

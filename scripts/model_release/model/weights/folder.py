@@ -5,11 +5,13 @@ parsed, safetensors are mapped into memory, a pickle goes through the guarded re
 """
 
 import hashlib
+import itertools
 import json
+import math
 import re
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from model_release.base.background import in_background
 from model_release.base.errors import WeightsError
 from model_release.base.files import is_file, open_file, read_bytes, sha256_of
-from model_release.base.text import first_lines
-from model_release.contract.blueprint import Blueprint
+from model_release.base.text import first_lines, quoted
+from model_release.contract.blueprint import Blueprint, Parameter
 from model_release.contract.families import family_of, load_families, require_supported
 from model_release.contract.manifest import FileEntry
 from model_release.model.weights.pickle_file import PickledFile
@@ -32,10 +34,21 @@ CONFIG = "config.json"
 SAFETENSORS = "model.safetensors"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 PICKLE = "pytorch_model.bin"
+PICKLE_INDEX = "pytorch_model.bin.index.json"
+READABLE = (SAFETENSORS, SAFETENSORS_INDEX, PICKLE, PICKLE_INDEX)
+"""What weights may be called, in transformers' order of preference."""
+
+ADAPTER = "adapter_config.json"
+MERGE_FIRST = (
+    'Merge them into their model first: python -c "from peft import AutoPeftModelForCausalLM as M; '
+    "M.from_pretrained('ADAPTERS').merge_and_unload().save_pretrained('MERGED')\""
+)
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
 
-_SHARD_NAME = re.compile(r"[A-Za-z0-9][\w.-]*\.safetensors", re.ASCII)
+_SHARD_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+_ADAPTER_PART = re.compile(r"\.(lora_\w+|base_layer|modules_to_save|ia3_l|vera_lambda_\w+)(\.|$)")
 _CONFIG_LIMIT_BYTES = 1 << 20
+_HEADER_LIMIT_BYTES = 64 << 20
 _INDEX_LIMIT_BYTES = 16 << 20
 _DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
 
@@ -51,14 +64,12 @@ class SafetensorsFile:
         """
         self._path = path
         try:
+            length, header = _read_header(path)
             with safe_open(path, framework="np"):  # Checks bounds, overlaps, and sizes against shapes.
                 pass
-            with open_file(path) as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                header: dict[str, Any] = json.loads(file.read(length))
-        except (SafetensorError, OSError, ValueError) as failure:
+        except (SafetensorError, OSError, ValueError, struct.error, RecursionError) as failure:
             raise WeightsError(
-                f"{path} must be a whole safetensors file, got: {failure}. Fetch the file again."
+                f"{path} must be a whole safetensors file, got: {first_lines(failure)}. Fetch the file again."
             ) from failure
         header.pop("__metadata__", None)
         self.tensors = {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
@@ -77,6 +88,23 @@ class SafetensorsFile:
             return (stored.astype(np.uint32) << 16).view(np.float32).view(np.ndarray)
         with np.errstate(over="ignore"):  # A float64 beyond float32 becomes infinite, as in PyTorch.
             return np.require(stored.view(np.ndarray), np.float32, ["C", "ALIGNED"])
+
+
+def _read_header(path: Path) -> tuple[int, dict[str, Any]]:
+    """The length of a file's header, and the header, before anything maps the file.
+
+    Raises:
+        ValueError: It is none.
+        OSError: The file cannot be read.
+    """
+    with open_file(path) as file:
+        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+        if not 0 < length <= _HEADER_LIMIT_BYTES:
+            raise ValueError(f"a header of {length} bytes")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError(f"a {type(header).__name__} for a header")  # noqa: TRY004 - of the file, not of an argument
+    return length, header
 
 
 class StackedExperts:
@@ -176,6 +204,21 @@ class Weights:
         file, stored_name = self._stored[name]
         return file.read(stored_name)
 
+    def finite_tensor(self, name: str) -> FloatArray:
+        """`tensor`, for those who release it.
+
+        Raises:
+            WeightsError: It changed, or holds a NaN or an infinite number: every figure after it would be one.
+        """
+        array = self.tensor(name)
+        low, high = float(array.min()), float(array.max())  # A NaN is both. A table of flags would cost memory.
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise WeightsError(
+                f"{name} must hold finite numbers, got some from {low:g} to {high:g}. "
+                "Release weights of before the training went wrong, or mend them."
+            )
+        return array
+
 
 def load_folder(
     folder: Path,
@@ -188,8 +231,8 @@ def load_folder(
     """Reads a model folder: config, blueprint, and where each tensor lies. Tensors are read later.
 
     Args:
-        folder: Holds config.json and model.safetensors, or model.safetensors.index.json with its
-            shards, or pytorch_model.bin; the first of these that is there counts.
+        folder: Holds config.json and model.safetensors or pytorch_model.bin, or the index of either with
+            its shards; the first of `READABLE` that is there counts.
         source: See `Weights.source`.
         revision: See `Weights.revision`.
         files: The only names to look at, when other files in the folder are not to be trusted (a
@@ -205,12 +248,14 @@ def load_folder(
     def present(name: str) -> bool:
         return (files is None or name in files) and is_file(folder / name)
 
+    if present(ADAPTER) and not any(map(present, READABLE)):
+        raise WeightsError(f"{folder} must hold a whole model, got the adapters of PEFT alone. {MERGE_FIRST}")
     if not present(CONFIG):
         raise WeightsError(f"{folder} must hold {CONFIG}, got none. Copy it from where the weights come from.")
     config = read_json(folder / CONFIG, _CONFIG_LIMIT_BYTES)
     require_supported(config)
     paths = [folder / name for name in _weights_names(folder, present)]
-    tensor_files = [PickledFile(path) if path.name == PICKLE else SafetensorsFile(path) for path in paths]
+    tensor_files = [PickledFile(path) if path.suffix == ".bin" else SafetensorsFile(path) for path in paths]
     from model_release.model.export.survey import (
         draw_blueprint,
     )  # It brings PyTorch, once the files are known to be good.
@@ -252,7 +297,7 @@ def read_json(path: Path, limit_bytes: int) -> dict[str, Any]:
         WeightsError: Unreadable, larger than `limit_bytes`, not UTF-8, not JSON, or not an object.
     """
     try:
-        parsed = json.loads(read_bytes(path, limit_bytes=limit_bytes).decode())
+        parsed = json.loads(read_bytes(path, limit_bytes=limit_bytes).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as failure:
         reason = "nesting too deep" if isinstance(failure, RecursionError) else first_lines(failure)
         raise WeightsError(f"{path} must be a JSON object, got: {reason}. Fetch the file again.") from failure
@@ -265,15 +310,16 @@ def shard_names(index: Path) -> list[str]:
     """The shards an index file names, sorted; each is a plain file name, never a path.
 
     Raises:
-        WeightsError: The index is broken or names something else than a safetensors file beside it.
+        WeightsError: The index is broken or names something else than files of its kind beside it.
     """
+    suffix = ".bin" if index.name == PICKLE_INDEX else ".safetensors"
     weight_map = read_json(index, _INDEX_LIMIT_BYTES).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise WeightsError(f"{index} must map tensors to shards in weight_map, got none. Fetch the file again.")
     for name in weight_map.values():
-        if not isinstance(name, str) or not _SHARD_NAME.fullmatch(name):
+        if not isinstance(name, str) or not _SHARD_NAME.fullmatch(name) or not name.endswith(suffix):
             raise WeightsError(
-                f"{index} must name shards as plain .safetensors file names, got {repr(name)[:80]}. "
+                f"{index} must name shards as plain {suffix} file names, got {repr(name)[:80]}. "
                 "Do not use this model: a path here would read files outside its folder."
             )
     return sorted(set(weight_map.values()))
@@ -281,59 +327,101 @@ def shard_names(index: Path) -> list[str]:
 
 def _weights_names(folder: Path, present: Callable[[str], bool]) -> list[str]:
     """The weights files to read, in transformers' order of preference."""
-    if present(SAFETENSORS):
-        return [SAFETENSORS]
-    if present(SAFETENSORS_INDEX):
-        names = shard_names(folder / SAFETENSORS_INDEX)
-        for name in names:
-            if not present(name):
-                raise WeightsError(f"{folder} must hold every shard of its index, got no {name}. Fetch the shard.")
-        return names
-    if present(PICKLE):
-        return [PICKLE]
-    raise WeightsError(
-        f"{folder} must hold {SAFETENSORS}, {SAFETENSORS_INDEX} with its shards, or {PICKLE}, got none. "
-        "Copy the weights there."
-    )
+    chosen = next(filter(present, READABLE), None)
+    if chosen is None:
+        raise WeightsError(
+            f"{folder} must hold {SAFETENSORS}, {SAFETENSORS_INDEX} with its shards, {PICKLE}, or {PICKLE_INDEX} with "
+            "its shards, got none. Copy the weights there."
+        )
+    if chosen not in (SAFETENSORS_INDEX, PICKLE_INDEX):
+        return [chosen]
+    names = shard_names(folder / chosen)
+    for name in names:
+        if not present(name):
+            raise WeightsError(f"{folder} must hold every shard of its index, got no {name}. Fetch the shard.")
+    return names
 
 
 def _canonical(tensor_files: Iterable[TensorFile], blueprint: Blueprint) -> dict[str, Stored]:
     """Names as transformers' language model has them -> where they are stored; buffers are left out.
 
-    Files written from the bare body (openai-community/gpt2 itself) lack the first part of the name; training
-    tools put parts of their own before it.
+    Raises:
+        WeightsError: A parameter is there twice, or adapters are not merged.
     """
-    family, known = family_of(blueprint.family), blueprint.parameters
-    buffers = [re.compile(pattern) for pattern in load_families()["ignored_buffers"]]
-    body = blueprint.tokens.name.partition(".")[0]
-    stacks = _Stacks(family.get("stacked", {}), body)
-    stored: dict[str, Stored] = {}
+    names = _Names(blueprint, [name for file in tensor_files for name in file.tensors])
+    stacks, stored = _Stacks(blueprint), dict[str, Stored]()
     for file in tensor_files:
         for name in sorted(file.tensors):
-            plain = _without_prefixes(name)
-            for pattern, replacement in family.get("renamed", {}).items():
-                plain = re.sub(pattern, replacement, plain)
-            full = plain if plain == blueprint.head or plain.startswith(f"{body}.") else f"{body}.{plain}"
-            if full not in known and any(buffer.search(full) for buffer in buffers):
+            if _ADAPTER_PART.search(name):
+                raise WeightsError(f"The weights must be one model, got {name[:120]} of an adapter. {MERGE_FIRST}")
+            full = names.full(name)
+            if names.is_buffer(full):
                 continue
             if full in stored:
                 raise WeightsError(f"The weights must hold {full} once, got it twice. Remove one copy.")
             if not stacks.take(full, (file, name)):
-                bias = plain if plain in known else full  # A head's bias stands outside the body.
-                stored[bias] = (file, name)
+                stored[full] = (file, name)
     return stored | stacks.stored()
 
 
-def _without_prefixes(name: str) -> str:
-    for prefix in load_families()["prefixes"]:
-        name = name.removeprefix(prefix)
-    return name
+class _Names:
+    """How a file's names become those of transformers' language model.
+
+    Files written from the bare body (openai-community/gpt2 itself) lack the first part of the name; training
+    tools put parts of their own into it, and programs keep a model as a part of something else (`model.`, `net.`).
+
+    Args:
+        blueprint: The model.
+        stored: Every name in its files.
+    """
+
+    def __init__(self, blueprint: Blueprint, stored: Sequence[str]) -> None:
+        self._known, self._head = blueprint.parameters, blueprint.head
+        self._body = blueprint.tokens.name.partition(".")[0]
+        self._renamed = family_of(blueprint.family).get("renamed", {})
+        self._buffers = [re.compile(pattern) for pattern in load_families()["ignored_buffers"]]
+        parts = "|".join(re.escape(prefix) for prefix in load_families()["prefixes"])
+        self._tools = re.compile(rf"(?:^|(?<=\.))(?:{parts})+")
+        self._stacks = _Stacks(blueprint)
+        self._before = ""
+        self._before = self._find_before(stored)
+
+    def full(self, name: str) -> str:
+        """The whole name, for which there need be no parameter."""
+        plain = self._tools.sub("", name).removeprefix(self._before)
+        for pattern, replacement in self._renamed.items():
+            plain = re.sub(pattern, replacement, plain)
+        inside = plain if plain == self._head or plain.startswith(f"{self._body}.") else f"{self._body}.{plain}"
+        return plain if plain in self._known else inside  # A head's bias stands outside the body.
+
+    def is_buffer(self, full: str) -> bool:
+        """Whether a tensor is none of the parameters, and is computed again when the model is built."""
+        return full not in self._known and any(buffer.search(full) for buffer in self._buffers)
+
+    def _fits(self, name: str) -> bool:
+        full = self.full(name)
+        return full in self._known or self._stacks.knows(full)
+
+    def _find_before(self, stored: Sequence[str]) -> str:
+        """What stands before the names, if most are parameters without it; the shortest that makes the most so."""
+        if all(self._fits(name) or self.is_buffer(self.full(name)) for name in stored):
+            return ""
+        plain = [self._tools.sub("", name) for name in stored]
+        ends = {name: [at.end() for at in re.finditer(r"\.", name)] for name in plain}
+        found = {before: 0 for name in plain for before in ("", *(name[:end] for end in ends[name]))}
+        for name in plain:
+            for end in (0, *ends[name]):
+                found[name[:end]] += self._fits(name[end:])
+        best = max(found, key=lambda before: (found[before], -len(before)), default="")
+        return best if found.get(best, 0) > len(plain) / 2 else ""
 
 
 class _Stacks:
     """Tensors of single experts, gathered for the parameters they are part of."""
 
-    def __init__(self, stacked: Mapping[str, Sequence[str]], body: str) -> None:
+    def __init__(self, blueprint: Blueprint) -> None:
+        stacked: Mapping[str, Sequence[str]] = family_of(blueprint.family).get("stacked", {})
+        body = blueprint.tokens.name.partition(".")[0]
         self._patterns = [
             (
                 re.compile(rf"({re.escape(body)}\..*\.){re.escape(part).replace(re.escape('{E}'), '([0-9]{1,4})')}"),
@@ -345,6 +433,10 @@ class _Stacks:
         ]
         self._counts = {target: len(parts) for target, parts in stacked.items()}
         self._found: dict[tuple[str, str], dict[tuple[int, int], Stored]] = {}
+
+    def knows(self, name: str) -> bool:
+        """Whether a tensor is a part of an expert."""
+        return any(pattern.fullmatch(name) for pattern, _, _ in self._patterns)
 
     def take(self, name: str, stored: Stored) -> bool:
         """Whether a tensor is a part of an expert; if so, it is kept."""
@@ -383,7 +475,7 @@ def _resolve_head(asked: Blueprint, stored: Mapping[str, Stored]) -> tuple[bool,
         return asked.tied, tables
     if tokens in tables:
         for name in (tokens, asked.head):
-            _check_tensor(name, asked.tokens.dims, tables[name])
+            _check_tensor(replace(asked.tokens, name=name), tables[name])
         one, other = (tables[name] for name in (tokens, asked.head))
         if hashlib.sha256(one[0].read(one[1]).data).digest() != hashlib.sha256(other[0].read(other[1]).data).digest():
             return False, tables
@@ -398,11 +490,14 @@ def _check(blueprint: Blueprint, stored: Mapping[str, Stored]) -> None:
     expected = blueprint.parameters
     missing = [name for name in expected if name not in stored]
     if missing:
-        alone = missing == [blueprint.head]
-        hint = "Set tie_word_embeddings to true if the head is the embedding table." if alone else ""
+        hint = "Fetch the weights that belong to this config."
+        if missing == [blueprint.head]:
+            hint = "Set tie_word_embeddings to true if the head is the embedding table."
+        elif before := _common_beginning([name for _, name in stored.values()]):
+            hint = f"All names there begin with {quoted(before)}. {hint}"
         raise WeightsError(
             f"The weights must hold every parameter of {CONFIG}, got none named {missing[0]} "
-            f"({len(missing)} missing). {hint or 'Fetch the weights that belong to this config.'}"
+            f"({len(missing)} missing). {hint}"
         )
     for name, (file, stored_name) in stored.items():
         if name not in expected:
@@ -410,16 +505,28 @@ def _check(blueprint: Blueprint, stored: Mapping[str, Stored]) -> None:
                 f"The weights must hold parameters of {blueprint.family} only, got {stored_name[:120]}. "
                 "Choose a plain language model: with further parameters its numbers would differ."
             )
-        _check_tensor(name, expected[name].dims, (file, stored_name))
+        _check_tensor(expected[name], (file, stored_name))
 
 
-def _check_tensor(name: str, dims: tuple[int, ...], stored: Stored) -> None:
+def _common_beginning(names: Iterable[str]) -> str:
+    """The parts that all names begin with.
+
+    >>> _common_beginning(["net.h.0.bias", "net.h.1.bias"]), _common_beginning([])
+    ('net.h', '')
+    """
+    parts = zip(*(name.split(".") for name in names), strict=False)
+    return ".".join(part for part, *_ in itertools.takewhile(lambda same: len(set(same)) == 1, parts))
+
+
+def _check_tensor(parameter: Parameter, stored: Stored) -> None:
     file, stored_name = stored
-    dtype, got = file.tensors[stored_name]
+    (dtype, got), name, dims = file.tensors[stored_name], parameter.name, parameter.dims
     if got != dims:
-        raise WeightsError(
-            f"{name} must have the shape {list(dims)}, got {list(got)}. Fetch the config that belongs to these weights."
-        )
+        advice = "Fetch the config that belongs to these weights."
+        if len(dims) > 1 and got == (*dims[:-2], dims[-1], dims[-2]):
+            layouts = ("nn.Linear", "Conv1D") if parameter.layout.endswith("columns") else ("Conv1D", "nn.Linear")
+            advice = f"It lies as in {layouts[0]}, and the model has {layouts[1]}: transpose all such matrices (.T)."
+        raise WeightsError(f"{name} must have the shape {list(dims)}, got {list(got)}. {advice}")
     if dtype not in _DTYPES:
         raise WeightsError(
             f"{name} must be stored as {', '.join(_DTYPES)}, got {dtype}. Choose weights that are not quantized."

@@ -99,7 +99,8 @@ def fetch_model(
             commit, stated = hub.describe(commit)
             promises = _pins(pinned, repository, commit) or stated
         paths = {name: hub.fetch(commit, name, promises[name]) for name in _wanted(repository, promises)}
-        for name in folder.shard_names(paths[folder.SAFETENSORS_INDEX]) if folder.SAFETENSORS_INDEX in paths else []:
+        index = next((paths[name] for name in (folder.SAFETENSORS_INDEX, folder.PICKLE_INDEX) if name in paths), None)
+        for name in folder.shard_names(index) if index is not None else []:
             if name not in promises:
                 raise WeightsError(
                     f"{repository} must have each shard of its index, got no {name}. Choose another model."
@@ -118,8 +119,11 @@ def _pins(pinned: Mapping[str, Any], repository: str, commit: str) -> dict[str, 
 
 def _wanted(repository: str, available: Mapping[str, Promise]) -> list[str]:
     """The files to fetch first; shards follow from their index."""
-    readable = (folder.SAFETENSORS, folder.SAFETENSORS_INDEX, folder.PICKLE)
-    chosen = next((name for name in readable if name in available), None)
+    chosen = next((name for name in folder.READABLE if name in available), None)
+    if chosen is None and folder.ADAPTER in available:
+        raise WeightsError(
+            f"{repository} must have a whole model, got the adapters of PEFT alone. {folder.MERGE_FIRST}"
+        )
     if folder.CONFIG not in available or chosen is None:
         raise WeightsError(
             f"{repository} must have {folder.CONFIG} and {folder.SAFETENSORS} or {folder.PICKLE}, "

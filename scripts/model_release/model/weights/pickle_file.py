@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from model_release.base.errors import WeightsError
 from model_release.base.files import open_file
+from model_release.base.text import first_lines, quoted
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,10 @@ _DAMAGE = (
     RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
     ArithmeticError, MemoryError, struct.error,
 )  # fmt: skip
+
+
+_STATES = ("model", "state_dict", "model_state_dict", "module")
+"""What training programs call a model's tensors."""
 
 
 class PickledFile:
@@ -38,7 +43,7 @@ class PickledFile:
         Raises:
             WeightsError: The pickle asks for anything but tensors, or the file is broken.
         """
-        loaded = _load(path)
+        loaded = _state_of(path, _load(path))
         if not isinstance(loaded, dict) or not all(isinstance(name, str) for name in loaded):
             raise WeightsError(f"{path} must hold named tensors, got a {type(loaded).__name__}. Save a state_dict.")
         self._path = path
@@ -52,6 +57,32 @@ class PickledFile:
         array: npt.NDArray[np.float32] = self._tensors[name].detach().to(torch.float32).contiguous().numpy()
         array.setflags(write=False)  # It may be the mapping itself, which later reads share.
         return array
+
+
+def _state_of(path: Path, loaded: object) -> object:
+    """What a training program saved of its model, among the other things that it goes on with.
+
+    Raises:
+        WeightsError: There are tensors in it under names that may mean anything.
+    """
+    import torch
+
+    if not isinstance(loaded, dict):
+        return loaded
+    states = {
+        str(key): value
+        for key, value in loaded.items()
+        if isinstance(value, dict) and any(isinstance(item, torch.Tensor) for item in value.values())
+    }
+    known = [key for key in _STATES if key in states]
+    if len(known) == 1:
+        return states[known[0]]
+    if states:
+        raise WeightsError(
+            f"{path} must hold the tensors of one model, got a checkpoint with tensors at {quoted(', '.join(states))}. "
+            "Save the model's alone: torch.save(torch.load(FILE)[KEY], 'pytorch_model.bin')."
+        )
+    return loaded
 
 
 def _load(path: Path) -> object:
@@ -68,8 +99,9 @@ def _load(path: Path) -> object:
             "run. Do not use this file; look for a model.safetensors."
         ) from failure
     except _DAMAGE as failure:
-        reason = str(failure).partition("\n")[0][:200] or type(failure).__name__
-        raise WeightsError(f"{path} must be a whole file of torch.save, got: {reason}. Fetch it again.") from failure
+        raise WeightsError(
+            f"{path} must be a whole file of torch.save, got: {first_lines(failure)}. Fetch it again."
+        ) from failure
 
 
 def _dtype(path: Path, name: str, tensor: object) -> str:
