@@ -203,7 +203,8 @@ def test_the_summary_is_a_card_of_the_release(bench: Bench) -> None:
     for part in (
         "## model-v1.0.0: the plan",
         "| `model_fp16.onnx` | 3.6 | at or under 50.0 MB |",
-        "clauses that hold",
+        "- clauses that hold in every model file: META01 ",
+        f"- release page: {bench.site.url}/{APP}/releases/tag/{TAG}",
         "| source | `demo` |",
         *(f"| `{digest}` |" for name, digest in bench.assets().items() if name.endswith(".onnx")),
         f"- model-v1.0.0 is public: {bench.site.url}/{APP}/releases/download/{TAG}/model_fp16.onnx",
@@ -302,6 +303,9 @@ def test_another_repository_calls_the_workflow_and_releases_two_models(bench: Be
     assert run.jobs == ALL_WELL | TINY_WELL
     assets = bench.assets()
     assert run.attested == assets
+    release = bench.app.published(TAG)
+    assert release is not None
+    assert f"gh attestation verify model.onnx --repo {APP} --signer-repo {OWN_REPOSITORY}\n" in (release.body or "")
     plain = manifest.parse(_asset(bench, "manifest.json"))
     companion = manifest.parse(_asset(bench, "gpt2-manifest.json"))
     assert (plain.name, companion.name) == ("demo", "gpt2")
