@@ -28,15 +28,27 @@ install_pinned() {
     done
 }
 
+TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
 # PyTorch's CPU index serves the small build; elsewhere the same version brings gigabytes of CUDA, or is the
-# CPU build already. The index may be out of reach: try it briefly, then take the plain install of the pin.
+# CPU build already. The index may be out of reach: try it briefly, then take the plain install of the pin. A
+# workflow's job tries it for longer, and takes nothing else.
 install_torch() {
-    local python=$1 pin
+    local python=$1 pin small=(install --quiet --disable-pip-version-check --index-url "$TORCH_INDEX")
     pin=$(grep -o '^torch==[^ ]*' "$2")
     "$python" -c "import importlib.metadata as m, sys; sys.exit(m.version('torch').split('+')[0] != '${pin#torch==}')" 2>/dev/null && return
-    "$python" -m pip install --quiet --disable-pip-version-check --retries 0 --timeout 10 \
-        --index-url https://download.pytorch.org/whl/cpu "$pin" 2>/dev/null ||
+    if [ "${GITHUB_ACTIONS:-}" = true ]; then
+        "$python" -m pip "${small[@]}" --retries 8 --timeout 60 "$pin+cpu"
+        return
+    fi
+    "$python" -m pip "${small[@]}" --retries 0 --timeout 10 "$pin" 2>/dev/null ||
         "$python" -m pip install --quiet --disable-pip-version-check "$pin"
+}
+
+# install_locked PYTHON FILE: installs a set of scripts/locks, each package by its hash; nothing is built here.
+install_locked() {
+    "$1" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+        --retries 8 --timeout 60 --extra-index-url "$TORCH_INDEX" --requirement "$2"
 }
 
 # Chromium for the browser tests, on Debian and where we may install it. Without it a person's run skips them, and

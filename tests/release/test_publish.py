@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+from commands import call
 from dists import FILES, REPOSITORY, TAG, TOKEN, github_host, make_dist, publish_to
 from model_release.base import github_client
 from model_release.base.errors import HostError, ManifestError, UsageError
@@ -31,10 +32,11 @@ from model_release.base.retry import (
 )
 from model_release.contract import manifest, measured
 from model_release.contract.dist import check_dist
+from model_release.contract.pinned_models import load_registry
 from model_release.contract.tag import parse_tag
 from model_release.hosts import github as github_host_room
 from model_release.hosts.local import LocalHost
-from model_release.release.notes import render_notes
+from model_release.release.notes import render_card, render_notes
 from model_release.release.publish import publish
 from standins.github import Fault, Repository, StandInGitHub, fault
 
@@ -606,9 +608,9 @@ def test_notes_tell_what_changed_since_the_release_before(
     for line in (
         "## Changes since `model-v1.0.0`",
         "- contract version: `1.0.0` → `1.1.0`",
-        "| `config.json` | removed | 0.0 |",
+        "| `config.json` | removed | 0.0 kB |",
         "| `model.onnx` | changed | 2.5 (+2.5) |",
-        "| `vocab.json` | added | 0.0 |",
+        "| `vocab.json` | added | 0.0 kB |",
         "sha256sum -c SHA256SUMS",
         "python scripts/verify.py --model model.onnx",
     ):
@@ -643,6 +645,44 @@ def test_a_release_of_something_else_before_ours_does_no_harm(
 
 
 HOSTILE = "x` \\| @someone #1 <img src=x onerror=alert(1)> ![](https://evil.example)\n# Heading\n```\n\x1b[31m"
+
+
+def test_notes_say_how_to_check_who_built_it_and_are_printed_offline(
+    dist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_REPOSITORY", REPOSITORY)
+    asked = ["--dist", str(dist), "--tag", TAG, "--notes"]
+    plain = call(cli.publish, *asked)
+    assert plain.code == 0, plain.err
+    assert "gh attestation verify" not in plain.out
+    signed = call(cli.publish, *asked, "--signer-repo", "someone/see-through")
+    line = f"gh attestation verify model.onnx --repo {REPOSITORY} --signer-repo someone/see-through"
+    assert signed.out == plain.out.replace("sha256sum -c SHA256SUMS\n", f"sha256sum -c SHA256SUMS\n{line}\n")
+    refused = call(cli.publish, *asked, "--signer-repo", "$(id)")
+    assert (refused.code, "--signer-repo must be OWNER/NAME" in refused.error) == (2, True)
+
+
+def test_notes_name_the_licence_and_the_card_of_known_weights(tmp_path: Path) -> None:
+    known = load_registry()["gpt2"]
+    for source, revision, line in (
+        (
+            known["repository"],
+            known["revision"],
+            f"`MIT`, [model card](https://huggingface.co/{known['repository']}/blob/{known['revision']}/README.md)",
+        ),
+        ("demo", "", "made from public-domain text, see `scripts/demo_model/README.md`"),
+        ("folder /models/mine", "", "not known here"),
+    ):
+        folder = make_dist(tmp_path / source.replace("/", "-"))
+        document = manifest.read(folder)
+        document = replace(document, model=replace(document.model, source=source, revision=revision))
+        notes = render_notes(document, {"": measured.read(folder)})
+        assert f"| licence of the weights | {line} |" in notes.splitlines()
+
+
+def test_the_card_says_once_what_holds_everywhere(dist: Path) -> None:
+    card = render_card(manifest.read(dist), measured.read(dist))
+    assert "- clauses that hold in every model file: C1 C2" in card.splitlines()
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ OWN_REPOSITORY, OWN_COMMIT = "someone/see-through", "1" * 40
 OWN = f"{OWN_REPOSITORY}@{OWN_COMMIT}"
 """How other repositories of these tests call the workflows' own."""
 NOT_IN_ACT = {
-    "${{ job.workflow_repository }}": OWN_REPOSITORY,
-    "${{ job.workflow_sha }}": OWN_COMMIT,
+    "job.workflow_repository": f"'{OWN_REPOSITORY}'",
+    "job.workflow_sha": f"'{OWN_COMMIT}'",
     "      queue: max": "      # queue: max",
 }
 """What act does not know -> what stands for it: both expressions are empty there, the key is refused."""

@@ -23,6 +23,7 @@ DOCUMENTS = [
     ".github/SECURITY.md",
     ".github/pull_request_template.md",
     "contract/ACTIVATIONS_CONTRACT.md",
+    ".github/RELEASING.md",
     "scripts/demo_model/README.md",
     "scripts/model_release/DECISIONS.md",
     "tests/README.md",

@@ -272,6 +272,15 @@ def test_every_input_reaches_a_command() -> None:
         assert re.search(rf"MODEL_RELEASE_\w+: \$\{{\{{ inputs\.{name}\b", text), name
 
 
+def test_every_input_variable_and_secret_is_explained() -> None:
+    text = (ROOT / ".github" / "RELEASING.md").read_text()
+    call = load(RELEASE)["on"]["workflow_call"]
+    assert [name for name in (*call["inputs"], *call["secrets"]) if f"`{name}`" not in text] == []
+    variables = set(re.findall(r"vars\.MODEL_RELEASE(_\w+)", RELEASE.read_text()))
+    unsaid = {name for name in variables if not re.search(rf"`(…|MODEL_RELEASE){name}`", text)}
+    assert unsaid == {"_MIRROR_ENDPOINT", "_MIRROR_PUBLIC_URL", "_ORIGIN"}, "the line of the mirror stands for these"
+
+
 def test_the_light_install_is_enough_for_the_jobs_that_use_it() -> None:
     """plan, doctor, weights --list, publish, fetch and probe import nothing that a light job does not have."""
     heavy = ["torch", "transformers", "numpy", "onnx", "onnx_ir", "onnxruntime", "huggingface_hub", "safetensors"]
@@ -304,14 +313,14 @@ def test_new_versions_wait_before_dependabot_proposes_them() -> None:
 @pytest.mark.parametrize(
     ("path", "first"),
     [
-        (acting.EXAMPLE / ".github" / "workflows" / "model.yml", "jobs:"),
+        (acting.EXAMPLE / ".github" / "workflows" / "model.yml", "name: Model"),
         (ROOT / "tests" / "web_app" / ".github" / "workflows" / "deploy.yml", "- uses: someone/see-through/"),
     ],
 )
 def test_the_readme_shows_what_the_tests_run(path: Path, first: str) -> None:
     text = textwrap.dedent(path.read_text())
     start = next(number for number, line in enumerate(text.splitlines()) if line.strip().startswith(first))
-    lines = text.splitlines()[start : start + (5 if first == "jobs:" else 2)]
+    lines = text.splitlines()[start : start + (7 if first == "name: Model" else 2)]
     shown = textwrap.dedent("\n".join(lines)).replace(acting.OWN.partition("@")[0], "OWNER/NAME")
     assert shown.replace("1" * 40, "COMMIT") in (ROOT / "README.md").read_text()
 

@@ -45,9 +45,9 @@ TRIED = {"Plan": "success", "Build demo": "success", "Say what would be publishe
 TINY_WELL = {name.replace("demo", "gpt2"): result for name, result in ALL_WELL.items()}
 
 
-LIGHT = (
-    "-m pip install --quiet --disable-pip-version-check --constraint requirements.txt "
-    "click jsonschema pathspec requests PyGithub"
+LOCKED = (
+    "-m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --retries 8 --timeout 60 "
+    "--extra-index-url https://download.pytorch.org/whl/cpu --requirement scripts/locks/"
 )
 NOWHERE = "http://127.0.0.1:9"
 
@@ -203,7 +203,8 @@ def test_the_summary_is_a_card_of_the_release(bench: Bench) -> None:
     for part in (
         "## model-v1.0.0: the plan",
         "| `model_fp16.onnx` | 3.6 | at or under 50.0 MB |",
-        "clauses that hold",
+        "- clauses that hold in every model file: META01 ",
+        f"- release page: {bench.site.url}/{APP}/releases/tag/{TAG}",
         "| source | `demo` |",
         *(f"| `{digest}` |" for name, digest in bench.assets().items() if name.endswith(".onnx")),
         f"- model-v1.0.0 is public: {bench.site.url}/{APP}/releases/download/{TAG}/model_fp16.onnx",
@@ -215,9 +216,9 @@ def test_the_summary_is_a_card_of_the_release(bench: Bench) -> None:
 def test_only_the_build_installs_pytorch(bench: Bench) -> None:
     run = bench.publish()
     assert sorted(run.installed) == [
-        "build: -m pip install --quiet --disable-pip-version-check --requirement requirements.txt",
-        f"plan: {LIGHT}",
-        f"publish: {LIGHT}",
+        f"build: {LOCKED}full.txt",
+        f"plan: {LOCKED}light.txt",
+        f"publish: {LOCKED}light.txt",
     ]
 
 
@@ -293,7 +294,7 @@ def test_a_mirror_gives_the_app_an_address_that_browsers_may_read(bench: Bench, 
     assert run.jobs == ALL_WELL
     assert f"VITE_MODEL_URL={bench.hub.url}/octocat/models/resolve/".encode() in bench.env()
     assert manifest.parse(_asset(bench, "manifest.json")).delivery.mode == "release"
-    assert [line for line in run.installed if "boto3" in line] != []
+    assert f"publish: {LOCKED}mirror.txt" in run.installed
 
 
 def test_another_repository_calls_the_workflow_and_releases_two_models(bench: Bench) -> None:
@@ -302,6 +303,9 @@ def test_another_repository_calls_the_workflow_and_releases_two_models(bench: Be
     assert run.jobs == ALL_WELL | TINY_WELL
     assets = bench.assets()
     assert run.attested == assets
+    release = bench.app.published(TAG)
+    assert release is not None
+    assert f"gh attestation verify model.onnx --repo {APP} --signer-repo {OWN_REPOSITORY}\n" in (release.body or "")
     plain = manifest.parse(_asset(bench, "manifest.json"))
     companion = manifest.parse(_asset(bench, "gpt2-manifest.json"))
     assert (plain.name, companion.name) == ("demo", "gpt2")
@@ -403,7 +407,7 @@ def test_warming_again_only_reads_the_cache(bench: Bench) -> None:
     asked = len(bench.hub.requests)
     run = bench.warm()
     assert run.calls("actions/cache/save") == []
-    assert run.installed == ["list: " + LIGHT]
+    assert run.installed == [f"list: {LOCKED}light.txt"]
     assert len(bench.hub.requests) == asked
 
 

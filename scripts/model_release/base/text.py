@@ -87,6 +87,15 @@ def megabytes(size_bytes: float) -> str:
     return f"{size_bytes / 1e6:.1f}" if size_bytes < 100e6 else f"{size_bytes / 1e6:.0f}"
 
 
+def size_cell(size_bytes: float) -> str:
+    """Bytes for a column of MB; what is below 0.1 MB says its kB.
+
+    >>> size_cell(3_700_000), size_cell(41_260), size_cell(118)
+    ('3.7', '41.3 kB', '0.1 kB')
+    """
+    return megabytes(size_bytes) if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
+
+
 def figure(value: float | None, form: str) -> str:
     """A number in a form, or a dash for one that could not be had.
 

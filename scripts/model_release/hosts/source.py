@@ -156,6 +156,16 @@ class GitHubRelease:
         return "Check --repo and the tag, and that the release is public; a private one needs GITHUB_TOKEN."
 
 
+def release_page(asset_url: str) -> str:
+    """The page of the release that an asset is in; empty for an address that is none of GitHub's.
+
+    >>> release_page("https://github.com/o/r/releases/download/model-v1.0.0/model.onnx")
+    'https://github.com/o/r/releases/tag/model-v1.0.0'
+    """
+    match = re.fullmatch(r"(https?://.+/releases)/download/([^/]+)/[^/]+", asset_url)
+    return f"{match[1]}/tag/{match[2]}" if match else ""
+
+
 def github_repository(folder_url: str, server_url: str) -> str:
     """The repository whose release downloads a URL's folder is, or nothing.
 

@@ -6,16 +6,39 @@ link, mention, image or HTML of them.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from model_release.base.github_limits import ASSET_NAME, MAX_NOTES_CHARACTERS
-from model_release.base.text import figure, markdown_table, megabytes
+from model_release.base.errors import UsageError
+from model_release.base.github_limits import ASSET_NAME, MAX_NOTES_CHARACTERS, REPOSITORY
+from model_release.base.text import figure, markdown_table, megabytes, size_cell
 from model_release.browser.results import Timings, TimingsByFile
-from model_release.contract.manifest import Manifest
+from model_release.contract.manifest import Manifest, ModelEntry
 from model_release.contract.measured import BackendEntry, Measured
+from model_release.contract.pinned_models import load_registry, pinned_entry
 
+DEMO = "demo"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _MAX_ROWS = 120
 _MAX_TEXT = 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attestation:
+    """Who has signed where a release's files come from; both are `owner/name`.
+
+    Attributes:
+        repository: Whose run it was.
+        signer: Whose workflow it was; another one's in a call.
+    """
+
+    repository: str
+    signer: str
+
+    def __post_init__(self) -> None:
+        if not REPOSITORY.fullmatch(self.signer):
+            raise UsageError(f"--signer-repo must be OWNER/NAME, got {self.signer[:80]!a}. Use e.g. octocat/app.")
 
 
 def render_notes(
@@ -24,6 +47,7 @@ def render_notes(
     previous: Manifest | None = None,
     companions: Sequence[Manifest] = (),
     timings: TimingsByFile = MappingProxyType({}),
+    attestation: Attestation | None = None,
 ) -> str:
     """The notes of a release.
 
@@ -33,13 +57,14 @@ def render_notes(
         previous: The manifest of the release before it.
         companions: The manifests of further models in it.
         timings: What its files needed in a browser.
+        attestation: Who has signed them, if anybody has.
     """
     names = " and ".join(code(each.name) for each in (document, *companions))
     parts = [
         f"{names} as ONNX, with intermediate activations as outputs; "
         "every model file was checked against PyTorch and the contract.",
         *_sections(document, figures[document.asset_prefix], timings),
-        _verification(document),
+        _verification(document, attestation),
     ]
     for companion in companions:
         parts += [f"# {code(companion.name)}", *_sections(companion, figures[companion.asset_prefix], timings)]
@@ -63,26 +88,37 @@ def render_card(document: Manifest, figures: Measured) -> str:
         rows.append(
             [
                 code(variant.file),
-                megabytes(variant.size_bytes),
+                size_cell(variant.size_bytes),
                 f"{'at or under' if variant.within_threshold else 'over'} {limit} MB",
                 f"{worst.relative:.1e} ({code(worst.kind)})" if worst else "",
                 f"{measured.agreement.mean_kl_nats:.1e}",
                 f"{measured.agreement.top1:.1%}",
-                " ".join(measured.clauses),
             ]
         )
-    header = ["model", "MB", "size gate", "worst relative error", "mean KL (nats)", "top-1", "clauses that hold"]
-    hashes = [[code(entry.name), megabytes(entry.size_bytes), code(entry.sha256)] for entry in document.files]
+    header = ["model", "MB", "size gate", "worst relative error", "mean KL (nats)", "top-1"]
+    hashes = [[code(entry.name), size_cell(entry.size_bytes), code(entry.sha256)] for entry in document.files]
     delivery = document.delivery
     return "\n\n".join(
         [
             f"## {code(document.name)} for {code(document.tag)}",
             _limited(header, rows, right=[1, 3, 4, 5]),
+            _clauses(document, figures),
             f"The web app's is {code(delivery.file)}, delivered by {delivery.mode}.",
             _origin(document, figures),
             f"## Hashes\n\n{_limited(['file', 'MB', 'sha256'], hashes, right=[1])}",
         ]
     )
+
+
+def _clauses(document: Manifest, figures: Measured) -> str:
+    """Which clauses hold: those of all files once, then what a file has besides."""
+    held = {variant.file: figures.of(variant.file).clauses for variant in document.variants}
+    everywhere = [clause for clause in next(iter(held.values())) if all(clause in each for each in held.values())]
+    lines = [f"clauses that hold in every model file: {' '.join(everywhere) or 'none'}"]
+    for file, clauses in held.items():
+        if more := [clause for clause in clauses if clause not in everywhere]:
+            lines.append(f"in {code(file)} also: {' '.join(more)}")
+    return "\n".join(f"- {line}" for line in lines[:_MAX_ROWS])
 
 
 def code(text: object) -> str:
@@ -105,7 +141,7 @@ def _files(document: Manifest, figures: Measured) -> str:
     variants = document.variants_by_file
     rows = []
     for entry in sorted(document.files, key=lambda entry: (entry.name not in variants, entry.name)):
-        row = [code(entry.name), megabytes(entry.size_bytes), "", "", "", ""]
+        row = [code(entry.name), size_cell(entry.size_bytes), "", "", "", ""]
         if variant := variants.get(entry.name):
             measured = figures.of(variant.file)
             row[2:] = [
@@ -134,7 +170,7 @@ def _browsers(document: Manifest, figures: Measured, timings: TimingsByFile) -> 
     for variant, entry in entries:
         file, backend = variant.file, entry.backend
         needed = _needed(timings.get((file, backend), Timings())) if timings else []
-        rows.append([code(file), megabytes(variant.size_bytes), code(backend), _agreement(entry), *needed])
+        rows.append([code(file), size_cell(variant.size_bytes), code(backend), _agreement(entry), *needed])
         if not entry.runs:
             reasons.append(f"- {code(file)} on {code(backend)}: {code(entry.reason or '')}")
     needs = ["download s", "session s", "first ms", "median ms", "JS MB", "WASM MB"] if timings else []
@@ -169,6 +205,7 @@ def _origin(document: Manifest, figures: Measured) -> str:
         ["source", code(model.source)],
         ["revision", code(model.revision)],
         ["weights sha256", code(model.weights_sha256)],
+        ["licence of the weights", _licence(model)],
         ["parameters", f"{model.parameters:,}"],
         ["layers to see", layers or "none"],
         ["activations", activations or "none"],
@@ -181,14 +218,26 @@ def _origin(document: Manifest, figures: Measured) -> str:
     return f"## Origin\n\n{markdown_table(['', ''], rows)}"
 
 
-def _verification(document: Manifest) -> str:
+def _verification(document: Manifest, attestation: Attestation | None) -> str:
     """The commands that check a download."""
     file = document.variants[0].file
     name = file if ASSET_NAME.fullmatch(file) else "FILE"
-    return (
-        "## Verify\n\nIn a folder with every file of this release:\n\n"
-        f"```sh\nsha256sum -c SHA256SUMS\npython scripts/verify.py --model {name}\n```"
-    )
+    commands = ["sha256sum -c SHA256SUMS", f"python scripts/verify.py --model {name}"]
+    if attestation is not None:
+        of = f"--repo {attestation.repository} --signer-repo {attestation.signer}"
+        commands.insert(1, f"gh attestation verify {name} {of}")
+    lines = "\n".join(commands)
+    return f"## Verify\n\nIn a folder with every file of this release:\n\n```sh\n{lines}\n```"
+
+
+def _licence(model: ModelEntry) -> str:
+    """The licence of the weights, as far as the registry knows it, and their card on the Hub."""
+    if model.source == DEMO:
+        return "made from public-domain text, see `scripts/demo_model/README.md`"
+    known = pinned_entry(model.source, model.revision, load_registry()).get("license")
+    on_hub = _HUB_ID.fullmatch(model.source) and _COMMIT.fullmatch(model.revision)
+    card = f"[model card](https://huggingface.co/{model.source}/blob/{model.revision}/README.md)" if on_hub else ""
+    return ", ".join(part for part in (code(known) if known else "not known here", card) if part)
 
 
 def _changes(document: Manifest, previous: Manifest) -> str:
@@ -207,12 +256,12 @@ def _changes(document: Manifest, previous: Manifest) -> str:
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name), after.get(name)
         if new is None:
-            rows.append([code(name), "removed", megabytes(before[name].size_bytes)])
+            rows.append([code(name), "removed", size_cell(before[name].size_bytes)])
         elif old is None:
-            rows.append([code(name), "added", megabytes(new.size_bytes)])
+            rows.append([code(name), "added", size_cell(new.size_bytes)])
         elif old.sha256 != new.sha256:
             grown = (new.size_bytes - old.size_bytes) / 1e6
-            rows.append([code(name), "changed", f"{megabytes(new.size_bytes)} ({grown:+.1f})"])
+            rows.append([code(name), "changed", f"{size_cell(new.size_bytes)} ({grown:+.1f})"])
     table = _limited(["file", "change", "MB"], rows, right=[2]) if rows else "Every file is as it was."
     return f"## Changes since {code(previous.tag)}\n\n" + "\n".join(facts) + f"\n\n{table}"
 

@@ -12,6 +12,7 @@ from model_release.app.files import MODELS_FOLDER
 from model_release.app.repository import AppPlace
 from model_release.app.rules import changed_by, ignored_by, rule_files
 from model_release.base.errors import HostError, ReleaseError, UsageError
+from model_release.base.files import read_bytes
 from model_release.base.text import quoted
 from model_release.contract.pinned_models import load_registry
 from model_release.contract.tag import ReleaseTag
@@ -24,6 +25,7 @@ ENVIRONMENT = "release"
 
 WORKFLOW = Path(__file__).resolve().parents[3] / ".github" / "workflows" / "release-model.yml"
 _ACTIONS_SETTINGS = "Settings, Actions, General, Workflow permissions"
+_MAX_WORKFLOW_BYTES = 1 << 20
 _ALIKE = 0.7  # of difflib: gtp2 is gpt2, distilgpt2 is not
 
 
@@ -207,7 +209,8 @@ def _caches(plan: ReleasePlan, settings: RepositorySettings, state: RepositorySt
 
 def judge_variables(variables: Mapping[str, str] | None) -> Iterator[Finding]:
     """Whether every variable that is meant for the workflow is one that it reads."""
-    known = sorted(set(re.findall(r"vars\.(MODEL_RELEASE_\w+)", WORKFLOW.read_text(encoding="utf-8"))))
+    text = read_bytes(WORKFLOW, limit_bytes=_MAX_WORKFLOW_BYTES).decode()
+    known = sorted(set(re.findall(r"vars\.(MODEL_RELEASE_\w+)", text)))
     meant = sorted(name for name in variables or () if name.startswith("MODEL_RELEASE"))
     for name in meant:
         if name not in known:
@@ -259,14 +262,15 @@ def _rules_of_git(plan: ReleasePlan, place: AppPlace, branch: str, settings: Rep
     places = dict.fromkeys((*rule_files(place.env_path), *rule_files(model)))
     found = {path: settings.file(path, branch) for path in places}
     texts = {path: content.decode(errors="replace") for path, content in found.items() if content is not None}
-    if ignored_by(place.env_path, texts):
-        text = f".gitignore hides {place.env_path}: a change of it in a clone is never committed. Let it be tracked."
+    rule = ignored_by(place.env_path, texts)
+    if rule is not None and settings.file(place.env_path, branch) is None:
+        text = f"{rule} hides {place.env_path}: git add passes over it. Change that line, or git add --force it."
         yield Finding(level="warning", about=".gitignore", text=text)
     rule = changed_by(model, texts)
     if rule is not None and plan.delivery != "release":
         text = (
-            f"{rule} {rule.effect}, {model} as well; a commit by API does not. Add the line '{rule.exempts(model)}' "
-            "below it, or give --delivery release."
+            f"{model} must come out of git as it goes in, but {rule} {rule.effect}, which GitHub's API does not. "
+            f"Use --delivery release, or add the line '{rule.exempts(model)}' below it."
         )
         if plan.delivery == "git":
             yield Finding(level="refused", about=".gitattributes", text=text, error=HostError)

@@ -17,7 +17,7 @@ from model_release.hosts.host import Host, ReleaseDetails
 from model_release.hosts.reconcile import Action, ReleaseState, plan_release
 from model_release.release import kept
 from model_release.release.kept import Mirroring, PublicRelease, compare_with_public, mirror_released
-from model_release.release.notes import render_notes
+from model_release.release.notes import Attestation, render_notes
 
 _MAX_PREVIOUS = 5  # releases to look back for a manifest that can be read
 
@@ -77,7 +77,7 @@ def model_for_tree(dist: Path) -> str:
         return ""
 
 
-def publish(
+def publish(  # noqa: PLR0913 - each is a choice of its own, and all but three have a default
     dist: Path,
     tag: ReleaseTag,
     host: Host,
@@ -86,6 +86,7 @@ def publish(
     latest: bool = False,
     dry_run: bool = False,
     mirror: Mirroring | None = None,
+    attestation: Attestation | None = None,
     planned: Callable[[tuple[Action, ...]], None] = lambda _: None,
 ) -> PublishResult:
     """Publishes what a folder holds, or finishes what an earlier run began.
@@ -98,6 +99,7 @@ def publish(
         latest: Whether it becomes the latest release.
         dry_run: Change nothing.
         mirror: Mirrors the release; it must work before the release becomes public.
+        attestation: Who has signed the files, for the notes.
         planned: Told the actions before they are carried out.
 
     Raises:
@@ -122,6 +124,7 @@ def publish(
         details=ReleaseDetails(files=checked.entries, prerelease=tag.prerelease, latest=latest),
         dry_run=dry_run,
         mirror=mirror,
+        attestation=attestation,
         planned=planned,
     )
     public, details = host.with_retries(run.one_pass)
@@ -157,6 +160,7 @@ class _Run:
     details: ReleaseDetails
     dry_run: bool
     mirror: Mirroring | None
+    attestation: Attestation | None
     planned: Callable[[tuple[Action, ...]], None]
     done: dict[str, Action] = field(default_factory=dict)
     first: ReleaseState | None = None
@@ -177,9 +181,7 @@ class _Run:
         if state is None or not state.published or any(action.kind != "keep" for action in actions):
             previous = _previous(self.tag, self.host)
             _refuse_hidden_break(self.tag, document.contract_version, previous)
-            timings = {key: of for path in self.checked.beside for key, of in read_timings(path).items()}
-            notes = render_notes(document, self.checked.figures, previous, self.checked.companions, timings)
-            details = replace_fields(details, notes=notes)
+            details = replace_fields(details, notes=_notes(self.checked, previous, self.attestation))
         self._begin(state, actions)
         self._bring_to_mirror(document, self.dist, details.files)
         self._apply(actions, details)
@@ -213,6 +215,15 @@ class _Run:
             self.host.apply(self.tag.text, self.dist, actions, details)
 
 
+def offline_notes(dist: Path, tag: ReleaseTag, attestation: Attestation | None = None) -> str:
+    """The notes that a folder would be published with, but for what has changed since the release before.
+
+    Raises:
+        ManifestError: The folder is not what its manifest says.
+    """
+    return _notes(check_dist(dist, tag), None, attestation)
+
+
 def check_version(tag: ReleaseTag, contract_version: str, host: Host) -> None:
     """Refuses a tag whose version hides a breaking change, before there is anything to publish.
 
@@ -220,6 +231,11 @@ def check_version(tag: ReleaseTag, contract_version: str, host: Host) -> None:
         HostError: It needs a new major version, or the host refuses us.
     """
     host.with_retries(lambda: _refuse_hidden_break(tag, contract_version, _previous(tag, host)))
+
+
+def _notes(checked: Dist, previous: Manifest | None, attestation: Attestation | None) -> str:
+    timings = {key: of for path in checked.beside for key, of in read_timings(path).items()}
+    return render_notes(checked.document, checked.figures, previous, checked.companions, timings, attestation)
 
 
 def _public_release(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_release.base.errors import UsageError
+from model_release.base.files import read_bytes
 from model_release.contract.pinned_models import load_registry, locate, pinned_entry
 from model_release.contract.selection import parse_layers
 from model_release.contract.tag import ReleaseTag, parse_tag
@@ -14,6 +15,7 @@ from model_release.release.request import BuildRequest
 
 DEMO = "demo"
 _MAX_MODELS = 16  # each is a job
+_MAX_OWN_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +162,7 @@ def describe_run(jobs: Iterable[tuple[WeightsJob, BuildRequest]]) -> list[list[s
 
 def _job(model: str, revision: str | None, pinned: Mapping[str, Any], *, companion: bool) -> WeightsJob:
     if model == DEMO:
-        config = json.loads((DEMO_FOLDER / "config.json").read_text(encoding="utf-8"))
+        config = json.loads(read_bytes(DEMO_FOLDER / "config.json", limit_bytes=_MAX_OWN_BYTES))
         return WeightsJob(name=DEMO, companion=companion, layer_count=config["n_layer"])
     repository, commit = locate(model, revision, pinned)
     entry = pinned_entry(repository, commit, pinned)
