@@ -30,7 +30,7 @@ from serving import Asked, Endless, Reply, Server
 from small_release import CONTENTS, QUICK, TAG, VERSION, document, release
 from workroom import TooLong, at_most
 
-SECONDS, MEMORY_BYTES = 60, 2 << 30
+SECONDS, MEMORY_BYTES = 120, 2 << 30
 OWN_ENVIRONMENT = ("GITHUB_", "MODEL_RELEASE_", "VITE_", "HF_")
 
 
@@ -62,7 +62,7 @@ def run(group: Group, seed: int) -> None:
     """
     with group(random.Random(seed)) as case, contextlib.ExitStack() as stack:
         clean = {name: text for name, text in os.environ.items() if not name.startswith(OWN_ENVIRONMENT)}
-        stack.enter_context(mock.patch.dict(os.environ, clean | case.environment, clear=True))
+        stack.enter_context(mock.patch.dict(os.environ, {**clean, **case.environment}, clear=True))
         before = tree(Path.cwd())
         try:
             with at_most(seconds=SECONDS, memory_bytes=MEMORY_BYTES):
@@ -414,7 +414,8 @@ def _odd_release(dice: random.Random) -> dict[str, bytes]:
     elif kind < 0.75:
         manifest = odd_bytes(dice, manifest)
     files = release(small, manifest)
-    files["SHA256SUMS"] = b"".join(sorted(files["SHA256SUMS"].splitlines(keepends=True), key=lambda line: line[66:]))
+    lines = files["SHA256SUMS"].decode().splitlines(keepends=True)
+    files["SHA256SUMS"] = "".join(sorted(lines, key=lambda line: line[66:])).encode()
     if kind >= 0.75:
         name = dice.choice(["SHA256SUMS", *files])
         files[name] = odd_bytes(dice, files[name])

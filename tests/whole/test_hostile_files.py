@@ -143,12 +143,9 @@ def dist(workshop: Workshop) -> Path:  # noqa: ARG001 - its working directory
     path.mkdir(parents=True)
     for name, content in release().items():
         (path / name).write_bytes(content)
-    (path / "SHA256SUMS").write_bytes(b"".join(sorted(release()["SHA256SUMS"].splitlines(keepends=True), key=of_name)))
+    lines = release()["SHA256SUMS"].decode().splitlines(keepends=True)
+    (path / "SHA256SUMS").write_text("".join(sorted(lines, key=lambda line: line.split()[1])))
     return path
-
-
-def of_name(line: bytes) -> str:
-    return line.decode().split()[1]
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "SHA256SUMS", "browser.json", "model.onnx", "config.json"])

@@ -4,7 +4,7 @@ import io
 import logging
 import sys
 import warnings
-from typing import IO
+from typing import IO, Any
 
 
 def prepare() -> None:
@@ -32,7 +32,7 @@ class _Output(io.FileIO):
 
     _failed = False
 
-    def write(self, content: "bytes | bytearray | memoryview", /) -> int:  # type: ignore[override]
+    def write(self, content: Any, /) -> int:  # noqa: ANN401 - any buffer
         """Writes, unless that has failed before."""
         if not self._failed:
             try:

@@ -128,7 +128,7 @@ def _read_pickle(file: BinaryIO, size_bytes: int) -> object:
             raise pickle.UnpicklingError(str(argument))
         if opcode.name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "BYTEARRAY8"):
             raise pickle.UnpicklingError(opcode.name)
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > _PICKLE_LIMIT_BYTES:
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > _PICKLE_LIMIT_BYTES:
             raise ValueError("a pickle with more parts than bytes")
         if tuples > _MOST_TUPLES:
             raise ValueError(f"more than {_MOST_TUPLES // 4} tensors")
