@@ -30,7 +30,7 @@ from serving import Asked, Endless, Reply, Server
 from small_release import CONTENTS, QUICK, TAG, VERSION, document, release
 from workroom import TooLong, at_most
 
-SECONDS, MEMORY_BYTES = 60, 2 << 30
+SECONDS, MEMORY_BYTES = 120, 2 << 30
 OWN_ENVIRONMENT = ("GITHUB_", "MODEL_RELEASE_", "VITE_", "HF_")
 
 

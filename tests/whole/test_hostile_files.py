@@ -143,13 +143,9 @@ def dist(workshop: Workshop) -> Path:  # noqa: ARG001 - its working directory
     path.mkdir(parents=True)
     for name, content in release().items():
         (path / name).write_bytes(content)
-    lines = sorted(release()["SHA256SUMS"].decode().splitlines(keepends=True), key=of_name)
-    (path / "SHA256SUMS").write_text("".join(lines))
+    lines = release()["SHA256SUMS"].decode().splitlines(keepends=True)
+    (path / "SHA256SUMS").write_text("".join(sorted(lines, key=lambda line: line.split()[1])))
     return path
-
-
-def of_name(line: str) -> str:
-    return line.split()[1]
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "SHA256SUMS", "browser.json", "model.onnx", "config.json"])

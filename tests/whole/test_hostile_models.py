@@ -142,7 +142,7 @@ def output(op_type: str, *more: Any, elem_type: int = TensorProto.FLOAT, **attri
     return edit
 
 
-STRINGS = helper.make_tensor("strings", TensorProto.STRING, [2], [b"a", b"b"])  # type: ignore[list-item]  # Strings are bytes.
+STRINGS = numpy_helper.from_array(np.array(["a", "b"], dtype=object))
 ODD_OUTPUTS: dict[str, Change] = {
     "strings": output("Constant", elem_type=TensorProto.STRING, value=STRINGS),
     "strings that are no text": output("Constant", elem_type=TensorProto.STRING, value_strings=[b"a", b"\xff\xfe"]),

@@ -32,7 +32,7 @@ class _Output(io.FileIO):
 
     _failed = False
 
-    def write(self, content: Any, /) -> int:  # noqa: ANN401 - a buffer; Python 3.11 has no name for it
+    def write(self, content: Any, /) -> int:  # noqa: ANN401 - any buffer
         """Writes, unless that has failed before."""
         if not self._failed:
             try:

@@ -97,7 +97,8 @@ class Probes:
         for name, step in steps:
             self._progress(name)
             try:
-                step()
+                with np.errstate(all="ignore"):  # What is not finite is a finding, not a warning.
+                    step()
             except RunError as failure:
                 self.judgement += broken("RUN01", str(failure))
         self._sum_up()
