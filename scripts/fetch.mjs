@@ -158,9 +158,8 @@ async function isThere(path, { size_bytes, sha256 }) {
 
 /** Whether Git LFS keeps the file elsewhere, and has put a pointer here. @param {string} path */
 async function isPointer(path) {
-  const found = await stat(path).catch(() => null);
-  if (!found?.isFile() || found.size >= 1024) return false;
-  return (await readFile(path, "latin1")).startsWith("version https://git-lfs.github.com/spec/v1\n");
+  const content = await readSmall(path, 1023).catch(() => null);
+  return !!content?.toString("latin1").startsWith("version https://git-lfs.github.com/spec/v1\n");
 }
 
 // -- the env file: assignments are found as `dotenv` finds them; app/envfile.py explains the rules

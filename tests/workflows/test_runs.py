@@ -143,7 +143,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, hub_root: Path) -> Path:
         registry = folder / "contract" / "models.json"
         document = json.loads(registry.read_text())
         files = {path.name: {"sha256": sha256(path.read_bytes())} for path in (hub_root / HUB_MODEL).iterdir()}
-        document["models"]["gpt2"] |= {"revision": StandInHub(hub_root).commit(HUB_MODEL), "files": files}
+        with StandInHub(hub_root) as hub:
+            document["models"]["gpt2"] |= {"revision": hub.commit(HUB_MODEL), "files": files}
         registry.write_text(json.dumps(document))
 
     return own_checkout(tmp_path_factory.mktemp("checkout"), change=pin)

@@ -14,7 +14,7 @@ from model_release.model.precision.calibration import Calibration
 from model_release.model.precision.codebook import Codebook
 from model_release.model.precision.fp16 import store_halved
 from model_release.model.precision.gptq import encode_columns, encode_rows
-from model_release.model.precision.graph_edits import Builder, store
+from model_release.model.precision.graph_edits import Builder, BuilderAtStart, store
 
 Encode = Callable[[Blocks, Array, Parameter], tuple[Array, Array]]
 """Blocks, values [rows, columns] of a parameter, and the parameter -> its codes and scales."""
@@ -45,7 +45,7 @@ def store_compensated(model: ir.Model, metadata: ModelMetadata, calibration: Cal
 
 def _store_weights(model: ir.Model, metadata: ModelMetadata, encode: Encode) -> None:
     precision = load_contract().precision(metadata.precision)
-    build = Builder(model, model.graph[0])
+    build = BuilderAtStart(model)
     for parameter in metadata.blueprint.parameters.values():
         if not parameter.is_vector:
             blocks = Blocks(precision.storage(parameter), parameter.matrix, parameter.name)

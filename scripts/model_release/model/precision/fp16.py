@@ -9,7 +9,7 @@ from model_release.base.errors import QuantizeError
 from model_release.contract.blueprint import Parameter
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
-from model_release.model.precision.graph_edits import Builder, require_finite, store
+from model_release.model.precision.graph_edits import Builder, BuilderAtStart, require_finite, store
 
 _FP16_MAX = 65504.0
 
@@ -19,7 +19,7 @@ def store_fp16(model: ir.Model, metadata: ModelMetadata) -> None:
 
     Before: `w fp32`. After: `w.fp16 -> Cast -> w`, folded when a session is created.
     """
-    build = Builder(model, model.graph[0])
+    build = BuilderAtStart(model)
     for parameter in metadata.blueprint.parameters.values():
         store_halved(model, build, parameter)
 
@@ -33,10 +33,10 @@ def store_fp16_compute(model: ir.Model, metadata: ModelMetadata) -> None:
     Before: `x @ w`. After: `Cast(Cast(x) @ w.fp16)`.
     Before: `Gather(table, ids)`. After: `Cast(Gather(table.fp16, ids))`.
     """
-    first = model.graph[0]
+    build = BuilderAtStart(model)
     for parameter in metadata.blueprint.parameters.values():
         if parameter.is_vector:
-            store_halved(model, Builder(model, first), parameter)
+            store_halved(model, build, parameter)
             continue
         weight = model.graph.initializers[parameter.name]
         (stored,) = store(model, weight, {"fp16": (ir.DataType.FLOAT16, parameter.dims)}, _to_fp16)
@@ -54,10 +54,8 @@ def store_fp16_compute(model: ir.Model, metadata: ModelMetadata) -> None:
                 around = Builder(model, node)
                 rows = around("Gather", stored, node.inputs[1], axis=0)
                 around.replace(around("Cast", rows, to=ir.DataType.FLOAT))
-        if first.graph is None:  # Where the tokens' table is read first of all, that was just replaced.
-            first = model.graph[0]
         if weight.uses():  # Read for something else than a product with tokens.
-            Builder(model, first)("Cast", stored, to=ir.DataType.FLOAT, output=weight)
+            build("Cast", stored, to=ir.DataType.FLOAT, output=weight)
 
 
 def store_halved(model: ir.Model, build: Builder, parameter: Parameter) -> None:

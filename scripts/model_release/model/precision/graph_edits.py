@@ -91,3 +91,22 @@ class Builder:
     def replace(self, value: ir.Value) -> None:
         """Puts `value` in the place of the node's output, name included, and removes the node."""
         ir.convenience.replace_nodes_and_values(self._graph, self._node, [self._node], [], self._node.outputs, [value])
+
+
+class BuilderAtStart(Builder):
+    """Builds nodes before all others, one after the other."""
+
+    def __init__(self, model: ir.Model) -> None:
+        super().__init__(model, model.graph[0])
+
+    def __call__(
+        self,
+        op_type: str,
+        *inputs: ir.Value | None,
+        output: ir.Value | None = None,
+        **attributes: int | list[int] | ir.DataType,
+    ) -> ir.Value:
+        """See `Builder`."""
+        if self._node.graph is None:  # Where the tokens' table is read first of all, that node is replaced.
+            self._node = self._graph[0]
+        return super().__call__(op_type, *inputs, output=output, **attributes)

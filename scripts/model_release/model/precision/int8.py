@@ -10,7 +10,7 @@ from model_release.contract.blueprint import Parameter
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
 from model_release.model.precision.calibration import Calibration
-from model_release.model.precision.graph_edits import Builder, require_finite, store
+from model_release.model.precision.graph_edits import Builder, BuilderAtStart, require_finite, store
 
 _WEIGHT_LEVELS = 64
 """int8-dynamic keeps weights in [-64, 64]. On x64 without VNNI, u8 x s8 products are added in pairs in
@@ -56,7 +56,7 @@ Multiply = Callable[[ir.Node, str, ir.Value, ir.Value], None]
 
 
 def _store_int8(model: ir.Model, metadata: ModelMetadata, multiply: Multiply) -> None:
-    build = Builder(model, model.graph[0])
+    build = BuilderAtStart(model)
     for parameter in metadata.blueprint.parameters.values():
         if parameter.is_vector:
             continue
