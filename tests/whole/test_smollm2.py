@@ -30,7 +30,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_kind_of_output_is_pytorchs(tmp_path: Path) -> None:
-    seen = SelectionRequest(layers="0,29", activations="all")
+    seen = SelectionRequest(layers="0,29", activations="all,head_output,logit_lens")
     result = export_model(SOURCE, seen, tmp_path / "model.onnx", verify=True)
     assert result is not None
     assert {"q_rot", "k_rot", "mlp_up", "head_output", "logit_lens"} <= {row.kind for row in result.deviations}
