@@ -39,7 +39,7 @@ _PROGRESS = re.compile(
     r"|mirror: \S"
     r"|browse [^:]+: \S|npm ci: \S"
     r"|release: \S|\S+: [0-9.]+ MB|\S+: other bytes than promised"  # fetch
-    r"|Fetching \S|https?://\S+: .+; attempt \d+ in "  # the hub
+    r"|Fetching \S|\S+: .+; attempt \d+ in "  # servers
 )
 
 

@@ -574,6 +574,7 @@ COMMANDS: dict[str, tuple[click.Command, tuple[str, ...]]] = {
     "export": (cli.export, ("--model-path", "nothing")),
     "release": (cli.release, ("--tag", TAG, "--model-path", "nothing", "--host", "local:to", "--no-env")),
 }
+_AS_ARGUMENT = {0: None, 0xD800: "\udcff"}  # Of what is no text, what the system can hand over.
 REACHING = {
     "--model",
     "--revision",
@@ -599,7 +600,7 @@ def options(dice: random.Random) -> Iterator[Case]:
         name = dice.choice([*known, "--no-such", "-", "--"])
         if name in REACHING and command is not cli.plan:
             continue
-        value = str(odd_value(dice, dice.choice(["1", "fp16", "0,1", "all", "a/b"]))).replace("\0", "")
+        value = str(odd_value(dice, dice.choice(["1", "fp16", "0,1", "all", "a/b"]))).translate(_AS_ARGUMENT)
         given[dice.randrange(len(given) + 1) : 0] = dice.choice([[name], [name, value], [f"{name}={value}"], [value]])
     yield Case(command=command, arguments=tuple(given), codes=ANY)
 
@@ -634,10 +635,7 @@ def environments(dice: random.Random) -> Iterator[Case]:
             if name not in REACHING
         ),
     ]
-    odd = {
-        name: str(odd_value(dice, "1")).replace("\0", "").encode("utf-8", "ignore").decode()
-        for name in dice.sample(names, 3)
-    }
+    odd = {name: str(odd_value(dice, "1")).translate(_AS_ARGUMENT) for name in dice.sample(names, 3)}
     for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
         if name in odd and "/" in odd[name]:
             odd[name] = "/nowhere/told"
