@@ -79,7 +79,7 @@ def test_what_is_no_onnx_file_is_refused(content: bytes, tmp_path: Path) -> None
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.onnx", tmp_path):
-        with pytest.raises(ContractError, match="must be an ONNX file|must exist, got no such file"):
+        with pytest.raises(ContractError, match=r"must be an ONNX file|must exist, got no such file"):
             read_model(path)
 
 
