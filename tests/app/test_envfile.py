@@ -1,13 +1,16 @@
 """The env file: only our key changes, and every reader gets back exactly what was meant."""
 
 import re
+import time
 from itertools import takewhile
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from model_release.app import envfile
 from model_release.app.envfile import decode, edited, encode, get_value, set_values
+from model_release.app.overrides import _misread_by_node
 from model_release.base.errors import EnvFileError
 
 URL = "https://models.example/gpt2/model.onnx?v=1.2.3-0a1b2c3d"
@@ -349,6 +352,79 @@ def test_a_release_url_is_written_in_the_lines_own_quotes(text: str, version: st
     url = f"https://models.example/gpt2/model.onnx?v={version}-{digest}"
     edited = edited_or_none(text, url)
     assert edited is None or any(f"{q}{url}{q}" in edited for q in ("", "'", '"', "`"))
+
+
+# dotenv's LINE as one expression, and what its parser makes of a match: right, and too slow for files that mean harm.
+SPACE = r"[\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]"
+END = r"[\n\r\u2028\u2029]"
+LINE = re.compile(
+    rf"""
+    (?: \A | (?<={END}) ) {SPACE}* (?: export {SPACE}+ )? ( [A-Za-z0-9_.\-]+ )
+    (?: {SPACE}* = {SPACE}*? | : (?> \r\n | {SPACE} )+? )
+    ( {SPACE}* ' (?: \\' | [^'] )* ' | {SPACE}* " (?: \\" | [^"] )* " | {SPACE}* ` (?: \\` | [^`] )* ` | [^\#\r\n]+ )?
+    {SPACE}* (?: \# (?: (?!{END}) . )* )? (?= {END} | \Z )
+    """,
+    re.VERBOSE,
+)
+
+
+def read_by_one_expression(text: str) -> list[tuple[str, str]]:
+    found = []
+    for key, raw in LINE.findall(text):
+        trimmed = re.sub(rf"\A{SPACE}+|{SPACE}+\Z", "", raw)
+        quotes = rf"(?:\A|(?<={END}))(['\"`])(.*)\1(?={END}|\Z)"
+        value = re.sub(quotes, r"\2", re.sub(r"\r\n?", "\n", trimmed), flags=re.DOTALL)
+        if trimmed.startswith('"'):
+            value = value.replace(r"\n", "\n").replace(r"\r", "\r")
+        found.append((key, value))
+    return found
+
+
+# fmt: off
+TOKENS = st.sampled_from([
+    "A", "K", "export", "export ", "=", ":", " ", "\t", "\n", "\r", "\r\n", "\u2028", "\ufeff", "\u00a0", "'", '"', "`",
+    "\\", "\\'", '\\"', "#", "x", "$", ".", "%", "'x'", '"a b"', "\n\n", " = ", ": ", "\\n", "\v", "1", "é", "\udcff",
+])
+# fmt: on
+
+
+@settings(steady, max_examples=1000)
+@given(st.lists(TOKENS, max_size=40).map("".join))
+def test_assignments_are_found_as_dotenvs_one_expression_finds_them(text: str) -> None:
+    assert [(each.key, each.value) for each in envfile._assignments(text)] == read_by_one_expression(text)
+
+
+SLOW = {
+    "blank lines": "\n",
+    "blank lines with spaces": " \n",
+    "carriage returns": "\r",
+    "line separators": "\u2028",
+    "open quotes": "A='x\n",
+    "three kinds of open quotes": "A='x\nB=\"x\nC=`x\n",
+    "escaped quotes": "\\'",
+    "quotes that end no line": "x\u2028'a",
+    "spaces within a value": " \u00a0",
+    "exports": "export\n",
+    "keys alone": "A\n",
+    "colons": "A:\n",
+    "quoted values": "A='x'\n",
+    "values of white space": "A= \n\n",
+}
+
+
+@pytest.mark.parametrize("again", SLOW.values(), ids=SLOW)
+@pytest.mark.parametrize("head", ["", "A=", "A='"], ids=["alone", "in a value", "in an open quote"])
+def test_a_file_that_means_harm_is_read_in_little_time(head: str, again: str) -> None:
+    text = head + again * (32_000 // len(again)) + "%"  # A time that grows with the square would be half a minute.
+    began = time.process_time()
+    edited_or_none(text, "v")
+    list(_misread_by_node(f"{text}\nK=v\n", "K"))
+    assert time.process_time() - began < 3
+
+
+def test_a_refusal_names_a_few_lines_of_many() -> None:
+    with pytest.raises(EnvFileError, match=r"got it on lines 1, 2, 3, 4, 5, \.\.\.\."):
+        set_values("K=1\n" * 1000, {"K": "2"})
 
 
 def _shared(one: str, other: str) -> int:

@@ -4,12 +4,13 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from model_release.app.envfile import URL_KEY, VERSION_KEY
-from model_release.app.overrides import find_shadows, find_shadows_beside
+from model_release.app.overrides import _misread_by_node, find_shadows, find_shadows_beside
 
 FILE = ".env.production"
 LOCAL = ".env.production.local"
@@ -189,6 +190,32 @@ def test_the_plain_layouts_are_those_that_node_reads() -> None:
     if "is not a function" in done.stderr:
         pytest.skip("this Node has no util.parseEnv")
     assert [found.get(URL_KEY) for found in json.loads(done.stdout)] == [URL] * len(PLAIN)
+
+
+# -- files that mean harm
+
+
+@pytest.mark.parametrize(
+    "again",
+    ["A='x'\n", "A='x\n", "A=`x\n`\n", "A= \n", "export\n", "\r", " ", "\n", f"{URL_KEY}\n", f"export {URL_KEY}\n"],
+)
+def test_a_neighbour_of_megabytes_is_looked_at_in_little_time(again: str) -> None:
+    text = again * (200_000 // len(again)) + f"\n{URL_KEY}=x\n"
+    began = time.process_time()
+    list(_misread_by_node(text, URL_KEY))
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("again", [" ", "{ ", "- ", "echo ", f"{URL_KEY}= ", f"env: {URL_KEY}:"])
+def test_a_line_of_megabytes_in_a_workflow_is_looked_at_in_little_time(again: str) -> None:
+    text = f"env:\n  {URL_KEY}: x{again * (500_000 // len(again))}y\n  run: {URL_KEY}={' ' * 100_000}x\n"
+    began = time.process_time()
+    warnings(workflow=text)
+    assert time.process_time() - began < 2
+
+
+def test_a_workflow_of_a_thousand_values_gets_a_few_warnings() -> None:
+    assert 1 <= len(warnings(workflow=f"env:\n{f'  {URL_KEY}: x{chr(10)}' * 1000}")) <= 10
 
 
 # -- files

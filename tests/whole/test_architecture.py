@@ -120,10 +120,7 @@ def test_an_init_is_a_charter_and_the_map_has_it() -> None:
     assert mapped == [[package, charters[package]] for package in ARROWS]
 
 
-OWN_FILES = {
-    *("browser.npm", "browser.pages.render", "cli.docs", "contract.families", "contract.typed_json"),
-    *("release.preflight", "release.workflow"),
-}
+OWN_FILES = {"browser.npm", "browser.pages.render", "cli.docs", "contract.families", "contract.typed_json"}
 """Modules that also read files which come with this project, by name."""
 
 

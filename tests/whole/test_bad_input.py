@@ -370,7 +370,7 @@ def test_a_config_of_another_family_that_no_model_can_be_built_from_is_refused(
 ) -> None:
     (workshop.root / "model/config.json").write_text(json.dumps(entries))
     with at_most(seconds=60, memory_bytes=2**30):
-        workshop.refuses(cli.export, "--model-path", "model", code=EXPORT, says=("Correct the config",))
+        workshop.refuses(cli.export, "--model-path", "model", code=EXPORT)
 
 
 @pytest.mark.parametrize("entries", REFUSED_CONFIGS.values(), ids=REFUSED_CONFIGS)

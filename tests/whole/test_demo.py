@@ -183,14 +183,6 @@ def test_another_machine_builds_the_same_release(
     assert {action.kind for action in result.actions} == {"keep"}
 
 
-def test_the_readmes_lines_read_it_in_python(released: tuple[Path, ReleaseResult, list[str]], tmp_path: Path) -> None:
-    readme = (DEMO_FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    (tmp_path / "out").symlink_to(released[0])
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == re.findall(r"# (\(.*\))", code)[0]
-
-
 def test_it_has_learned_english(released: tuple[Path, ReleaseResult, list[str]]) -> None:
     """The loss on text it never saw, through the released file and tokenizer, is the README's and beats bigrams."""
     folder = released[0] / "releases" / "model-v1.0.0"

@@ -32,6 +32,7 @@ _WRITING_ACTION = re.compile(
 )
 _WRITTEN_INPUT = re.compile(r"out|dest|target", re.IGNORECASE)
 _FILE_INPUT = re.compile(r"file|path|name|out|dest|target", re.IGNORECASE)
+_LONGEST_LINE = 2_000
 _BUILD = re.compile(r"build|vite|generate|\b(?:npm|npx|yarn|pnpm|bun|node|make|turbo|nx|sh|bash)\b")
 
 
@@ -99,6 +100,8 @@ def findings(path: str, text: str, key: str, files: Sequence[str], folder: str |
     """
     name = posixpath.basename(path)
     at = posixpath.dirname(path)
+    if not name.endswith(".json"):  # What nobody wrote by hand could take as long as its writer likes.
+        text = "\n".join(line[:_LONGEST_LINE] for line in text.split("\n"))
     if name == "package.json":
         found = _package(text, key, files, at)
     elif name == "vercel.json":
@@ -232,7 +235,7 @@ def _scalar(text: str) -> str:
     text = text.strip()
     if quoted := re.match(r"'((?:[^']|'')*)'|\"((?:[^\"\\]|\\.)*)\"", text):
         return (quoted[1] or "").replace("''", "'") or re.sub(r"\\(.)", r"\1", quoted[2] or "")
-    return re.sub(r"(?:^|\s+)#.*", "", text).strip()
+    return re.sub(r"(?:^|(?<=\s))#.*", "", text).strip()
 
 
 def _scripts(step: _Step, key: str, files: Sequence[str]) -> Iterator[Found]:

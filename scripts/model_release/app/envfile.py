@@ -23,27 +23,31 @@ from model_release.base.errors import EnvFileError
 _SPACE = r"[\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]"  # JavaScript's \s
 _LINE_END = r"[\n\r\u2028\u2029]"  # where JavaScript's ^ and $ match
 
-# dotenv's LINE, part by part. dotenv turns "\r\n" and "\r" into "\n" beforehand; here they are taken as
-# they are, so that offsets are those of the file.
-_ASSIGNMENT = re.compile(
-    rf"""
-    (?: \A | (?<={_LINE_END}) )
-    {_SPACE}* (?: export {_SPACE}+ )?
-    (?P<key> [A-Za-z0-9_.\-]+ )
-    (?P<separator> {_SPACE}* = {_SPACE}*? | : (?> \r\n | {_SPACE} )+? )
-    (?P<value> {_SPACE}* ' (?: \\' | [^'] )* ' | {_SPACE}* " (?: \\" | [^"] )* " | {_SPACE}* ` (?: \\` | [^`] )* `
-             | [^\#\r\n]+ )?
-    {_SPACE}* (?: \# (?: (?!{_LINE_END}) . )* )?
-    (?= {_LINE_END} | \Z )
-    """,
-    re.VERBOSE,
+_SPACES = "\t\n\v\f\r \u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200B)))
+
+# dotenv's LINE, part by part, each of which is looked for once: as one expression it takes a time that grows with
+# the square of blank lines. dotenv turns "\r\n" and "\r" into "\n" beforehand; here they are taken as they are, so
+# that offsets are those of the file.
+_INDENT = re.compile(rf"{_SPACE}*+")
+_NEXT_LINE = re.compile(rf"{_LINE_END}{_SPACE}*+")
+_HEAD = re.compile(
+    rf"(?:export{_SPACE}++)?(?P<key>[A-Za-z0-9_.\-]++)(?:{_SPACE}*+=|:(?>\r\n|{_SPACE}))",
 )
-_QUOTED = re.compile(rf"(?:\A|(?<={_LINE_END}))(['\"`])(.*)\1(?={_LINE_END}|\Z)", re.DOTALL)
-_TRIM = re.compile(rf"\A{_SPACE}+|{_SPACE}+\Z")
+_OPENING = re.compile(rf"{_SPACE}*+(['\"`])")
+_UNQUOTED = re.compile(r"[^#\r\n]*+")
+_ENDING = re.compile(rf"(?:(?!{_LINE_END}){_SPACE})*+(?:{_LINE_END}|\#|\Z)")
+
+_QUOTES = ("'", '"', "`")
+_QUOTE_AT_START = re.compile(rf"(?:\A|(?<={_LINE_END}))['\"`]")
+_QUOTE_AT_END = re.compile(rf"['\"`](?={_LINE_END}|\Z)")
 
 # What some version of dotenv-expand replaces: a name (11 takes digits and dots too), or a command in
 # brackets (1000 runs it). Any other dollar sign, or one behind a backslash, stands for itself.
 _REFERENCE = re.compile(r"(?<!\\)\$[\w.{(]", re.ASCII)
+
+
+_SHOWN = 5  # Lines that a message names.
+_SHOWN_CHARS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +128,7 @@ def _set_value(text: str, key: str, value: str) -> str:
     before = _assignments(text)
     ours = [assignment for assignment in before if assignment.key == key]
     if len(ours) > 1:
-        lines = ", ".join(_line(text, assignment) for assignment in ours)
+        lines = ", ".join(_line(text, assignment) for assignment in ours[:_SHOWN]) + ", ..." * (len(ours) > _SHOWN)
         raise EnvFileError(f"{key} must be assigned once, got it on lines {lines}. Delete all but one of them.")
     at = ours[0] if ours else None
     if at and _expanded(at.value) == value:
@@ -159,17 +163,67 @@ def _fits(quote: str, value: str) -> bool:
 def _assignments(text: str) -> list[_Assignment]:
     """Returns what dotenv finds, in the file's order, duplicates included."""
     found = []
-    for match in _ASSIGNMENT.finditer(text):
-        raw = match["value"] or ""
-        trimmed = _TRIM.sub("", raw)
-        key_start, start = match.start("key"), match.end("separator") + raw.index(trimmed)
-        quoted = _QUOTED.match(trimmed)
-        value = _QUOTED.sub(r"\2", re.sub(r"\r\n?", "\n", trimmed))
+    line = _INDENT.match(text)
+    while line:
+        head = _HEAD.match(text, line.end())
+        if head is None:
+            line = _NEXT_LINE.search(text, line.end())
+            continue
+        end = _value_end(text, head.end())
+        line = _NEXT_LINE.search(text, end)
+        raw = text[head.end() : end]
+        trimmed = raw.strip(_SPACES)
+        start = head.end() + (len(raw) - len(raw.lstrip(_SPACES)) if trimmed else 0)
+        value = _without_quotes(re.sub(r"\r\n?", "\n", trimmed) if "\r" in trimmed else trimmed)
         if trimmed.startswith('"'):
             value = value.replace(r"\n", "\n").replace(r"\r", "\r")
-        place = {"key_start": key_start, "start": start, "end": start + len(trimmed)}
-        found.append(_Assignment(key=match["key"], value=value, quote=quoted[1] if quoted else "", **place))
+        place = {"key_start": head.start("key"), "start": start, "end": start + len(trimmed)}
+        found.append(_Assignment(key=head["key"], value=value, quote=_quote_around(trimmed), **place))
     return found
+
+
+def _value_end(text: str, start: int) -> int:
+    """Where a value that begins at `start` ends: behind its quotes, if nothing but a comment follows them on the line.
+
+    A quote behind a backslash ends a value only where no other one does.
+    """
+    if opening := _OPENING.match(text, start):
+        closing = []
+        at = text.find(opening[1], opening.end())
+        while at >= 0 and text[at - 1] == "\\":
+            closing.append(at)
+            at = text.find(opening[1], at + 1)
+        if at >= 0:
+            closing.append(at)
+        for at in reversed(closing):
+            if _ENDING.match(text, at + 1):
+                return at + 1
+    unquoted = _UNQUOTED.match(text, start)
+    return unquoted.end() if unquoted else start
+
+
+def _without_quotes(value: str) -> str:
+    r"""A value without the quotes around each group of lines that has them: JavaScript's `/^(['"`])([^]*)\1$/gm`."""
+    last = _last_quotes(value)
+    if not last:
+        return value
+    parts, position = [], 0
+    for opening in _QUOTE_AT_START.finditer(value):
+        closing = last.get(opening[0], -1)
+        if opening.start() >= position and closing > opening.start():
+            parts += [value[position : opening.start()], value[opening.end() : closing]]
+            position = closing + 1
+    return "".join([*parts, value[position:]])
+
+
+def _quote_around(value: str) -> str:
+    """The quote that the value's first lines stand in, if they do."""
+    return value[0] if value.startswith(_QUOTES) and _last_quotes(value).get(value[0], 0) > 0 else ""
+
+
+def _last_quotes(value: str) -> dict[str, int]:
+    """Where each kind of quote ends a line for the last time."""
+    return {match[0]: match.start() for match in _QUOTE_AT_END.finditer(value)}
 
 
 def _others(assignments: list[_Assignment], key: str) -> list[tuple[str, str]]:
@@ -199,7 +253,7 @@ def _shown(text: str) -> str:
     return ascii(text if len(text) <= 60 else text[:60] + "...")
 
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 18
 """The longest env file that is read; people's have a few hundred bytes."""
 
 
@@ -245,5 +299,6 @@ def edited(content: bytes, values: Mapping[str, str], name: str) -> bytes:
 def changed_lines(before: bytes, after: bytes) -> list[str]:
     """The lines that differ, marked with - and +, fit for a log."""
     old, new = (content.decode("utf-8", errors="replace").splitlines() for content in (before, after))
-    marked = [f"  - {line}" for line in old if line not in new] + [f"  + {line}" for line in new if line not in old]
-    return ["".join(c if c.isprintable() else " " for c in line) for line in marked]
+    kept = {*old} & {*new}
+    marked = [f"  - {line}" for line in old if line not in kept] + [f"  + {line}" for line in new if line not in kept]
+    return ["".join(c if c.isprintable() else " " for c in line[:_SHOWN_CHARS]) for line in marked]

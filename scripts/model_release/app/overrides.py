@@ -28,7 +28,9 @@ NOT_LOOKED_AT = (
 MAX_BUILD_FILES = 60
 _MAX_BYTES = 1 << 20
 _MAX_PATHS = 20_000
+_MAX_WARNINGS = 10  # Of one file.
 _NOT_OURS = frozenset({".git", "node_modules", ".venv", "venv", "dist", "build", "target", "__pycache__", ".next"})
+_OPENED = re.compile(r"^[^\n#=]+=[^\S\n]*(['\"`])", re.MULTILINE)
 
 
 def find_shadows(
@@ -73,10 +75,14 @@ def find_shadows(
                 for problem in _misread_by_node(files.get(name, ""), key)
             ]
         for name, text in workflows.items():
+            told: dict[str, str] = {}
             for found in findings(name, text, key, (file, *_before(file)), folder):
                 place = f"{name} line {found.effect.line}: "
                 if (problem := _problem(found, key, value, file)) and not any(w.startswith(place) for w in warnings):
-                    warnings.append(place + problem)
+                    told.setdefault(place, problem)
+                if len(told) == _MAX_WARNINGS:
+                    break
+            warnings += [place + problem for place, problem in told.items()]
     return tuple(dict.fromkeys(warnings))
 
 
@@ -180,14 +186,15 @@ def _without_quoted(text: str) -> tuple[str, bool]:
     >>> _without_quoted("A='x\nB=it's\n")[1], _without_quoted("A='x\n")[1]
     (False, True)
     """
-    position = 0
-    while match := re.compile(r"^[^\n#=]+=[^\S\n]*(['\"`])", re.MULTILINE).search(text, position):
+    kept, position, parts = 0, 0, []
+    while match := _OPENED.search(text, position):
         end = text.find(match[1], match.end())
+        parts.append(text[kept : match.end()])
+        kept = match.end() if end < 0 else end
         if end < 0:
-            return text, True
-        text = text[: match.end()] + text[end:]
-        position = match.end() + 1
-    return text, False
+            break
+        position = end + 1
+    return "".join([*parts, text[kept:]]), match is not None
 
 
 def _problem(found: Found, key: str, value: str, file: str) -> str | None:
