@@ -22,7 +22,7 @@ from model_release.hosts.reconcile import Action
 from model_release.model.weights.source import load_weights
 from model_release.release import build
 from model_release.release.build import build_dist, describe_dist
-from model_release.release.kept import Mirroring, PublicRelease, copy_released, find_public, read_figures
+from model_release.release.kept import Mirroring, PublicRelease, find_public, mirror_released, read_figures
 from model_release.release.kept import hand_over as hand_over_public
 from model_release.release.publish import check_version, hand_over, publish
 from model_release.release.request import BuildRequest, for_mirror
@@ -113,8 +113,8 @@ def _use_public(
     progress(f"{tag} is public and is what is asked for: nothing is built")
     mirror_url = ""
     if request.mirror is not None:
-        host.with_retries(lambda: copy_released(host, public, folder))
-        mirror_url = request.mirror(public.document, folder, public.entries)
+        mirror = request.mirror
+        mirror_url = host.with_retries(lambda: mirror_released(host, public, mirror))
     app = None
     if request.app is not None:
         app = request.app.point(hand_over_public(host, public, folder, mirror_url=mirror_url))

@@ -1,8 +1,9 @@
 """A public release that holds what is wanted, described by another machine: it is the truth, and it is kept."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from model_release.app.app import Released
@@ -90,22 +91,7 @@ def find_public(host: Host, asked: Asked) -> PublicRelease | None:
         ManifestError: It is what is asked for, but its files are not what its own checksums say.
         HostError: The host refuses.
     """
-    tag = parse_tag(asked.tag)
-
-    def one_pass() -> PublicRelease | None:
-        state = host.state(tag.text)
-        if state is None or not state.published:
-            return None
-        try:
-            document, entries = _read_part(host, tag, state, "")
-        except ManifestError:
-            return None  # None of ours; publishing says more.
-        if asked_of(document) != asked or {file.name for file in state.files} != {entry.name for entry in entries}:
-            return None
-        _require_whole(tag, state, entries)
-        return PublicRelease(document=document, entries=tuple(entries))
-
-    return host.with_retries(one_pass)
+    return _accepted(host, parse_tag(asked.tag), {"": lambda document: asked_of(document) == asked})
 
 
 def is_asked_for(host: Host, tag: ReleaseTag, models: Sequence[tuple[WeightsJob, BuildRequest]]) -> bool:
@@ -118,25 +104,47 @@ def is_asked_for(host: Host, tag: ReleaseTag, models: Sequence[tuple[WeightsJob,
         HostError: The host refuses.
     """
 
-    def one_pass() -> bool:
+    def answers(job: WeightsJob, request: BuildRequest, document: Manifest) -> bool:
+        is_pinned = bool(job.cache_key) or not job.model
+        source = locate(job.model, job.revision, load_registry())[0] if job.model else DEMO
+        return is_pinned and request.is_answered_by(document, source=source, revision=job.revision)
+
+    accepts = {request.prefix: partial(answers, job, request) for job, request in models}
+    return _accepted(host, tag, accepts) is not None
+
+
+def _accepted(host: Host, tag: ReleaseTag, accepts: Mapping[str, Callable[[Manifest], bool]]) -> PublicRelease | None:
+    """The public release of which every part is accepted, and which holds no other.
+
+    Args:
+        host: Where it is.
+        tag: Its tag.
+        accepts: Judges a part's manifest, by the prefix of its files; that of the first model comes first.
+
+    Raises:
+        ManifestError: It is accepted, but its files are not what its own checksums say.
+        HostError: The host refuses.
+    """
+
+    def one_pass() -> PublicRelease | None:
         state = host.state(tag.text)
         if state is None or not state.published:
-            return False
+            return None
+        documents: list[Manifest] = []
         entries: list[FileEntry] = []
-        for job, request in models:
+        for prefix, accept in accepts.items():
             try:
-                document, listed = _read_part(host, tag, state, request.prefix)
+                document, listed = _read_part(host, tag, state, prefix)
             except ManifestError:
-                return False  # None of ours; publishing says more.
-            is_pinned = bool(job.cache_key) or not job.model
-            source = locate(job.model, job.revision, load_registry())[0] if job.model else DEMO
-            if not is_pinned or not request.is_answered_by(document, source=source, revision=job.revision):
-                return False
+                return None  # None of ours; publishing says more.
+            if not accept(document):
+                return None
+            documents.append(document)
             entries += listed
         if {file.name for file in state.files} != {entry.name for entry in entries}:
-            return False
+            return None
         _require_whole(tag, state, entries)
-        return True
+        return PublicRelease(document=documents[0], entries=tuple(entries))
 
     return host.with_retries(one_pass)
 
