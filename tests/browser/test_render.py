@@ -45,7 +45,7 @@ def test_a_report_holds_what_the_released_model_returns_for_the_prompt(released:
 def test_the_manifest_names_the_report_and_the_checksums_have_its_hash(released: Path) -> None:
     digest = hashlib.sha256((released / "report.html").read_bytes()).hexdigest()
     document = manifest.parse((released / "manifest.json").read_bytes())
-    assert document.descriptions == ("measured.json", "report.html")
+    assert document.descriptions == ("measured.json", "report.html", "bom.cdx.json")
     assert document.entry("report.html") is None, "its bytes are another machine's business"
     assert f"{digest}  report.html" in (released / "SHA256SUMS").read_text().splitlines()
 

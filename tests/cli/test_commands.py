@@ -44,7 +44,7 @@ TAG = "model-v1.2.3"
 GUIDES_OUTPUT = "apps/web/static/models/gpt2/model.onnx"
 RELEASE_FILES = {
     "model.onnx", "model_fp16.onnx", "model_int8_dynamic.onnx", "config.json", "manifest.json", "SHA256SUMS",
-    "activations.json", "ACTIVATIONS_CONTRACT.md", "fetch.mjs", "measured.json", "report.html",
+    "activations.json", "ACTIVATIONS_CONTRACT.md", "fetch.mjs", "measured.json", "report.html", "bom.cdx.json",
 }  # fmt: skip
 ENV = (
     b"\xef\xbb\xbf# \xff no UTF-8, kept\r\n\r\n"
@@ -383,7 +383,7 @@ def test_the_manifest_says_what_the_files_are(at_the_app: Path) -> None:
         assert (entry["sha256"], entry["size_bytes"]) == (
             sha256(folder / entry["name"]), (folder / entry["name"]).stat().st_size
         )  # fmt: skip
-    described = {"SHA256SUMS", "manifest.json", "measured.json", "report.html"}
+    described = {"SHA256SUMS", "manifest.json", "measured.json", "report.html", "bom.cdx.json"}
     assert {entry["name"] for entry in document["files"]} == RELEASE_FILES - described
     assert (document["tag"], document["version"]) == (TAG, "1.2.3")
     delivery = document["delivery"]

@@ -88,6 +88,15 @@ def test_the_mirror_gets_the_public_releases_own_files(host: Opener, tmp_path: P
 
 
 @pytest.mark.network
+def test_a_public_release_from_before_bills_of_materials_is_kept_as_it_is(host: Opener, tmp_path: Path) -> None:
+    run(host, machine(tmp_path, 1))
+    before = host().state(TAG)
+    result = run(host, machine(tmp_path, 2, **{"bom.cdx.json": b"{}"}))
+    assert {action.kind for action in result.actions} == {"keep"}
+    assert host().state(TAG) == before
+
+
+@pytest.mark.network
 def test_another_request_is_refused_by_its_first_real_difference(host: Opener, tmp_path: Path) -> None:
     run(host, machine(tmp_path, 1))
     other = machine(tmp_path, 2, **{"model.onnx": b"other" * 400})

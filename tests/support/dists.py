@@ -49,7 +49,7 @@ def make_dist(
     entries = write_files(folder, {prefix + name: content for name, content in files.items()})
     model = next(entry for entry in entries if entry.name.endswith(".onnx"))
     origin = {"name": "model.safetensors", "size_bytes": 1, "sha256": "0" * 64}
-    report = prefix + manifest.REPORT_NAME
+    described = {prefix + manifest.REPORT_NAME, prefix + manifest.BOM_NAME}
     document: dict[str, Any] = {
         "manifest_version": 2,
         "tag": tag,
@@ -84,8 +84,8 @@ def make_dist(
                 "within_threshold": False,
             }
         ],
-        "files": [asdict(entry) for entry in entries if entry.name != report],
-        "descriptions": [prefix + MEASURED_NAME, *(entry.name for entry in entries if entry.name == report)],
+        "files": [asdict(entry) for entry in entries if entry.name not in described],
+        "descriptions": [prefix + MEASURED_NAME, *(entry.name for entry in entries if entry.name in described)],
     }
     if prefix:
         document["asset_prefix"] = prefix
@@ -94,8 +94,8 @@ def make_dist(
     figures = _figures(document)
     measure(figures)
     (folder / f"{prefix}{MEASURED_NAME}").write_bytes(measured.render(measured.parse(json.dumps(figures).encode())))
-    described = (*entries, *manifest.describe_files(folder, [manifest_name, prefix + MEASURED_NAME]))
-    (folder / checksums_name).write_bytes(manifest.checksums(described))
+    summed = (*entries, *manifest.describe_files(folder, [manifest_name, prefix + MEASURED_NAME]))
+    (folder / checksums_name).write_bytes(manifest.checksums(summed))
     return folder
 
 

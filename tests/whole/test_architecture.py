@@ -44,6 +44,8 @@ HOMES = {
     "onnx_ir": {"model.onnx_files", "model.export", "model.precision"},
     "onnxscript": {"model.export.passes"},
     "onnxruntime": {"model.onnx_files.session"},
+    "cyclonedx": {"release.bom"},
+    "packageurl": {"release.bom"},
     "jinja2": {"browser.pages.render"},
     "playwright": {"browser.chromium"},
 }

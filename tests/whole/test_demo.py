@@ -98,7 +98,7 @@ def test_a_release_is_complete_and_sha256sum_agrees(released: tuple[Path, Releas
             *("model.onnx", "model_fp16.onnx", "model_int8_dynamic.onnx"),
             *load_folder(DEMO_FOLDER).tokenizer_files,
             *("config.json", "activations.json", "ACTIVATIONS_CONTRACT.md", "fetch.mjs", "report.html"),
-            *("manifest.json", "measured.json", "SHA256SUMS"),
+            *("manifest.json", "measured.json", "bom.cdx.json", "SHA256SUMS"),
         ]
     )
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)

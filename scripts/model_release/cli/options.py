@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from model_release.base.errors import UsageError
-from model_release.base.version import VERSION
+from model_release.base.version import TOOL, VERSION
 
 if TYPE_CHECKING:
     from model_release.contract.request import SelectionRequest
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from model_release.release.request import BuildRequest, Delivery
 
 DEFAULT_OUTPUT = Path("apps/web/static/models/gpt2/model.onnx")
-TOOL_VERSION = f"transformer-model-release {VERSION}"
+TOOL_VERSION = f"{TOOL} {VERSION}"
 
 _Command = Callable[..., Any]
 _Decorator = Callable[[_Command], _Command]

@@ -22,6 +22,7 @@ from model_release.contract.typed_json import Format
 MANIFEST_NAME = "manifest.json"
 CHECKSUMS_NAME = "SHA256SUMS"
 REPORT_NAME = "report.html"
+BOM_NAME = "bom.cdx.json"
 MAX_MANIFEST_BYTES = 1 << 23
 MAX_CHECKSUMS_BYTES = 1 << 20
 

@@ -98,7 +98,7 @@ def build_dist(
     verifications = _verify_all(weights, text, (FULL_PRECISION, *request.precisions), dist, progress)
     delivery = decide_delivery(request, dist)
     step("size gate", describe_delivery(delivery))
-    step("package", "tokenizer, config, contract, report, manifest, figures, checksums")
+    step("package", "tokenizer, config, contract, report, bill of materials, manifest, figures, checksums")
     return package(request, weights, selection, verifications, tokenizer, delivery, dist)
 
 
@@ -161,6 +161,7 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
         for name in (
             *([TOKENIZER] if is_made else ()),
             manifest.REPORT_NAME,
+            manifest.BOM_NAME,
             MEASURED_NAME,
             manifest.MANIFEST_NAME,
             manifest.CHECKSUMS_NAME,

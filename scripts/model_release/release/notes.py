@@ -13,7 +13,7 @@ from model_release.base.errors import UsageError
 from model_release.base.github_limits import ASSET_NAME, MAX_NOTES_CHARACTERS, REPOSITORY
 from model_release.base.text import figure, markdown_table, megabytes, size_cell
 from model_release.browser.results import Timings, TimingsByFile
-from model_release.contract.manifest import Manifest, ModelEntry
+from model_release.contract.manifest import BOM_NAME, Manifest, ModelEntry
 from model_release.contract.measured import BackendEntry, Measured
 from model_release.contract.pinned_models import load_registry, pinned_entry
 
@@ -153,11 +153,13 @@ def _files(document: Manifest, figures: Measured) -> str:
         rows.append(row)
     table = _limited(["file", "MB", "precision", "mean KL (nats)", "top-1", "clauses"], rows, right=[1, 3, 4, 5])
     agreement = figures.of(document.variants[0].file).agreement
+    bom = document.asset_prefix + BOM_NAME
+    materials = f"; the bill of materials is {code(bom)} (CycloneDX)" if bom in document.descriptions else ""
     return (
         f"## Files\n\n{table}\n\n"
         f"Mean KL divergence and top-1 agreement of the next token against PyTorch in fp32, "
         f"over {agreement.positions} positions of {code(agreement.text)}. Largest deviations are in "
-        f"`measured.json`. MB is 10⁶ bytes."
+        f"`measured.json`{materials}. MB is 10⁶ bytes."
     )
 
 
@@ -230,14 +232,36 @@ def _verification(document: Manifest, attestation: Attestation | None) -> str:
     return f"## Verify\n\nIn a folder with every file of this release:\n\n```sh\n{lines}\n```"
 
 
-def _licence(model: ModelEntry) -> str:
-    """The licence of the weights, as far as the registry knows it, and their card on the Hub."""
+def licence_of(model: ModelEntry) -> str:
+    """The licence of the weights, as far as it is known here; empty if it is not."""
     if model.source == DEMO:
-        return "made from public-domain text, see `scripts/demo_model/README.md`"
-    known = pinned_entry(model.source, model.revision, load_registry()).get("license")
+        return "made from public-domain text"
+    return str(pinned_entry(model.source, model.revision, load_registry()).get("license", ""))
+
+
+def hub_page(model: ModelEntry, view: str = "tree") -> str:
+    """Where weights are to be seen on the Hub at their commit; empty for weights from elsewhere.
+
+    Args:
+        model: What they are.
+        view: `tree` shows files; `blob`, with a path behind it, one of them.
+    """
     on_hub = _HUB_ID.fullmatch(model.source) and _COMMIT.fullmatch(model.revision)
-    card = f"[model card](https://huggingface.co/{model.source}/blob/{model.revision}/README.md)" if on_hub else ""
-    return ", ".join(part for part in (code(known) if known else "not known here", card) if part)
+    return f"https://huggingface.co/{model.source}/{view}/{model.revision}" if on_hub else ""
+
+
+def model_card(model: ModelEntry) -> str:
+    """The card of weights on the Hub; see `hub_page`."""
+    page = hub_page(model, "blob")
+    return page and f"{page}/README.md"
+
+
+def _licence(model: ModelEntry) -> str:
+    """The licence of the weights, and their card on the Hub."""
+    known, card = licence_of(model), model_card(model)
+    if model.source == DEMO:
+        return f"{known}, see `scripts/demo_model/README.md`"
+    return ", ".join([code(known) if known else "not known here", *([f"[model card]({card})"] if card else [])])
 
 
 def _changes(document: Manifest, previous: Manifest) -> str:

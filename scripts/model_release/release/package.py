@@ -1,4 +1,4 @@
-"""What lies beside a release's models: delivery, report, manifest and checksums."""
+"""What lies beside a release's models: delivery, report, bill of materials, manifest and checksums."""
 
 import importlib.metadata
 from collections.abc import Mapping
@@ -104,6 +104,8 @@ def package(
     dist: Path,
 ) -> Built:
     """Completes `dist`: tokenizer, config, contract, `fetch.mjs`, and what says what they are, beside the models."""
+    from model_release.release.bom import render_bom
+
     for name in (*weights.tokenizer_files, CONFIG_NAME):
         copy_file(weights.folder / name, dist / name, error=ExportError)
     if tokenizer is not None and not (dist / TOKENIZER).exists():
@@ -137,7 +139,7 @@ def package(
         delivery=delivery,
         variants=tuple(_variant(precision, result, request) for precision, result in verifications.items()),
         files=files,
-        descriptions=(request.prefix + MEASURED_NAME, request.prefix + manifest.REPORT_NAME),
+        descriptions=tuple(request.prefix + name for name in (MEASURED_NAME, manifest.REPORT_NAME, manifest.BOM_NAME)),
     )
     figures = Measured(
         tag=request.tag.text,
@@ -147,7 +149,8 @@ def package(
     built = Built(document=document, figures=figures)
     by_output = {precision: result.by_output for precision, result in verifications.items()}
     report = draw_report(weights, selection, tokenizer, dist / delivery.file, built, by_output)
-    for name, content in zip(document.descriptions, (measured.render(figures), report), strict=True):
+    contents = (measured.render(figures), report, render_bom(document, figures))
+    for name, content in zip(document.descriptions, contents, strict=True):
         write_bytes(dist / name, content, error=ExportError)
     write_bytes(dist / manifest_name, manifest.render(document), error=ExportError)
     described = (*files, *manifest.describe_files(dist, [manifest_name, *document.descriptions]))
