@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dists import REPOSITORY, TAG, github_host, make_dist
+from dists import REPOSITORY, TAG, built_by, github_host
 from model_release.base.errors import HostError, ManifestError
 from model_release.contract import manifest
 from model_release.contract.manifest import Manifest
@@ -16,26 +16,7 @@ from model_release.hosts.local import LocalHost
 from model_release.release.publish import PublishResult, hand_over, publish
 from standins.github import StandInGitHub
 
-FILES = {"model.onnx": b"onnx " * 400, "model_small.onnx": b"small" * 9, "report.html": b"<p>", "config.json": b"{}"}
 Opener = Callable[[], Host]
-
-
-def by_git(document: dict[str, Any]) -> None:
-    """A small calibrated model that lives in the app's tree."""
-    small = {**document["variants"][0], "file": "model_small.onnx", "precision": "small", "size_bytes": 45}
-    document["variants"].append(small)
-    document["delivery"] |= {"mode": "git", "file": "model_small.onnx", "precision": "small", "size_bytes": 45}
-
-
-def machine(folder: Path, number: int, **files: bytes) -> Path:
-    """What a machine builds of one request: its own page, its own digits, its own bytes of `small`."""
-
-    def measure(figures: dict[str, Any]) -> None:
-        figures["models"][0]["agreement"]["mean_kl_nats"] = number * 1e-7
-        figures["made_with"] = {"torch": f"2.13.0+{number}"}
-
-    own = {"report.html": b"<p>%d</p>" % number, "model_small.onnx": b"smal%d" % number * 9}
-    return make_dist(folder / str(number), files=FILES | own | files, change=by_git, measure=measure)
 
 
 @pytest.fixture(params=["local", "github"])
@@ -56,7 +37,7 @@ def run(host: Opener, dist: Path, **options: Any) -> PublishResult:
 
 @pytest.mark.network
 def test_a_rebuild_on_another_machine_keeps_the_public_release(host: Opener, tmp_path: Path) -> None:
-    first, again = machine(tmp_path, 1), machine(tmp_path, 2)
+    first, again = built_by(tmp_path, 1), built_by(tmp_path, 2)
     run(host, first)
     before = host().state(TAG)
     result = run(host, again)
@@ -74,7 +55,7 @@ def test_a_rebuild_on_another_machine_keeps_the_public_release(host: Opener, tmp
 
 @pytest.mark.network
 def test_the_mirror_gets_the_public_releases_own_files(host: Opener, tmp_path: Path) -> None:
-    first = machine(tmp_path, 1)
+    first = built_by(tmp_path, 1)
     run(host, first)
     seen = {}
 
@@ -82,24 +63,24 @@ def test_the_mirror_gets_the_public_releases_own_files(host: Opener, tmp_path: P
         seen.update({entry.name: (folder / entry.name).read_bytes() for entry in entries})
         return f"https://mirror.example/{document.delivery.file}"
 
-    result = run(host, machine(tmp_path, 2), mirror=mirror)
+    result = run(host, built_by(tmp_path, 2), mirror=mirror)
     assert seen == {path.name: path.read_bytes() for path in first.iterdir()}
     assert result.mirror_url == "https://mirror.example/model_small.onnx"
 
 
 @pytest.mark.network
 def test_a_public_release_from_before_bills_of_materials_is_kept_as_it_is(host: Opener, tmp_path: Path) -> None:
-    run(host, machine(tmp_path, 1))
+    run(host, built_by(tmp_path, 1))
     before = host().state(TAG)
-    result = run(host, machine(tmp_path, 2, **{"bom.cdx.json": b"{}"}))
+    result = run(host, built_by(tmp_path, 2, **{"bom.cdx.json": b"{}"}))
     assert {action.kind for action in result.actions} == {"keep"}
     assert host().state(TAG) == before
 
 
 @pytest.mark.network
 def test_another_request_is_refused_by_its_first_real_difference(host: Opener, tmp_path: Path) -> None:
-    run(host, machine(tmp_path, 1))
-    other = machine(tmp_path, 2, **{"model.onnx": b"other" * 400})
+    run(host, built_by(tmp_path, 1))
+    other = built_by(tmp_path, 2, **{"model.onnx": b"other" * 400})
     with pytest.raises(HostError, match=r"with other content \(model\.onnx: sha256 .* here\)") as refused:
         run(host, other)
     assert "SHA256SUMS" not in str(refused.value)
@@ -107,8 +88,8 @@ def test_another_request_is_refused_by_its_first_real_difference(host: Opener, t
 
 @pytest.mark.network
 def test_replace_still_replaces(host: Opener, tmp_path: Path) -> None:
-    run(host, machine(tmp_path, 1))
-    again = machine(tmp_path, 2)
+    run(host, built_by(tmp_path, 1))
+    again = built_by(tmp_path, 2)
     result = run(host, again, replace=True)
     assert {action.name for action in result.actions if action.kind == "replace"} == {
         "SHA256SUMS",
@@ -126,14 +107,14 @@ def test_replace_still_replaces(host: Opener, tmp_path: Path) -> None:
 
 def test_a_damaged_public_release_is_not_used(tmp_path: Path) -> None:
     local: Opener = lambda: LocalHost(tmp_path / "releases")  # noqa: E731
-    run(local, machine(tmp_path, 1))
+    run(local, built_by(tmp_path, 1))
     (tmp_path / "releases" / TAG / "model.onnx").write_bytes(b"bitrot")
     with pytest.raises(ManifestError, match=r"must hold what its own SHA256SUMS says, model\.onnx has other bytes"):
-        run(local, machine(tmp_path, 2))
+        run(local, built_by(tmp_path, 2))
 
 
 def test_a_dry_run_says_that_the_release_is_kept(tmp_path: Path) -> None:
     local: Opener = lambda: LocalHost(tmp_path / "releases")  # noqa: E731
-    run(local, machine(tmp_path, 1))
-    result = run(local, machine(tmp_path, 2), dry_run=True)
+    run(local, built_by(tmp_path, 1))
+    result = run(local, built_by(tmp_path, 2), dry_run=True)
     assert {action.kind for action in result.actions} == {"keep"}

@@ -99,6 +99,26 @@ def make_dist(
     return folder
 
 
+def built_by(folder: Path, number: int, **files: bytes) -> Path:
+    """What the machine of a number builds of one request: its own page and digits, its own bytes of `small`.
+
+    The app's model is the small one, in its tree; `files` are there besides, or in place of others.
+    """
+
+    def change(document: dict[str, Any]) -> None:
+        small = {**document["variants"][0], "file": "model_small.onnx", "precision": "small", "size_bytes": 45}
+        document["variants"].append(small)
+        document["delivery"] |= {"mode": "git", "file": "model_small.onnx", "precision": "small", "size_bytes": 45}
+
+    def measure(figures: dict[str, Any]) -> None:
+        figures["models"][0]["agreement"]["mean_kl_nats"] = number * 1e-7
+        figures["made_with"] = {"torch": f"2.13.0+{number}"}
+
+    everywhere = {"model.onnx": b"onnx " * 400, "config.json": b"{}"}
+    own = {"report.html": b"<p>%d</p>" % number, "model_small.onnx": b"smal%d" % number * 9}
+    return make_dist(folder / str(number), files={**everywhere, **own, **files}, change=change, measure=measure)
+
+
 def _figures(document: dict[str, Any]) -> dict[str, Any]:
     """What was measured on the models of a manifest."""
     agreement = {"text": "validation text", "positions": 8, "mean_kl_nats": 1e-7, "top1": 1.0, "top1_or_tie": 1.0}

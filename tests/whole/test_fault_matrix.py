@@ -4,6 +4,9 @@ The requests are those of a recorded clean run. Each case has a repository of it
 GitHub, so that cases are equal but for the fault. By default every request of a first publish meets
 every fault and is killed before and after the server acted; MODEL_RELEASE_FULL_MATRIX=1 does the same to
 the repair of two broken drafts, to a replacement, and to publishers that give up at the first fault.
+
+The re-run publishes the same folder, or what another machine has built of the same request: then it ends
+in the release of one build or of the other, never in a mixture. By default those are the kills alone.
 """
 
 import os
@@ -12,20 +15,23 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dists import TAG, TOKEN, make_dist
+from dists import TAG, TOKEN, built_by, make_dist
 from model_release.base import github_client
 from model_release.base.errors import ReleaseError
 from model_release.base.github_access import GitHubAccess
 from model_release.base.retry import RetryPolicy
+from model_release.contract.manifest import BOM_NAME
 from model_release.contract.tag import parse_tag
 from model_release.hosts.github import GitHubHost
+from model_release.release.kept import copy_released, read_public
 from model_release.release.publish import PublishResult, publish
 from standins.github import EVERY_FAULT, Fault, Repository, Request, StandInGitHub, fault
 
@@ -48,17 +54,19 @@ class Ground:
     site: StandInGitHub
     dist: Path
     older: Path
+    builds: tuple[Path, ...]
     cases: int = 0
     name: str = ""
     seen: list[Request] = field(default_factory=list)
 
-    def prepare(self, flow: str) -> Repository:
+    def prepare(self, flow: str, dist: Path | None = None) -> Repository:
         """A repository as a flow finds it."""
+        dist = dist or self.dist
         self.cases += 1
         self.name = f"someone/case-{self.cases}"
         repository = self.site.add_repository(self.name, {"README.md": "# app\n"})
         repository.create_tag(TAG)
-        files = {path.name: path.read_bytes() for path in sorted(self.dist.iterdir())}
+        files = {path.name: path.read_bytes() for path in sorted(dist.iterdir())}
         if flow == "repair":
             first = repository.add_release(TAG, {**files, "manifest.json": b"other", "foreign.txt": b"x"}, draft=True)
             first.assets[-2].state = "starter"
@@ -67,12 +75,23 @@ class Ground:
             repository.add_release(TAG, {path.name: path.read_bytes() for path in sorted(self.older.iterdir())})
         return repository
 
-    def publish(self, *, attempts: int = 8, **options: Any) -> PublishResult:
-        """A publisher in a client of its own, as a new process would be."""
+    def host(self, *, attempts: int = 8) -> GitHubHost:
+        """The repository, in a client of its own as a new process would have."""
         access = GitHubAccess(token=TOKEN, api_url=self.site.url)
         client = github_client.connect(access, seconds_between_writes=0)
-        retry_policy = RetryPolicy(attempts=attempts, sleep=lambda _: None)
-        return publish(self.dist, parse_tag(TAG), GitHubHost(client, self.name, retry_policy=retry_policy), **options)
+        return GitHubHost(client, self.name, retry_policy=RetryPolicy(attempts=attempts, sleep=lambda _: None))
+
+    def publish(self, dist: Path | None = None, *, attempts: int = 8, **options: Any) -> PublishResult:
+        """A publisher, as a new process would be."""
+        return publish(dist or self.dist, parse_tag(TAG), self.host(attempts=attempts), **options)
+
+    def released(self, folder: Path) -> dict[str, bytes]:
+        """What the repository has released, read back and held against its own checksums."""
+        host = self.host()
+        folder.mkdir()
+        copy_released(host, read_public(host, parse_tag(TAG)), folder)
+        subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def state(self) -> Any:
         """What there is at the end of a case."""
@@ -95,29 +114,49 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     folder = tmp_path_factory.mktemp("matrix")
     dist = make_dist(folder / "dist", files=MODEL)
     older = make_dist(folder / "older", files={"model.onnx": b"older", "vocab.json": b"{}\n"})
+    builds = tuple(built_by(folder, number, **{BOM_NAME: b"%d" % number}) for number in (1, 2))
     with StandInGitHub(rate_limit=1 << 30) as site:
-        yield Ground(site, dist, older)
+        yield Ground(site, dist, older, builds)
 
 
 @dataclass
 class Score:
-    """What a matrix has come to."""
+    """What a matrix has come to.
+
+    Attributes:
+        ends: How often a case ended in the release of each folder.
+    """
 
     injected: int = 0
     met: int = 0
     lost: list[str] = field(default_factory=list)
+    ends: Counter[str] = field(default_factory=Counter)
 
 
 def run_matrix(
-    ground: Ground, flow: str, monkeypatch: pytest.MonkeyPatch, *, attempts: int = 8, **options: Any
+    ground: Ground,
+    flow: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    folders: tuple[Path, ...],
+    kinds: Iterable[str] = EVERY_FAULT,
+    attempts: int = 8,
+    **options: Any,
 ) -> Score:
-    """Every request x every fault and both kills, each followed by a clean run."""
-    ground.prepare(flow)
-    ground.aim(0, None)
-    ground.publish(**options)
-    requests, wanted = len(ground.seen), ground.state()
-    assert [release["draft"] for release in wanted["releases"]] == [False]
-    assert wanted["releases"][0]["assets"].keys() == {path.name for path in ground.dist.iterdir()}
+    """Every request of publishing the first folder x faults and both kills, each followed by a clean run of the second.
+
+    Each must end as a clean run of one of the two would have.
+    """
+    first, second = folders
+    wanted: dict[str, Any] = {}
+    requests = 0
+    for folder in reversed(folders):
+        ground.prepare(flow, first)
+        ground.aim(0, None)
+        ground.publish(folder, **options)
+        requests, wanted[folder.name] = len(ground.seen), ground.state()
+        assert [release["draft"] for release in wanted[folder.name]["releases"]] == [False]
+        assert wanted[folder.name]["releases"][0]["assets"].keys() == {path.name for path in folder.iterdir()}
     score = Score()
 
     def case(name: str, broken_run: Callable[[], object]) -> None:
@@ -129,23 +168,27 @@ def run_matrix(
         score.met += any(request.fault for request in ground.seen)
         ground.aim(0, None)
         try:
-            ground.publish(**options)
-            if ground.state() != wanted:
-                score.lost.append(f"{name}: another end state")
+            ground.publish(second, **options)
         except ReleaseError as failure:
             score.lost.append(f"{name}: {failure}")
+            return
+        end = ground.state()
+        if (ended_as := next((each for each in wanted if wanted[each] == end), None)) is None:
+            score.lost.append(f"{name}: another end state")
+        else:
+            score.ends[ended_as] += 1
 
     for number in range(1, requests + 1):
-        for kind in EVERY_FAULT:
-            ground.prepare(flow)
+        for kind in kinds:
+            ground.prepare(flow, first)
             ground.aim(number, fault(kind, seconds=0.02))
-            case(f"{flow}, request {number}, {kind}", lambda: ground.publish(attempts=attempts, **options))
+            case(f"{flow}, request {number}, {kind}", lambda: ground.publish(first, attempts=attempts, **options))
         for acted in (False, True):
-            ground.prepare(flow)
+            ground.prepare(flow, first)
             ground.aim(0, None)
             with monkeypatch.context() as patch:
                 kill_at(patch, number, acted=acted)
-                case(f"{flow}, killed at request {number}, acted: {acted}", lambda: ground.publish(**options))
+                case(f"{flow}, killed at request {number}, acted: {acted}", lambda: ground.publish(first, **options))
     return score
 
 
@@ -166,20 +209,25 @@ def kill_at(patch: pytest.MonkeyPatch, number: int, *, acted: bool) -> None:
     patch.setattr(github_client, "_send", deadly)
 
 
-FLOWS = [
-    pytest.param("first", 8, {}, id="first publish"),
-    *(
-        pytest.param(flow, attempts, options, id=name, marks=pytest.mark.skipif(not FULL, reason="the full matrix"))
-        for flow, attempts, options, name in (
-            ("first", 1, {}, "first publish, no patience"),
-            ("repair", 8, {}, "two broken drafts"),
-            ("replace", 8, {"replace": True}, "replacement"),
-        )
-    ),
-]
+ALL_FLOWS: tuple[tuple[str, str, int, dict[str, Any]], ...] = (
+    ("first publish", "first", 8, {}),
+    ("first publish, no patience", "first", 1, {}),
+    ("two broken drafts", "repair", 8, {}),
+    ("replacement", "replace", 8, {"replace": True}),
+)
+"""Name, what the repository holds before, attempts of the broken run, options of both."""
 
 
-@pytest.mark.parametrize(("flow", "attempts", "options"), FLOWS)
+def flows(*, by_default: int) -> list[Any]:
+    """The flows as parameters; all but some of them are of the full matrix."""
+    skipped = pytest.mark.skipif(not FULL, reason="the full matrix")
+    return [
+        pytest.param(*flow, id=name, marks=[] if number < by_default else skipped)
+        for number, (name, *flow) in enumerate(ALL_FLOWS)
+    ]
+
+
+@pytest.mark.parametrize(("flow", "attempts", "options"), flows(by_default=1))
 def test_no_fault_and_no_kill_loses_anything(
     ground: Ground,
     flow: str,
@@ -188,9 +236,43 @@ def test_no_fault_and_no_kill_loses_anything(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    score = run_matrix(ground, flow, monkeypatch, attempts=attempts, **options)
+    score = run_matrix(ground, flow, monkeypatch, folders=(ground.dist, ground.dist), attempts=attempts, **options)
     with capsys.disabled():
         print(f"\n{flow}: faults injected {score.injected}, lost {len(score.lost)}")
+    require_nothing_lost(ground, score)
+
+
+@pytest.mark.parametrize(("flow", "attempts", "options"), flows(by_default=1))
+def test_what_another_machine_rebuilds_finishes_a_broken_release_or_keeps_it_whole(
+    ground: Ground,
+    flow: str,
+    attempts: int,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kinds: Iterable[str] = EVERY_FAULT if FULL else ()
+    score = run_matrix(ground, flow, monkeypatch, folders=ground.builds, kinds=kinds, attempts=attempts, **options)
+    with capsys.disabled():
+        ends = ", ".join(f"{count} as build {build}" for build, count in sorted(score.ends.items()))
+        print(f"\n{flow}, rebuilt: faults injected {score.injected}, lost {len(score.lost)}, ended {ends}")
+    require_nothing_lost(ground, score)
+    assert score.ends["2"], "some runs broke so early that the rebuild was released"
+    assert score.ends["1"] or options, "some so late that their release was kept"
+
+
+def test_each_build_is_released_whole(ground: Ground, tmp_path: Path) -> None:
+    """The ends that the cases above are held against, byte by byte."""
+    for build in ground.builds:
+        ground.prepare("first", build)
+        ground.aim(0, None)
+        ground.publish(build)
+        there = {path.name: path.read_bytes() for path in build.iterdir()}
+        assert ground.released(tmp_path / build.name) == there
+
+
+def require_nothing_lost(ground: Ground, score: Score) -> None:
+    """What every matrix must come to."""
     assert score.lost == []
     assert score.met == score.injected, "a fault that no request met proves nothing"
     assert ground.site.violations == []
