@@ -1,6 +1,6 @@
 """A release that is public is the truth about itself: a rebuild on another machine keeps and uses it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,13 @@ import pytest
 
 from dists import REPOSITORY, TAG, built_by, github_host
 from model_release.base.errors import HostError, ManifestError
+from model_release.base.files import sha256_of_bytes
 from model_release.contract import manifest
-from model_release.contract.manifest import Manifest
+from model_release.contract.manifest import FileEntry, Manifest
 from model_release.contract.tag import parse_tag
 from model_release.hosts.host import Host
 from model_release.hosts.local import LocalHost
+from model_release.release.kept import read_public
 from model_release.release.publish import PublishResult, hand_over, publish
 from standins.github import StandInGitHub
 
@@ -66,6 +68,55 @@ def test_the_mirror_gets_the_public_releases_own_files(host: Opener, tmp_path: P
     result = run(host, built_by(tmp_path, 2), mirror=mirror)
     assert seen == {path.name: path.read_bytes() for path in first.iterdir()}
     assert result.mirror_url == "https://mirror.example/model_small.onnx"
+
+
+@pytest.mark.network
+def test_a_release_that_another_machine_finishes_first_is_what_the_mirror_gets(tmp_path: Path) -> None:
+    first = built_by(tmp_path, 1)
+    mirrored: list[dict[str, bytes]] = []
+    with StandInGitHub() as site:
+        site.add_repository(REPOSITORY).create_tag(TAG)
+
+        def mirror(_: Manifest, folder: Path, entries: Iterable[FileEntry]) -> str:
+            if not mirrored:
+                publish(first, parse_tag(TAG), github_host(site))  # Meanwhile, on its machine.
+            mirrored.append({entry.name: (folder / entry.name).read_bytes() for entry in entries})
+            return f"https://mirror.example/{len(mirrored)}"
+
+        result = publish(built_by(tmp_path, 2), parse_tag(TAG), github_host(site), mirror=mirror)
+        assert mirrored[-1] == {path.name: path.read_bytes() for path in first.iterdir()}
+        assert result.mirror_url == f"https://mirror.example/{len(mirrored)}"
+        assert result.document == manifest.read(first)
+        assert site.violations == []
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("uploaded", [1, 3, 6])
+def test_a_draft_half_uploaded_by_another_machine_is_finished_with_files_of_one_build(
+    tmp_path: Path, uploaded: int
+) -> None:
+    first, again = built_by(tmp_path, 1), built_by(tmp_path, 2)
+    with StandInGitHub() as site:
+        repository = site.add_repository(REPOSITORY)
+        repository.create_tag(TAG)
+        files = {path.name: path.read_bytes() for path in sorted(first.iterdir(), reverse=True)[:uploaded]}
+        draft = repository.add_release(TAG, {**files, "model_int4.onnx": b"of another request"}, draft=True)
+        draft.assets[0].state = "starter"
+        mirrored: list[str] = []
+
+        def mirror(_: Manifest, folder: Path, entries: Iterable[FileEntry]) -> str:
+            mirrored.extend(manifest.checksums([*entries]).decode().splitlines())
+            assert folder == again
+            return "https://mirror.example/model_small.onnx"
+
+        result = publish(again, parse_tag(TAG), github_host(site), mirror=mirror)
+        (release,) = repository.snapshot()["releases"]
+        wanted = {path.name: sha256_of_bytes(path.read_bytes()) for path in again.iterdir()}
+        assert {name: asset["sha256"] for name, asset in release["assets"].items()} == wanted
+        assert mirrored == [f"{digest}  {name}" for name, digest in sorted(wanted.items())]
+        assert (release["draft"], result.kept, result.document) == (False, None, manifest.read(again))
+        assert read_public(github_host(site), parse_tag(TAG)).document == result.document
+        assert site.violations == []
 
 
 @pytest.mark.network

@@ -2,7 +2,7 @@
 
 The requests are those of a recorded clean run. Each case has a repository of its own on one stand-in
 GitHub, so that cases are equal but for the fault. By default every request of a first publish meets
-every fault and is killed before and after the server acted; MODEL_RELEASE_FULL_MATRIX=1 does the same to
+every fault and is killed before and after the server acted; FULL_FAULT_MATRIX=1 does the same to
 the repair of two broken drafts, to a replacement, and to publishers that give up at the first fault.
 
 The re-run publishes the same folder, or what another machine has built of the same request: then it ends
@@ -38,7 +38,7 @@ from standins.github import EVERY_FAULT, Fault, Repository, Request, StandInGitH
 pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 MODEL = {"model.onnx": b"onnx " * 400}
-FULL = bool(os.environ.get("MODEL_RELEASE_FULL_MATRIX"))
+FULL = bool(os.environ.get("FULL_FAULT_MATRIX"))
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 TESTS = Path(__file__).parents[1] / "support"
 

@@ -419,6 +419,18 @@ def test_an_upload_that_breaks_off_is_finished(bench: Bench) -> None:
     assert bench.assets() == run.attested
 
 
+def test_another_machines_half_draft_becomes_the_release_that_is_attested(bench: Bench) -> None:
+    bench.app.create_tag(TAG)
+    theirs = {"model.onnx": b"of other digits", "measured.json": b"{}", "model_int4.onnx": b"of another request"}
+    bench.app.add_release(TAG, theirs, draft=True).assets[0].state = "starter"
+    run = bench.publish()
+    assert run.jobs == ALL_WELL
+    assert bench.assets() == run.attested
+    assert [release.draft for release in bench.app.releases.values()] == [False]
+    document = manifest.parse(_asset(bench, "manifest.json"))
+    assert {entry.name: entry.sha256 for entry in document.files}.items() <= run.attested.items()
+
+
 def test_a_protected_branch_gets_a_pull_request(bench: Bench) -> None:
     bench.site.add_repository(APP, FILES, protected={"main": RULESET})
     run = bench.publish()

@@ -149,6 +149,7 @@ class _Run:
     Attributes:
         done: What was done with each file, by name.
         first: What the first pass found at the host.
+        mirrored: What was brought to the mirror; a later pass may find that another release has become public.
         mirror_url: See `PublishResult`.
     """
 
@@ -164,6 +165,7 @@ class _Run:
     planned: Callable[[tuple[Action, ...]], None]
     done: dict[str, Action] = field(default_factory=dict)
     first: ReleaseState | None = None
+    mirrored: tuple[FileEntry, ...] = ()
     mirror_url: str = ""
 
     def one_pass(self) -> tuple[PublicRelease | None, ReleaseDetails]:
@@ -191,8 +193,9 @@ class _Run:
         """Goes on with a public release's own files; nothing changes in it, leftovers beside it go."""
         actions = plan_release(public.entries, state)
         self._begin(state, actions)
-        if self.mirror is not None and not self.dry_run and not self.mirror_url:
+        if self.mirror is not None and not self.dry_run and self.mirrored != public.entries:
             self.mirror_url = mirror_released(self.host, public, self.mirror)
+            self.mirrored = public.entries
         details = replace_fields(self.details, files=public.entries)
         self._apply(actions, details)
         return details
@@ -206,8 +209,9 @@ class _Run:
 
     def _bring_to_mirror(self, document: Manifest, folder: Path, files: tuple[FileEntry, ...]) -> None:
         """Mirrors the release, once and before it is public."""
-        if self.mirror is not None and not self.dry_run and not self.mirror_url:
+        if self.mirror is not None and not self.dry_run and self.mirrored != files:
             self.mirror_url = self.mirror(document, folder, files)
+            self.mirrored = files
 
     def _apply(self, actions: tuple[Action, ...], details: ReleaseDetails) -> None:
         """Carries actions out; also with nothing to change, as leftovers beside a finished release go."""
