@@ -134,9 +134,9 @@ def publish(
 
 def _rows(result: "PublishResult") -> list[list[str]]:
     """What was done with each file."""
-    from model_release.base.text import megabytes
+    from model_release.base.text import size_cell
 
-    sizes = {entry.name: megabytes(entry.size_bytes) for entry in result.details.files}
+    sizes = {entry.name: size_cell(entry.size_bytes) for entry in result.details.files}
     return [[action.kind, action.name, sizes.get(action.name, ""), action.reason] for action in result.actions]
 
 

@@ -104,7 +104,7 @@ def _web_app(app: AppOptions, host: HostOptions, tag: str) -> "WebApp | None":
 
 def _rows(result: "ReleaseResult") -> list[list[str]]:
     """What was released: file, MB, precision and what it was held against."""
-    from model_release.base.text import megabytes
+    from model_release.base.text import size_cell
 
     variants = result.document.variants_by_file
     rows = []
@@ -116,7 +116,7 @@ def _rows(result: "ReleaseResult") -> list[list[str]]:
             checks = (
                 f"{len(measured.clauses)} clauses hold, KL {agreement.mean_kl_nats:.0e}, top-1 {agreement.top1:.1%}"
             )
-        rows.append([entry.name, megabytes(entry.size_bytes), variant.precision if variant else "", checks])
+        rows.append([entry.name, size_cell(entry.size_bytes), variant.precision if variant else "", checks])
     return rows
 
 
