@@ -244,6 +244,42 @@ def test_an_environment_that_keeps_tags_out_is_refused(repository: Repository) -
     assert (outcome.code, "add the tag model-v*" in outcome.error) == (8, True)
 
 
+@pytest.mark.parametrize(
+    ("patterns", "got"),
+    [
+        ([("branch", "main"), ("branch", "model-v*")], "got branch 'main', branch 'model-v*'"),
+        ([("tag", "v*")], "got tag 'v*'"),
+        ([], "got nothing that may"),
+    ],
+)
+def test_an_environment_whose_patterns_keep_the_tag_out_is_refused(
+    repository: Repository, patterns: list[tuple[str, str]], got: str
+) -> None:
+    repository.may_deploy = patterns
+    outcome = doctor()
+    assert (outcome.code, "add the tag model-v*" in outcome.error) == (8, True)
+    assert got in outcome.error
+
+
+@pytest.mark.parametrize("pattern", ["model-v*", "*", TAG, "model-v[0-9]*"])
+def test_an_environment_whose_pattern_lets_the_tag_in_is_good(repository: Repository, pattern: str) -> None:
+    repository.may_deploy = [("branch", "main"), ("tag", pattern)]
+    assert not_good(doctor()) == {}
+
+
+def test_a_run_that_was_started_on_a_branch_deploys_from_it(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_REF_TYPE", "branch")
+    monkeypatch.setenv("GITHUB_REF_NAME", "main")
+    repository.may_deploy = [("branch", "main")]
+    assert not_good(doctor()) == {}
+    repository.may_deploy = [("tag", "model-v*")]
+    outcome = doctor()
+    assert (outcome.code, "add the branch main, or push the tag instead" in outcome.error) == (8, True)
+
+
 # -- where nothing can be asked
 
 

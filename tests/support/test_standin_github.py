@@ -574,6 +574,10 @@ def test_settings_are_for_administrators_and_say_what_is_set(site: StandInGitHub
     assert ask("actions/permissions/workflow", admin)[1]["can_approve_pull_request_reviews"] is True
     (rule,) = ask("environments/release", as_writer())[1]["protection_rules"]
     assert [each["reviewer"]["login"] for each in rule["reviewers"]] == ["octocat"]
+    repository.may_deploy = [("branch", "main"), ("tag", "model-v*")]
+    policies = ask("environments/release/deployment-branch-policies", as_writer())[1]["branch_policies"]
+    assert [(each["type"], each["name"]) for each in policies] == repository.may_deploy
+    assert ask("environments/other/deployment-branch-policies", as_writer())[0] == 404
     assert ask("actions/variables", admin)[1]["variables"][0]["value"] == "demo"
     assert [each["key"] for each in ask("actions/caches?key=weights-", as_writer())[1]["actions_caches"]] == [
         "weights-a"

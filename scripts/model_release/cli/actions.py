@@ -54,6 +54,11 @@ def pushed_tag() -> str | None:
     return os.environ.get("GITHUB_REF_NAME") if os.environ.get("GITHUB_REF_TYPE") == "tag" else None
 
 
+def started_branch() -> str:
+    """The branch on which the run was started by hand or by a call; empty for a pushed tag, and elsewhere."""
+    return os.environ.get("GITHUB_REF_NAME", "") if os.environ.get("GITHUB_REF_TYPE") == "branch" else ""
+
+
 def annotation(kind: str, title: str, message: str) -> str:
     r"""A line that shows on the run's page; nothing in it can end the line or begin another command.
 

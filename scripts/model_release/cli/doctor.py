@@ -2,7 +2,7 @@
 
 import click
 
-from model_release.cli.actions import add_outputs, add_summary, annotate, in_workflow
+from model_release.cli.actions import add_outputs, add_summary, annotate, in_workflow, started_branch
 from model_release.cli.options import PATH, BuildOptions, build_options
 from model_release.cli.places import (
     DEFAULT_ENV_FILE,
@@ -76,6 +76,7 @@ def doctor(
         replace=replace,
         place=place,
         app=None if app.no_env else app.in_repository(host, any_tag.text, default=access.repository),
+        branch=started_branch(),
         in_workflow=in_workflow(),
     )
     settings = RepositorySettings(client, access.repository)

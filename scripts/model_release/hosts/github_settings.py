@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -25,10 +26,19 @@ class Environment:
     Attributes:
         reviewers: How many people or teams are asked.
         protected_branches_only: Whether tags are kept out.
+        patterns: Else which refs may deploy, as kind (`branch`, `tag`) and pattern of the name; None for any, or if
+            the token may not see them.
     """
 
     reviewers: int
     protected_branches_only: bool
+    patterns: tuple[tuple[str, str], ...] | None
+
+    def lets_in(self, kind: str, name: str) -> bool:
+        """Whether a `branch` or a `tag` may deploy, as far as can be seen; of branches it is not asked which."""
+        if self.protected_branches_only:
+            return kind == "branch"
+        return self.patterns is None or any(of == kind and fnmatchcase(name, text) for of, text in self.patterns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +132,16 @@ class RepositorySettings:
         return Environment(
             reviewers=sum(len(rule.get("reviewers") or ()) for rule in rules),
             protected_branches_only=bool(policy.get("protected_branches")),
+            patterns=self._may_deploy(name) if policy.get("custom_branch_policies") else None,
         )
+
+    def _may_deploy(self, environment: str) -> tuple[tuple[str, str], ...] | None:
+        """The patterns of an environment; those from before there were any for tags have no kind."""
+        place = f"/environments/{quote(environment)}/deployment-branch-policies?per_page=100"
+        found = self._seen(self._get(place), absent=None)
+        if found is None:
+            return None
+        return tuple((str(each.get("type", "branch")), str(each["name"])) for each in found["branch_policies"])
 
     def variables(self) -> Mapping[str, str] | None:
         """The repository's variables for workflows."""

@@ -57,6 +57,7 @@ class ReleasePlan:
         replace: Whether a public release may change.
         place: The web app; None if it is left alone.
         app: The same, to be asked whether its env file can be edited.
+        branch: Of which the workflow was started by hand; empty for a pushed tag, and outside of a workflow.
         in_workflow: Whether the workflow asks: its other jobs have tokens of their own.
     """
 
@@ -67,6 +68,7 @@ class ReleasePlan:
     replace: bool
     place: AppPlace | None
     app: WebApp | None
+    branch: str
     in_workflow: bool
 
     @property
@@ -177,16 +179,20 @@ def _tag(plan: ReleasePlan, tag: ReleaseTag, settings: RepositorySettings, state
 def _environment(plan: ReleasePlan, settings: RepositorySettings) -> Iterator[Finding]:
     """Who is asked before anything is published."""
     found = settings.environment(ENVIRONMENT)
+    kind, name = ("branch", plan.branch) if plan.branch else ("tag", plan.tag.text if plan.tag else "")
     if found is None:
         text = (
             f"no environment {ENVIRONMENT} that this token can see: publishing then asks nobody. "
             f"Settings, Environments, New environment, {ENVIRONMENT}, Required reviewers."
         )
         yield Finding(level="warning", about="environment", text=text)
-    elif found.protected_branches_only and plan.tag is not None:
+    elif plan.tag is not None and not found.lets_in(kind, name):
+        allowed = ", ".join(f"{of} {pattern[:80]!a}" for of, pattern in (found.patterns or ())[:5])
+        got = "protected branches only" if found.protected_branches_only else allowed or "nothing that may"
         text = (
-            f"the environment {ENVIRONMENT} must let tags deploy, got protected branches only. "
-            f"Settings, Environments, {ENVIRONMENT}, Deployment branches and tags: add the tag model-v*."
+            f"the environment {ENVIRONMENT} must let {'tags' if kind == 'tag' else f'the branch {name}'} deploy, "
+            f"got {got}. Settings, Environments, {ENVIRONMENT}, Deployment branches and tags: "
+            f"add the {'tag model-v*' if kind == 'tag' else f'branch {name}, or push the tag instead'}."
         )
         yield Finding(level="refused", about="environment", text=text, error=HostError)
     else:

@@ -36,6 +36,7 @@ PATHS = (
             "/contents/{path}",
             "/dispatches",
             "/environments/{environment_name}",
+            "/environments/{environment_name}/deployment-branch-policies",
             "/git/blobs",
             "/git/blobs/{file_sha}",
             "/git/commits",

@@ -26,6 +26,7 @@ class Repository:
             another account's token is not bound by it.
         environments: Name -> logins of its required reviewers.
         tags_may_not_deploy: Whether environments are for protected branches alone.
+        may_deploy: Else the kind and the pattern of each ref that may; None for all.
         variables: Those of workflows.
         caches: Key -> the ref whose run has kept it.
         burned_tags: Tags of immutable releases; they can never be used again.
@@ -43,6 +44,7 @@ class Repository:
     actions_may_open_pulls: bool = True
     environments: dict[str, list[str]] = field(default_factory=dict)
     tags_may_not_deploy: bool = False
+    may_deploy: list[tuple[str, str]] | None = None
     variables: dict[str, str] = field(default_factory=dict)
     caches: dict[str, str] = field(default_factory=dict)
     id: int = 0

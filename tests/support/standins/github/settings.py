@@ -40,7 +40,7 @@ def environment(call: Call) -> Response:
     url, asked = f"{views.repository_url(call)}/environments/{name}", repo.environments[name]
     rule = {"id": 2, "node_id": views.node_id("Rule", 2), "type": "required_reviewers", "prevent_self_review": False}
     reviewers = [{"type": "User", "reviewer": views.user(call, login)} for login in asked]
-    policy: dict[str, Any] = {"protected_branches": True, "custom_branch_policies": False}
+    policy = {"protected_branches": repo.tags_may_not_deploy, "custom_branch_policies": repo.may_deploy is not None}
     shown = {
         "id": 1,
         "node_id": views.node_id("Environment", 1),
@@ -50,9 +50,22 @@ def environment(call: Call) -> Response:
         "created_at": repo.created_at,
         "updated_at": repo.created_at,
         "protection_rules": [{**rule, "reviewers": reviewers}] if asked else [],
-        "deployment_branch_policy": policy if repo.tags_may_not_deploy else None,
+        "deployment_branch_policy": policy if any(policy.values()) else None,
     }
     return Response(200, shown)
+
+
+@route("GET", f"{REPOSITORY}/environments/{{environment_name}}/deployment-branch-policies")
+def deployment_branch_policies(call: Call) -> Response:
+    """Which branches and tags may deploy to an environment."""
+    repo = call.repository
+    if call.params["environment_name"] not in repo.environments:
+        raise not_found()
+
+    def shown(item: tuple[str, str]) -> dict[str, Any]:
+        return {"id": 1, "node_id": views.node_id("Policy", 1), "type": item[0], "name": item[1]}
+
+    return call.page(repo.may_deploy or [], shown, key="branch_policies")
 
 
 @route("GET", f"{ACTIONS}/variables", writes="administration")
