@@ -733,8 +733,8 @@ def test_a_local_host_takes_the_same_folder(dist: Path, tmp_path: Path) -> None:
     status, said = run_cli([*arguments, "--dry-run"], {})
     assert (status, (tmp_path / "releases").exists()) == (0, False)
     assert said.splitlines()[:2] == [
-        "action  file            MB  reason",
-        "upload  SHA256SUMS     0.0  not there yet",
+        "action  file               MB  reason",
+        "upload  SHA256SUMS     0.3 kB  not there yet",
     ]
     assert said.splitlines()[-1] == f"{TAG} would be made public as a release; nothing was changed."
     assert run_cli(arguments, {})[0] == 0
