@@ -2,7 +2,7 @@
 
 import click
 
-from model_release.cli.actions import add_outputs, add_summary, annotate, in_workflow
+from model_release.cli.actions import add_outputs, add_summary, annotate, in_workflow, started_by_hand
 from model_release.cli.options import PATH, BuildOptions, build_options
 from model_release.cli.places import (
     DEFAULT_ENV_FILE,
@@ -77,6 +77,7 @@ def doctor(
         place=place,
         app=None if app.no_env else app.in_repository(host, any_tag.text, default=access.repository),
         in_workflow=in_workflow(),
+        by_hand=started_by_hand(),
     )
     settings = RepositorySettings(client, access.repository)
     of_app = settings if place is None else RepositorySettings(client, place.repository)

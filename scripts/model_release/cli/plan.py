@@ -6,7 +6,7 @@ workflow passes its inputs: `--app-precision` from MODEL_RELEASE_APP_PRECISION.
 
 import click
 
-from model_release.cli.actions import add_outputs, add_summary, pushed_tag
+from model_release.cli.actions import add_outputs, add_summary, pushed_tag, started_by_hand
 from model_release.cli.options import TOOL_VERSION, BuildOptions, build_options
 from model_release.cli.places import MirrorOptions, mirror_options
 
@@ -69,6 +69,7 @@ def plan(
         build = build.for_mirror()
     release_tag = workflow.resolve_tag(tag, version, pushed_tag())
     jobs = workflow.plan_models(models, revision)
+    workflow.require_pins(jobs, by_hand=started_by_hand())
     requests = [build.request(release_tag, job.source, companion=job.companion) for job in jobs]
     workflow.check_layers(zip(jobs, requests, strict=True))
     header, rows = ["model", "weights", "seen", "precisions"], workflow.describe_run(zip(jobs, requests, strict=True))

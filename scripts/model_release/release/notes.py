@@ -15,7 +15,7 @@ from model_release.base.text import figure, markdown_table, megabytes, size_cell
 from model_release.browser.results import Timings, TimingsByFile
 from model_release.contract.manifest import Manifest, ModelEntry
 from model_release.contract.measured import BackendEntry, Measured
-from model_release.contract.pinned_models import load_registry, pinned_entry
+from model_release.contract.pinned_models import known_entry, load_registry
 
 DEMO = "demo"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -234,7 +234,7 @@ def _licence(model: ModelEntry) -> str:
     """The licence of the weights, as far as the registry knows it, and their card on the Hub."""
     if model.source == DEMO:
         return "made from public-domain text, see `scripts/demo_model/README.md`"
-    known = pinned_entry(model.source, model.revision, load_registry()).get("license")
+    known = known_entry(model.source, model.revision, load_registry()).get("license")
     on_hub = _HUB_ID.fullmatch(model.source) and _COMMIT.fullmatch(model.revision)
     card = f"[model card](https://huggingface.co/{model.source}/blob/{model.revision}/README.md)" if on_hub else ""
     return ", ".join(part for part in (code(known) if known else "not known here", card) if part)

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model_release.base.errors import UsageError
+from model_release.base.errors import UsageError, WeightsError
 from model_release.base.files import read_bytes
-from model_release.contract.pinned_models import load_registry, locate, pinned_entry
+from model_release.contract.pinned_models import is_pinned, known_entry, load_registry, locate
 from model_release.contract.selection import parse_layers
 from model_release.contract.tag import ReleaseTag, parse_tag
 from model_release.model.weights.source import DEFAULT_MODEL, DEMO_FOLDER, SourceRequest
@@ -30,6 +30,9 @@ class WeightsJob:
             that is known beforehand makes a cache as good as a download.
         companion: Whether its files stand beside another model's, under names that begin with its own.
         layer_count: How many layers it has; None if only its weights say so.
+        parameters: How many parameters it has; None if only its weights say so.
+        is_unpinned: Whether the registry has it, but nothing that pins it.
+        is_gated: Whether the Hub gives it only to accounts that have accepted its terms.
     """
 
     name: str
@@ -38,6 +41,9 @@ class WeightsJob:
     cache_key: str = ""
     companion: bool = False
     layer_count: int | None = None
+    parameters: int | None = None
+    is_unpinned: bool = False
+    is_gated: bool = False
 
     @property
     def source(self) -> SourceRequest:
@@ -49,8 +55,15 @@ class WeightsJob:
     def describe(self) -> str:
         """The job in words."""
         weights = f"{self.model} at {self.revision}" if self.model else "the embedded model"
-        pinned = ", pinned" if self.cache_key else ""
-        return f"{weights}{pinned}{f', files named {self.name}-…' if self.companion else ''}"
+        parts = [
+            weights,
+            *(["pinned"] if self.cache_key else []),
+            *(["not pinned"] if self.is_unpinned else []),
+            *(["gated: needs HF_TOKEN"] if self.is_gated else []),
+            *([f"about {self.parameters * 4 / 1e6:,.0f} MB in fp32"] if self.parameters else []),
+            *([f"files named {self.name}-…"] if self.companion else []),
+        ]
+        return ", ".join(parts)
 
     def row(self) -> dict[str, Any]:
         """The job as an entry of a workflow's matrix."""
@@ -122,10 +135,25 @@ def plan_models(models: str | None, revision: str | None) -> tuple[WeightsJob, .
     return tuple(jobs)
 
 
-def pinned_models() -> tuple[WeightsJob, ...]:
-    """Every model of the registry."""
+def registered_models() -> tuple[WeightsJob, ...]:
+    """Every model of the registry, by name."""
     pinned = load_registry()
     return tuple(_job(name, None, pinned, companion=False) for name in sorted(pinned))
+
+
+def require_pins(jobs: Iterable[WeightsJob], *, by_hand: bool) -> None:
+    """Refuses models whose bytes nobody has pinned, where no person has asked for them in this very run.
+
+    Raises:
+        WeightsError: The registry has a model, but no commit and sha256 of it.
+    """
+    unpinned = [job.model for job in jobs if job.is_unpinned]
+    if unpinned and not by_hand:
+        names = ",".join(unpinned)
+        raise WeightsError(
+            f"a release that nobody starts by hand must be of pinned weights, got {names} without commit and sha256. "
+            f"Run python scripts/weights.py --pin {names} and commit contract/models.json, or start the run by hand."
+        )
 
 
 def check_layers(jobs: Iterable[tuple[WeightsJob, BuildRequest]]) -> None:
@@ -165,12 +193,16 @@ def _job(model: str, revision: str | None, pinned: Mapping[str, Any], *, compani
         config = json.loads(read_bytes(DEMO_FOLDER / "config.json", limit_bytes=_MAX_OWN_BYTES))
         return WeightsJob(name=DEMO, companion=companion, layer_count=config["n_layer"])
     repository, commit = locate(model, revision, pinned)
-    entry = pinned_entry(repository, commit, pinned)
+    entry = known_entry(repository, commit, pinned)
+    key = f"weights-{repository.replace('/', '--')}-{commit}" if is_pinned(entry) else ""
     return WeightsJob(
         name=SourceRequest(model=model).name,
         model=model,
         revision=commit,
-        cache_key=f"weights-{repository.replace('/', '--')}-{commit}" if entry else "",
+        cache_key=key,
         companion=companion,
         layer_count=entry.get("layers"),
+        parameters=entry.get("parameters"),
+        is_unpinned=bool(entry) and not is_pinned(entry),
+        is_gated=entry.get("gated", False),
     )
