@@ -180,6 +180,12 @@ def test_a_plan_fills_outputs_and_summary(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ("MODEL_RELEASE_LAYERS", "0;touch pwned"),
         ("MODEL_RELEASE_ACTIVATIONS", "everything"),
+        ("MODEL_RELEASE_CONTEXT", "0"),
+        ("MODEL_RELEASE_CONTEXT", "-1"),
+        ("MODEL_RELEASE_CONTEXT", "65537"),
+        ("MODEL_RELEASE_CONTEXT", "64;touch pwned"),
+        ("MODEL_RELEASE_CONTEXT", "9" * 5000),
+        ("MODEL_RELEASE_CONTEXT", "$(id)"),
         ("MODEL_RELEASE_PRECISION", "fp8"),
         ("MODEL_RELEASE_DELIVERY", "post"),
         ("MODEL_RELEASE_MODELS", "$(id)"),
@@ -205,6 +211,13 @@ def test_a_bad_input_is_one_error_and_one_annotation(
     (line,) = outcome.out.splitlines()
     assert line.startswith("::error title=plan.py::")
     assert outcome.error.startswith("error: ")
+
+
+def test_the_context_that_is_asked_for_is_every_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_RELEASE_CONTEXT", "64")
+    outcome = call(cli.plan, "--version", "1.0.0", "--model", "demo,gpt2")
+    assert (outcome.code, outcome.out.count("layers the last, 64 tokens")) == (0, 2)
+    assert [job.source.context for job in workflow.plan_models("demo,gpt2", None, 64)] == [64, 64]
 
 
 def test_a_mirror_makes_automatic_delivery_the_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from model_release.base.errors import UsageError, WeightsError
@@ -33,6 +33,7 @@ class WeightsJob:
         parameters: How many parameters it has; None if only its weights say so.
         is_unpinned: Whether the registry has it, but nothing that pins it.
         is_gated: Whether the Hub gives it only to accounts that have accepted its terms.
+        context: Tokens it shall promise, if not its positions or 2048.
     """
 
     name: str
@@ -44,13 +45,14 @@ class WeightsJob:
     parameters: int | None = None
     is_unpinned: bool = False
     is_gated: bool = False
+    context: int | None = None
 
     @property
     def source(self) -> SourceRequest:
         """The same, for the steps."""
         if not self.model:
-            return SourceRequest(demo=True)
-        return SourceRequest(model=self.model, revision=self.revision)
+            return SourceRequest(demo=True, context=self.context)
+        return SourceRequest(model=self.model, revision=self.revision, context=self.context)
 
     def describe(self) -> str:
         """The job in words."""
@@ -112,12 +114,13 @@ def resolve_point(wanted: str, tag: str | None, version: str | None) -> ReleaseT
     return parse_tag(wanted)
 
 
-def plan_models(models: str | None, revision: str | None) -> tuple[WeightsJob, ...]:
+def plan_models(models: str | None, revision: str | None, context: int | None = None) -> tuple[WeightsJob, ...]:
     """The build jobs for a list of models; the first one's files keep their plain names.
 
     Args:
         models: Registry names, Hub ids or `demo`, separated by commas.
         revision: Of the only model.
+        context: Tokens that each shall promise, if not its positions or 2048.
 
     Raises:
         UsageError: An entry names no model, or two would have files of the same names.
@@ -128,7 +131,10 @@ def plan_models(models: str | None, revision: str | None) -> tuple[WeightsJob, .
     if revision is not None and (len(names) > 1 or names == [DEMO]):
         raise UsageError("--revision belongs to one model of the Hub. Leave it out, or give that model alone.")
     pinned = load_registry()
-    jobs = [_job(name, revision, pinned, companion=number > 0) for number, name in enumerate(names)]
+    jobs = [
+        replace(_job(name, revision, pinned, companion=number > 0), context=context)
+        for number, name in enumerate(names)
+    ]
     folded = [job.name.casefold() for job in jobs]
     if len(set(folded)) != len(folded):
         raise UsageError(f"--model must be models of different names, got {', '.join(folded)}. Name each once.")
@@ -181,7 +187,8 @@ def describe_run(jobs: Iterable[tuple[WeightsJob, BuildRequest]]) -> list[list[s
         [
             job.name,
             job.describe(),
-            "all layers" if request.selection.all_layers else f"layers {request.selection.layers or 'the last'}",
+            ("all layers" if request.selection.all_layers else f"layers {request.selection.layers or 'the last'}")
+            + (f", {job.context} tokens" if job.context else ""),
             ", ".join(("fp32", *request.precisions)),
         ]
         for job, request in jobs
