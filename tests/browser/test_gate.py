@@ -218,6 +218,28 @@ def test_a_file_that_holds_no_figures_is_refused(tmp_path: Path, content: str) -
     assert not (tmp_path / "releases").exists()
 
 
+def test_a_companion_is_recorded_before_it_stands_beside_another_model(tmp_path: Path) -> None:
+    """Each job of a run judges the one model that it has built; their folders are merged afterwards."""
+    part = make_dist(tmp_path / "part", prefix="herd-")
+    record(part, BrowserReport(browser="1", trials=(a_trial(file="herd-model.onnx", load_s=3.5),)))
+    assert (part / "herd-browser.json").exists()
+    assert measured.read(part, "herd-").of("herd-model.onnx").backends == (
+        BackendEntry(backend="webgpu", runs=True, cosine=1.0, relative=0.0),
+    )
+    with pytest.raises(ManifestError, match=r"must be a folder with manifest\.json"):
+        check_dist(part, parse_tag(TAG))
+    whole = make_dist(tmp_path / "dist")
+    shutil.copytree(part, whole, dirs_exist_ok=True)
+    assert [each.asset_prefix for each in check_dist(whole, parse_tag(TAG)).companions] == ["herd-"]
+
+
+def test_two_companions_without_the_first_model_are_no_release(tmp_path: Path) -> None:
+    for prefix in ("herd-", "flock-"):
+        make_dist(tmp_path / "dist", prefix=prefix)
+    with pytest.raises(ManifestError, match=r"must be a release with its manifest\.json"):
+        record(tmp_path / "dist", BrowserReport(browser="1", trials=()))
+
+
 def test_what_does_not_run_is_recorded_with_its_reason(released: Path, tmp_path: Path) -> None:
     folder = tmp_path / "release"
     shutil.copytree(released, folder)

@@ -9,6 +9,7 @@ import cli
 from commands import Outcome, assert_refused, call
 from dists import REPOSITORY, TOKEN
 from model_release.contract.pinned_models import load_registry
+from model_release.release import workflow
 from standins.github import RULESET, Fault, Repository, StandInGitHub, Token
 
 pytestmark = pytest.mark.network
@@ -303,3 +304,22 @@ def test_hostile_names_are_refused_before_anything_is_asked(site: StandInGitHub)
     for options in (["--model", "$(id)"], ["--env-file", "../x"], ["--mirror", "ftp://x"], ["--repo", "o/../r"]):
         assert_refused(doctor(*options), 2)
     assert site.requests == []
+
+
+def test_an_unpinned_model_is_a_warning_by_hand_and_refused_where_a_tag_asks(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert repository.releases == {}
+    entries = {"gpt2": load_registry()["gpt2"], "young": {"repository": "someone/young", "gated": True}}
+    monkeypatch.setattr(workflow, "load_registry", lambda: entries)
+    outcome = doctor("--model", "young", "--delivery", "release")
+    assert outcome.code == 0, outcome.err
+    told = [line for line in outcome.out.splitlines() if line.startswith("warning   model: ")]
+    assert len(told) == 2
+    assert "young is gated: HF_TOKEN must be that of an account that has accepted its terms" in told[0]
+    assert "not pinned" in told[1]
+    assert "weights.py --pin young and commit contract/models.json" in told[1]
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_EVENT_NAME", "push")
+    refused = doctor("--model", "young", "--delivery", "release")
+    assert (refused.code, "must be of pinned weights, got young" in refused.error) == (5, True)

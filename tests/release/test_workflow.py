@@ -70,8 +70,73 @@ def test_only_pinned_weights_have_a_key_in_the_cache() -> None:
 
 
 def test_the_warmed_key_is_the_one_that_a_release_asks_for() -> None:
-    warmed = {job.model: job.cache_key for job in workflow.pinned_models()}
+    warmed = {job.model: job.cache_key for job in workflow.registered_models()}
     assert warmed == {name: workflow.plan_models(name, None)[0].cache_key for name in load_registry()}
+    assert warmed["gpt2"]
+
+
+def test_the_list_shows_every_model_and_warms_the_pinned_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "outputs"))
+    shown = call(cli.weights, "--list").out.splitlines()
+    assert len(shown) == len(load_registry())
+    rows = json.loads((tmp_path / "outputs").read_text().removeprefix("matrix="))["include"]
+    assert {row["model"] for row in rows} == {name for name, entry in load_registry().items() if "revision" in entry}
+
+
+# -- models that the registry has, and nothing pins
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry with an unpinned model, a gated one among them; the real one may have none."""
+    entries = {
+        "gpt2": load_registry()["gpt2"],
+        "young": {"repository": "someone/young", "license": "MIT", "layers": 4, "parameters": 10_000_000},
+        "closed": {"repository": "someone/closed", "gated": True},
+    }
+    monkeypatch.setattr(workflow, "load_registry", lambda: entries)
+
+
+@pytest.mark.usefixtures("registry")
+def test_an_unpinned_model_says_so_and_has_no_key_in_the_cache() -> None:
+    (young,) = workflow.plan_models("young", None)
+    assert (young.revision, young.cache_key, young.is_unpinned) == ("main", "", True)
+    assert young.describe() == "young at main, not pinned, about 40 MB in fp32"
+    (closed,) = workflow.plan_models("closed", None)
+    assert closed.describe() == "closed at main, not pinned, gated: needs HF_TOKEN"
+    assert not workflow.plan_models("someone/else", None)[0].is_unpinned
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("model", ["young", "someone/young", "gpt2,young"])
+@pytest.mark.parametrize(
+    ("event", "code"), [("push", 5), ("schedule", 5), ("", 5), ("workflow_dispatch", 0), (None, 0)]
+)
+def test_an_unpinned_model_is_released_by_hand_and_never_by_a_tag(
+    monkeypatch: pytest.MonkeyPatch, model: str, event: str | None, code: int
+) -> None:
+    """`event` None is a command line."""
+    if event is not None:
+        monkeypatch.setenv("GITHUB_ACTIONS", "true")
+        monkeypatch.setenv("GITHUB_EVENT_NAME", event)
+    monkeypatch.setenv("GITHUB_REF_TYPE", "tag")
+    monkeypatch.setenv("GITHUB_REF_NAME", "model-v1.0.0")
+    outcome = call(cli.plan, "--model", model)
+    assert outcome.code == code, outcome.error
+    name = model.rpartition(",")[2]
+    if code:
+        assert f"must be of pinned weights, got {name} without" in outcome.error
+        assert f"weights.py --pin {name} and commit" in outcome.error
+    else:
+        assert "not pinned" in outcome.out
+
+
+@pytest.mark.usefixtures("registry")
+def test_layers_are_checked_where_the_registry_knows_how_many_there_are() -> None:
+    refused = call(cli.plan, "--version", "1.0.0", "--model", "young", "--layers", "4")
+    assert (refused.code, "young: " in refused.error) == (2, True)
+    assert call(cli.plan, "--version", "1.0.0", "--model", "young", "--layers", "3").code == 0
+    assert call(cli.plan, "--version", "1.0.0", "--model", "closed", "--layers", "400").code == 0
 
 
 @pytest.mark.parametrize(
@@ -115,6 +180,12 @@ def test_a_plan_fills_outputs_and_summary(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ("MODEL_RELEASE_LAYERS", "0;touch pwned"),
         ("MODEL_RELEASE_ACTIVATIONS", "everything"),
+        ("MODEL_RELEASE_CONTEXT", "0"),
+        ("MODEL_RELEASE_CONTEXT", "-1"),
+        ("MODEL_RELEASE_CONTEXT", "65537"),
+        ("MODEL_RELEASE_CONTEXT", "64;touch pwned"),
+        ("MODEL_RELEASE_CONTEXT", "9" * 5000),
+        ("MODEL_RELEASE_CONTEXT", "$(id)"),
         ("MODEL_RELEASE_PRECISION", "fp8"),
         ("MODEL_RELEASE_DELIVERY", "post"),
         ("MODEL_RELEASE_MODELS", "$(id)"),
@@ -140,6 +211,13 @@ def test_a_bad_input_is_one_error_and_one_annotation(
     (line,) = outcome.out.splitlines()
     assert line.startswith("::error title=plan.py::")
     assert outcome.error.startswith("error: ")
+
+
+def test_the_context_that_is_asked_for_is_every_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_RELEASE_CONTEXT", "64")
+    outcome = call(cli.plan, "--version", "1.0.0", "--model", "demo,gpt2")
+    assert (outcome.code, outcome.out.count("layers the last, 64 tokens")) == (0, 2)
+    assert [job.source.context for job in workflow.plan_models("demo,gpt2", None, 64)] == [64, 64]
 
 
 def test_a_mirror_makes_automatic_delivery_the_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,6 +172,8 @@ def test_the_scopes_are_these_and_no_others() -> None:
     assert granted == {
         "ci.yml: test": read,
         "ci.yml: nightly": read,
+        "ci.yml: list": read,
+        "ci.yml: pins": read,
         "release-model.yml: plan": {"contents": "read", "actions": "read"},
         "release-model.yml: build": read,
         "release-model.yml: attest": {"id-token": "write", "attestations": "write"},
@@ -302,6 +304,16 @@ def test_the_light_install_is_enough_for_the_jobs_that_use_it() -> None:
 def test_ci_runs_the_readmes_test_command() -> None:
     (step,) = [step for step in load(ROOT / ".github/workflows/ci.yml")["jobs"]["test"]["steps"] if "run" in step]
     assert f"{step['run']} " in (ROOT / "README.md").read_text()
+
+
+def test_every_night_the_hub_must_give_what_is_pinned() -> None:
+    jobs = load(ROOT / ".github/workflows/ci.yml")["jobs"]
+    assert jobs["pins"]["strategy"]["matrix"] == "${{ fromJSON(needs.list.outputs.matrix) }}"
+    assert [step["run"] for name in ("list", "pins") for step in jobs[name]["steps"] if "run" in step] == [
+        "python scripts/weights.py --list",
+        "python scripts/weights.py",
+    ]
+    assert not any("cache" in step.get("uses", "") for step in jobs["pins"]["steps"]), "a cache would prove itself"
 
 
 def test_new_versions_wait_before_dependabot_proposes_them() -> None:

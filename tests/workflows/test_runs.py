@@ -253,6 +253,7 @@ def test_a_click_chooses_layers_and_a_small_model_lands_where_the_app_serves_it(
     run = bench.click(
         version="1.1.0",
         layers="0,5,11",
+        context="8",
         precisions="fp16",
         app_precision="fp32",
         size_threshold="200",
@@ -261,6 +262,7 @@ def test_a_click_chooses_layers_and_a_small_model_lands_where_the_app_serves_it(
         static_dir="site/public",
     )
     assert run.jobs == TINY_WELL
+    assert manifest.parse(_asset(bench, "manifest.json", "model-v1.1.0")).model.context == 8
     model = onnx.load_from_string(_asset(bench, "model_fp16.onnx", "model-v1.1.0"))
     seen = {output.name for output in model.graph.output if output.name.endswith("_mlp_output")}
     assert seen == {"layer_0_mlp_output", "layer_5_mlp_output", "layer_11_mlp_output"}

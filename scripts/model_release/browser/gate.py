@@ -38,18 +38,17 @@ from model_release.browser.pages.render import ASSETS
 from model_release.browser.pages.sample import MAX_TOKENS, PROMPT, spread_ids
 from model_release.browser.results import BackendRun, BrowserReport
 from model_release.browser.server import serve
-from model_release.contract import manifest, output_checks
+from model_release.contract import output_checks
 from model_release.contract.activations import (
     FULL_PRECISION,
     Precision,
     load_contract,
 )
 from model_release.contract.clauses import NOTHING_JUDGED
-from model_release.contract.dist import check_dist
+from model_release.contract.dist import check_built
 from model_release.contract.manifest import Manifest
 from model_release.contract.metadata import metadata_of
 from model_release.contract.output_checks import Array
-from model_release.contract.tag import parse_tag
 from model_release.model.onnx_files.data_files import data_files, model_bytes
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
@@ -118,7 +117,7 @@ def browse(
         MissingToolError: Chromium, Playwright or npm is missing.
         ContractError: onnxruntime cannot run the fp32 file.
     """
-    release = check_dist(folder, parse_tag(manifest.read(folder).tag))
+    release = check_built(folder)
     executable()  # What is missing is said before anything is installed.
     mounts = {PACKAGES: npm.install(progress=progress), **PAGES}
     with chromium() as browser, serve(folder, mounts=mounts) as origin:

@@ -7,10 +7,9 @@ from model_release.base.errors import ManifestError
 from model_release.base.files import write_bytes
 from model_release.browser.results import BackendRun, BrowserReport, Timings, render_timings
 from model_release.contract import manifest, measured
-from model_release.contract.dist import check_dist
+from model_release.contract.dist import check_built
 from model_release.contract.manifest import TIMINGS_NAME
 from model_release.contract.measured import MEASURED_NAME, BackendEntry, rounded
-from model_release.contract.tag import parse_tag
 
 
 def record(folder: Path, result: BrowserReport) -> None:
@@ -22,7 +21,7 @@ def record(folder: Path, result: BrowserReport) -> None:
     Raises:
         ManifestError: The folder holds no release, or other files than its manifest says.
     """
-    release = check_dist(folder, parse_tag(manifest.read(folder).tag))
+    release = check_built(folder)
     for document in (release.document, *release.companions):
         trials = [trial for trial in result.trials if trial.file in document.variants_by_file]
         prefix = document.asset_prefix

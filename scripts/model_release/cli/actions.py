@@ -22,6 +22,11 @@ def in_workflow() -> bool:
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
+def started_by_hand() -> bool:
+    """Whether a person asked for this very run: at a command line, or with *Run workflow*."""
+    return not in_workflow() or os.environ.get("GITHUB_EVENT_NAME") == "workflow_dispatch"
+
+
 def annotate(kind: str, title: str, message: str) -> None:
     """A line on the run's page."""
     if in_workflow():

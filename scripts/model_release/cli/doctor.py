@@ -2,8 +2,15 @@
 
 import click
 
-from model_release.cli.actions import add_outputs, add_summary, annotate, in_workflow, started_branch
-from model_release.cli.options import PATH, BuildOptions, build_options
+from model_release.cli.actions import (
+    add_outputs,
+    add_summary,
+    annotate,
+    in_workflow,
+    started_branch,
+    started_by_hand,
+)
+from model_release.cli.options import PATH, BuildOptions, ModelsOptions, build_options, models_options
 from model_release.cli.places import (
     DEFAULT_ENV_FILE,
     AppOptions,
@@ -17,8 +24,7 @@ from model_release.cli.places import (
 
 @click.command()
 @click.option("--tag", metavar="TAG", help="The release that is to be made, e.g. model-v1.0.0.")
-@click.option("--model", "models", metavar="LIST", help="What plan.py takes. [default: gpt2]")
-@click.option("--revision", metavar="SHA", help="Commit of the only model's repository. [default: the pinned one]")
+@models_options
 @build_options
 @click.option("--repo", metavar="OWNER/NAME", help="The release's repository. [default: GITHUB_REPOSITORY]")
 @click.option("--replace", is_flag=True, help="A release that is public with other content is to be changed.")
@@ -35,8 +41,7 @@ from model_release.cli.places import (
 def doctor(
     *,
     tag: str | None,
-    models: str | None,
-    revision: str | None,
+    asked: ModelsOptions,
     build: BuildOptions,
     repo: str | None,
     replace: bool,
@@ -53,14 +58,14 @@ def doctor(
     from model_release.base.text import markdown_table
     from model_release.contract.tag import parse_tag
     from model_release.hosts.github_settings import RepositorySettings
-    from model_release.release import kept, preflight, workflow
+    from model_release.release import kept, preflight
 
     release_tag = None if tag is None else parse_tag(tag)
     mirror.check()
     if mirror.mirror is not None:
         build = build.for_mirror()
     any_tag = release_tag or parse_tag("model-v0.0.0")
-    jobs = workflow.plan_models(models, revision)
+    jobs = asked.jobs()
     requests = [build.request(any_tag, job.source, companion=job.companion) for job in jobs]
     access = github_access(repo)
     if not access.repository:
@@ -78,6 +83,7 @@ def doctor(
         app=None if app.no_env else app.in_repository(host, any_tag.text, default=access.repository),
         branch=started_branch(),
         in_workflow=in_workflow(),
+        by_hand=started_by_hand(),
     )
     settings = RepositorySettings(client, access.repository)
     of_app = settings if place is None else RepositorySettings(client, place.repository)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from model_release.contract.tag import ReleaseTag
     from model_release.model.weights.source import SourceRequest
     from model_release.release.request import BuildRequest, Delivery
+    from model_release.release.workflow import WeightsJob
 
 DEFAULT_OUTPUT = Path("apps/web/static/models/gpt2/model.onnx")
 TOOL_VERSION = f"{TOOL} {VERSION}"
@@ -99,6 +100,13 @@ def _source(
     return SourceRequest(model=model, folder=model_path, demo=demo, revision=revision, context=context)
 
 
+context_option = click.option(
+    "--context",
+    type=int,
+    metavar="N",
+    help="Longest sequence to promise and verify, in tokens. [default: the model's positions, at most 2048]",
+)
+
 source_options = options(
     click.option("--model", metavar="ID", help="A key of contract/models.json, or a Hugging Face id. [default: gpt2]"),
     click.option(
@@ -109,15 +117,46 @@ source_options = options(
     ),
     click.option("--demo", is_flag=True, help="The small GPT-2 that comes with this repository."),
     click.option("--revision", metavar="SHA", help="Commit of the model's repository. [default: the pinned one]"),
-    click.option(
-        "--context",
-        type=int,
-        metavar="N",
-        help="Longest sequence to promise and verify, in tokens. [default: the model's positions, at most 2048]",
-    ),
+    context_option,
     handed_over("source", _source),
 )
 """Hands over `source`, a `SourceRequest`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsOptions:
+    """The models of a run of the workflow, as they are asked for.
+
+    Attributes:
+        models: Names, separated by commas.
+        revision: Of the only one.
+        context: Tokens that each is to promise.
+    """
+
+    models: str | None
+    revision: str | None
+    context: int | None
+
+    def jobs(self) -> "tuple[WeightsJob, ...]":
+        """The build jobs; see `workflow.plan_models`."""
+        from model_release.release.workflow import plan_models
+
+        return plan_models(self.models, self.revision, self.context)
+
+
+models_options = options(
+    click.option(
+        "--model",
+        "models",
+        metavar="LIST",
+        help="Names of contract/models.json, Hugging Face ids or demo; the first keeps plain file names. "
+        "[default: gpt2]",
+    ),
+    click.option("--revision", metavar="SHA", help="Commit of the only model's repository. [default: the pinned one]"),
+    context_option,
+    handed_over("asked", ModelsOptions),
+)
+"""Hands over `asked`, `ModelsOptions`."""
 
 
 def _selection(

@@ -6,8 +6,8 @@ workflow passes its inputs: `--app-precision` from MODEL_RELEASE_APP_PRECISION.
 
 import click
 
-from model_release.cli.actions import add_outputs, add_summary, pushed_tag
-from model_release.cli.options import TOOL_VERSION, BuildOptions, build_options
+from model_release.cli.actions import add_outputs, add_summary, pushed_tag, started_by_hand
+from model_release.cli.options import TOOL_VERSION, BuildOptions, ModelsOptions, build_options, models_options
 from model_release.cli.places import MirrorOptions, mirror_options
 
 _ALONE = "\0"  # `--version` without a value; no argument and no variable can hold this.
@@ -32,13 +32,7 @@ def _tool_version(context: click.Context, _parameter: click.Parameter, value: st
     is_eager=True,
     help="In place of --tag: its version, e.g. 1.0.0. Without one: print the tool's version and exit.",
 )
-@click.option(
-    "--model",
-    "models",
-    metavar="LIST",
-    help="Names of contract/models.json, Hugging Face ids or demo; the first keeps plain file names. [default: gpt2]",
-)
-@click.option("--revision", metavar="SHA", help="Commit of the only model's repository. [default: the pinned one]")
+@models_options
 @build_options
 @mirror_options
 @click.option("--no-browser", is_flag=True, help="Do not judge the models in a browser before they are published.")
@@ -47,8 +41,7 @@ def plan(
     *,
     tag: str | None,
     version: str | None,
-    models: str | None,
-    revision: str | None,
+    asked: ModelsOptions,
     build: BuildOptions,
     mirror: MirrorOptions,
     no_browser: bool,
@@ -68,7 +61,8 @@ def plan(
     if mirror.mirror is not None:
         build = build.for_mirror()
     release_tag = workflow.resolve_tag(tag, version, pushed_tag())
-    jobs = workflow.plan_models(models, revision)
+    jobs = asked.jobs()
+    workflow.require_pins(jobs, by_hand=started_by_hand())
     requests = [build.request(release_tag, job.source, companion=job.companion) for job in jobs]
     workflow.check_layers(zip(jobs, requests, strict=True))
     header, rows = ["model", "weights", "seen", "precisions"], workflow.describe_run(zip(jobs, requests, strict=True))

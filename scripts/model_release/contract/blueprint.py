@@ -26,6 +26,9 @@ Role = Literal["tokens", "positions", "head", "matrix", "vector"]
 """What a parameter is for. Tables (`tokens`, `positions`, `head`) are stored finer than matrices are."""
 
 _TABLES = ("tokens", "positions", "head")
+MOST_CONTEXT = 65_536
+"""The most tokens that can be promised: one head's attention map of them is 17 GB."""
+
 _LIMITS = {
     "heads": 1024,
     "kv_heads": 1024,
@@ -35,7 +38,7 @@ _LIMITS = {
     "window": 2**40,
     "hidden": 65_536,
     "vocab": 4_194_304,
-    "context": 65_536,
+    "context": MOST_CONTEXT,
 }
 _MAY_BE_ZERO = ("heads", "kv_heads", "head_dim", "intermediate", "experts", "window")
 _LARGEST_DIM = 4_194_304

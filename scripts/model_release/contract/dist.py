@@ -11,7 +11,7 @@ from model_release.base.github_limits import ASSET_NAME
 from model_release.contract import manifest, measured
 from model_release.contract.manifest import CHECKSUMS_NAME, MANIFEST_NAME, TIMINGS_NAME, FileEntry, Manifest
 from model_release.contract.measured import MEASURED_NAME, Measured
-from model_release.contract.tag import ReleaseTag
+from model_release.contract.tag import ReleaseTag, parse_tag
 
 _AGAIN = "Make the release again."
 _ADVICE = "Do not use this release; make it again."
@@ -46,9 +46,29 @@ def check_dist(dist: Path, tag: ReleaseTag) -> Dist:
     Raises:
         ManifestError: Something is missing, too much or different.
     """
+    return _check(dist, tag, first="")
+
+
+def check_built(dist: Path) -> Dist:
+    """`check_dist` for what one build has made: a whole release, or a companion that is still alone.
+
+    Raises:
+        ManifestError: See `check_dist`.
+    """
+    try:
+        prefixes = [path.name.removesuffix(MANIFEST_NAME) for path in dist.glob(f"*{MANIFEST_NAME}")]
+    except OSError:
+        prefixes = []  # Reading the manifest says why.
+    first = prefixes[0] if len(prefixes) == 1 else ""
+    return _check(dist, parse_tag(manifest.read(dist, first).tag), first=first)
+
+
+def _check(dist: Path, tag: ReleaseTag, *, first: str) -> Dist:
+    """A folder whose first model has this prefix."""
     try:
         present = {path.name: is_file(path) for path in dist.iterdir()}
-        prefixes = sorted({"", *(name.removesuffix(MANIFEST_NAME) for name in present if name.endswith(MANIFEST_NAME))})
+        others = {name.removesuffix(MANIFEST_NAME) for name in present if name.endswith(MANIFEST_NAME)} - {first}
+        prefixes = [first, *sorted(others)]
         parts = {prefix: _read_part(dist, prefix, tag) for prefix in prefixes}
         beside = {prefix + TIMINGS_NAME for prefix in prefixes} & present.keys()
     except OSError as failure:

@@ -253,14 +253,14 @@ def _without_figures(loaded: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def read(folder: Path) -> Manifest:
-    """The manifest of a release folder.
+def read(folder: Path, prefix: str = "") -> Manifest:
+    """The manifest of a release folder, or of the model in it whose files' names begin so.
 
     Raises:
         ManifestError: There is none, or see `parse`.
     """
     try:
-        return parse(read_bytes(folder / MANIFEST_NAME, limit_bytes=MAX_MANIFEST_BYTES))
+        return parse(read_bytes(folder / (prefix + MANIFEST_NAME), limit_bytes=MAX_MANIFEST_BYTES))
     except OSError as failure:
         raise ManifestError(
             f"{folder} must be a release with its {MANIFEST_NAME}, got: {failure.strerror}. "

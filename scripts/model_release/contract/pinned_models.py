@@ -1,4 +1,4 @@
-"""contract/models.json: the models that are pinned by commit and sha256; and what may name a model at all."""
+"""contract/models.json: models by name, pinned by commit and sha256 or not yet; and what may name a model at all."""
 
 import json
 import re
@@ -11,22 +11,23 @@ from model_release.base.files import read_bytes
 from model_release.contract.activations import CONTRACT_FOLDER
 
 REGISTRY = CONTRACT_FOLDER / "models.json"
-_LIMIT_BYTES = 1 << 24
+LIMIT_BYTES = 1 << 24
+_KEYS = ("repository", "revision", "license", "gated", "layers", "parameters", "files")
 
 _ID = re.compile(r"(?!.*(\.\.|--))(\w[\w.-]{0,95}/)?\w[\w.-]{0,95}", re.ASCII)
 _REVISION = re.compile(r"(?!.*\.\.)[\w.-][\w./-]{0,199}", re.ASCII)
 
 
 def load_registry(path: Path = REGISTRY) -> dict[str, Any]:
-    """The pinned models by name.
+    """The models of the registry by name.
 
     Raises:
         WeightsError: The file is missing or broken.
     """
     try:
-        return dict(json.loads(read_bytes(path, limit_bytes=_LIMIT_BYTES).decode())["models"])
+        return dict(json.loads(read_bytes(path, limit_bytes=LIMIT_BYTES).decode())["models"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as failure:
-        raise WeightsError(f"{path} must list the pinned models, got {failure!r:.200}. Restore the file.") from failure
+        raise WeightsError(f"{path} must list models by name, got {failure!r:.200}. Restore the file.") from failure
 
 
 def locate(model: str, revision: str | None, pinned: Mapping[str, Any]) -> tuple[str, str]:
@@ -46,11 +47,31 @@ def locate(model: str, revision: str | None, pinned: Mapping[str, Any]) -> tuple
         )
     if revision is not None and not _REVISION.fullmatch(revision):
         raise UsageError(f"The revision must be a branch, tag or commit, got {revision[:80]}. Correct it.")
-    entry = pinned.get(model, {"repository": model, "revision": "main"})
-    return entry["repository"], revision or entry["revision"]
+    entry = pinned.get(model, {"repository": model})
+    return entry["repository"], revision or entry.get("revision", "main")
 
 
-def pinned_entry(repository: str, commit: str, pinned: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the registry knows of this commit, under whatever name it was asked for; empty if nothing."""
-    entries = (entry for entry in pinned.values() if (entry["repository"], entry["revision"]) == (repository, commit))
+def known_entry(repository: str, commit: str, pinned: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the registry knows of this commit, under whatever name it was asked for; empty if nothing.
+
+    An entry that is not pinned speaks of every commit of its repository.
+    """
+    entries = (
+        entry
+        for entry in pinned.values()
+        if entry["repository"] == repository and entry.get("revision", commit) == commit
+    )
     return next(entries, {})
+
+
+def is_pinned(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry says which commit is meant, and the sha256 of each of its files."""
+    return "revision" in entry
+
+
+def with_entries(text: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """The registry's text with entries in the place of those of their names; equal entries give equal text."""
+    document = json.loads(text)
+    for name, entry in entries.items():
+        document["models"][name] = {key: entry[key] for key in _KEYS if key in entry}
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -15,7 +15,7 @@ from model_release.base.text import figure, markdown_table, megabytes, size_cell
 from model_release.browser.results import Timings, TimingsByFile
 from model_release.contract.manifest import BOM_NAME, Manifest, ModelEntry
 from model_release.contract.measured import BackendEntry, Measured
-from model_release.contract.pinned_models import load_registry, pinned_entry
+from model_release.contract.pinned_models import known_entry, load_registry
 
 DEMO = "demo"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -236,7 +236,7 @@ def licence_of(model: ModelEntry) -> str:
     """The licence of the weights, as far as it is known here; empty if it is not."""
     if model.source == DEMO:
         return "made from public-domain text"
-    return str(pinned_entry(model.source, model.revision, load_registry()).get("license", ""))
+    return str(known_entry(model.source, model.revision, load_registry()).get("license", ""))
 
 
 def hub_page(model: ModelEntry, view: str = "tree") -> str:

@@ -11,14 +11,14 @@ from model_release.app.app import WebApp
 from model_release.app.files import MODELS_FOLDER
 from model_release.app.repository import AppPlace
 from model_release.app.rules import changed_by, ignored_by, rule_files
-from model_release.base.errors import HostError, ReleaseError, UsageError
+from model_release.base.errors import HostError, ReleaseError, UsageError, WeightsError
 from model_release.base.files import read_bytes
 from model_release.base.text import quoted
 from model_release.contract.pinned_models import load_registry
 from model_release.contract.tag import ReleaseTag
 from model_release.hosts.github_settings import RepositorySettings, RepositoryState
 from model_release.release.request import BuildRequest
-from model_release.release.workflow import WeightsJob, check_layers
+from model_release.release.workflow import WeightsJob, check_layers, require_pins
 
 ENVIRONMENT = "release"
 """What the workflow's publish job waits for."""
@@ -59,6 +59,7 @@ class ReleasePlan:
         app: The same, to be asked whether its env file can be edited.
         branch: Of which the workflow was started by hand; empty for a pushed tag, and outside of a workflow.
         in_workflow: Whether the workflow asks: its other jobs have tokens of their own.
+        by_hand: Whether a person asks: only then may weights be unpinned.
     """
 
     tag: ReleaseTag | None
@@ -70,6 +71,7 @@ class ReleasePlan:
     app: WebApp | None
     branch: str
     in_workflow: bool
+    by_hand: bool
 
     @property
     def delivery(self) -> str:
@@ -85,7 +87,7 @@ def examine(plan: ReleasePlan, settings: RepositorySettings, of_app: RepositoryS
         settings: The release's repository.
         of_app: The web app's, which may be the same.
     """
-    yield from judge_models(plan.models)
+    yield from judge_models(plan.models, by_hand=plan.by_hand)
     try:
         state = settings.repository()
     except ReleaseError as failure:
@@ -113,23 +115,40 @@ def require(findings: Iterable[Finding]) -> None:
         raise (refused[0].error or HostError)(f"{refused[0].text}{more}")
 
 
-def judge_models(models: Iterable[tuple[WeightsJob, BuildRequest]]) -> Iterator[Finding]:
-    """Whether names and layers are known: what nobody has pinned is taken for a model of the Hub."""
+def judge_models(models: Iterable[tuple[WeightsJob, BuildRequest]], *, by_hand: bool) -> Iterator[Finding]:
+    """Whether names and layers are known: what the registry has not is taken for a model of the Hub."""
     names = list(load_registry())
     for job, request in models:
         try:
             check_layers([(job, request)])
         except UsageError as failure:
             yield _refused("layers", failure)
+        if job.is_gated:
+            text = f"{job.name} is gated: HF_TOKEN must be that of an account that has accepted its terms on the Hub"
+            yield Finding(level="warning", about="model", text=text)
         alike = difflib.get_close_matches(job.model, names, n=1, cutoff=_ALIKE)
         if not job.model or job.cache_key:
             yield Finding(level="good", about="model", text=f"{job.name}: {job.describe()}")
+        elif job.is_unpinned:
+            yield _unpinned(job, by_hand=by_hand)
         elif "/" not in job.model and job.model not in names and alike:
             text = f"--model must be a known name, got {quoted(job.model)}. Did you mean {alike[0]}?"
             yield Finding(level="refused", about="model", text=text, error=UsageError)
         else:
             text = f"{job.name}: {job.describe()}, of the Hub; no sha256 of it is known before it is fetched"
             yield Finding(level="warning", about="model", text=text)
+
+
+def _unpinned(job: WeightsJob, *, by_hand: bool) -> Finding:
+    try:
+        require_pins([job], by_hand=by_hand)
+    except WeightsError as failure:
+        return _refused("model", failure)
+    text = (
+        f"{job.name}: {job.describe()}. By hand it is released as the Hub has it now, by a pushed tag not at all. "
+        f"Run python scripts/weights.py --pin {job.model} and commit contract/models.json."
+    )
+    return Finding(level="warning", about="model", text=text)
 
 
 def _token(state: RepositoryState, *, in_workflow: bool) -> Finding:

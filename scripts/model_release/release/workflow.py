@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from model_release.base.errors import UsageError
+from model_release.base.errors import UsageError, WeightsError
 from model_release.base.files import read_bytes
-from model_release.contract.pinned_models import load_registry, locate, pinned_entry
+from model_release.contract.pinned_models import is_pinned, known_entry, load_registry, locate
 from model_release.contract.selection import parse_layers
 from model_release.contract.tag import ReleaseTag, parse_tag
 from model_release.model.weights.source import DEFAULT_MODEL, DEMO_FOLDER, SourceRequest
@@ -30,6 +30,10 @@ class WeightsJob:
             that is known beforehand makes a cache as good as a download.
         companion: Whether its files stand beside another model's, under names that begin with its own.
         layer_count: How many layers it has; None if only its weights say so.
+        parameters: How many parameters it has; None if only its weights say so.
+        is_unpinned: Whether the registry has it, but nothing that pins it.
+        is_gated: Whether the Hub gives it only to accounts that have accepted its terms.
+        context: Tokens it shall promise, if not its positions or 2048.
     """
 
     name: str
@@ -38,19 +42,30 @@ class WeightsJob:
     cache_key: str = ""
     companion: bool = False
     layer_count: int | None = None
+    parameters: int | None = None
+    is_unpinned: bool = False
+    is_gated: bool = False
+    context: int | None = None
 
     @property
     def source(self) -> SourceRequest:
         """The same, for the steps."""
         if not self.model:
-            return SourceRequest(demo=True)
-        return SourceRequest(model=self.model, revision=self.revision)
+            return SourceRequest(demo=True, context=self.context)
+        return SourceRequest(model=self.model, revision=self.revision, context=self.context)
 
     def describe(self) -> str:
         """The job in words."""
         weights = f"{self.model} at {self.revision}" if self.model else "the embedded model"
-        pinned = ", pinned" if self.cache_key else ""
-        return f"{weights}{pinned}{f', files named {self.name}-…' if self.companion else ''}"
+        parts = [
+            weights,
+            *(["pinned"] if self.cache_key else []),
+            *(["not pinned"] if self.is_unpinned else []),
+            *(["gated: needs HF_TOKEN"] if self.is_gated else []),
+            *([f"about {self.parameters * 4 / 1e6:,.0f} MB in fp32"] if self.parameters else []),
+            *([f"files named {self.name}-…"] if self.companion else []),
+        ]
+        return ", ".join(parts)
 
     def row(self) -> dict[str, Any]:
         """The job as an entry of a workflow's matrix."""
@@ -99,12 +114,13 @@ def resolve_point(wanted: str, tag: str | None, version: str | None) -> ReleaseT
     return parse_tag(wanted)
 
 
-def plan_models(models: str | None, revision: str | None) -> tuple[WeightsJob, ...]:
+def plan_models(models: str | None, revision: str | None, context: int | None = None) -> tuple[WeightsJob, ...]:
     """The build jobs for a list of models; the first one's files keep their plain names.
 
     Args:
         models: Registry names, Hub ids or `demo`, separated by commas.
         revision: Of the only model.
+        context: Tokens that each shall promise, if not its positions or 2048.
 
     Raises:
         UsageError: An entry names no model, or two would have files of the same names.
@@ -115,17 +131,35 @@ def plan_models(models: str | None, revision: str | None) -> tuple[WeightsJob, .
     if revision is not None and (len(names) > 1 or names == [DEMO]):
         raise UsageError("--revision belongs to one model of the Hub. Leave it out, or give that model alone.")
     pinned = load_registry()
-    jobs = [_job(name, revision, pinned, companion=number > 0) for number, name in enumerate(names)]
+    jobs = [
+        replace(_job(name, revision, pinned, companion=number > 0), context=context)
+        for number, name in enumerate(names)
+    ]
     folded = [job.name.casefold() for job in jobs]
     if len(set(folded)) != len(folded):
         raise UsageError(f"--model must be models of different names, got {', '.join(folded)}. Name each once.")
     return tuple(jobs)
 
 
-def pinned_models() -> tuple[WeightsJob, ...]:
-    """Every model of the registry."""
+def registered_models() -> tuple[WeightsJob, ...]:
+    """Every model of the registry, by name."""
     pinned = load_registry()
     return tuple(_job(name, None, pinned, companion=False) for name in sorted(pinned))
+
+
+def require_pins(jobs: Iterable[WeightsJob], *, by_hand: bool) -> None:
+    """Refuses models whose bytes nobody has pinned, where no person has asked for them in this very run.
+
+    Raises:
+        WeightsError: The registry has a model, but no commit and sha256 of it.
+    """
+    unpinned = [job.model for job in jobs if job.is_unpinned]
+    if unpinned and not by_hand:
+        names = ",".join(unpinned)
+        raise WeightsError(
+            f"a release that nobody starts by hand must be of pinned weights, got {names} without commit and sha256. "
+            f"Run python scripts/weights.py --pin {names} and commit contract/models.json, or start the run by hand."
+        )
 
 
 def check_layers(jobs: Iterable[tuple[WeightsJob, BuildRequest]]) -> None:
@@ -153,7 +187,8 @@ def describe_run(jobs: Iterable[tuple[WeightsJob, BuildRequest]]) -> list[list[s
         [
             job.name,
             job.describe(),
-            "all layers" if request.selection.all_layers else f"layers {request.selection.layers or 'the last'}",
+            ("all layers" if request.selection.all_layers else f"layers {request.selection.layers or 'the last'}")
+            + (f", {job.context} tokens" if job.context else ""),
             ", ".join(("fp32", *request.precisions)),
         ]
         for job, request in jobs
@@ -165,12 +200,16 @@ def _job(model: str, revision: str | None, pinned: Mapping[str, Any], *, compani
         config = json.loads(read_bytes(DEMO_FOLDER / "config.json", limit_bytes=_MAX_OWN_BYTES))
         return WeightsJob(name=DEMO, companion=companion, layer_count=config["n_layer"])
     repository, commit = locate(model, revision, pinned)
-    entry = pinned_entry(repository, commit, pinned)
+    entry = known_entry(repository, commit, pinned)
+    key = f"weights-{repository.replace('/', '--')}-{commit}" if is_pinned(entry) else ""
     return WeightsJob(
         name=SourceRequest(model=model).name,
         model=model,
         revision=commit,
-        cache_key=f"weights-{repository.replace('/', '--')}-{commit}" if entry else "",
+        cache_key=key,
         companion=companion,
         layer_count=entry.get("layers"),
+        parameters=entry.get("parameters"),
+        is_unpinned=bool(entry) and not is_pinned(entry),
+        is_gated=entry.get("gated", False),
     )

@@ -12,7 +12,15 @@ from transformers.pytorch_utils import Conv1D
 
 from model_release.base.errors import ExportError, WeightsError
 from model_release.contract.activations import load_contract, parse_tensor_name
-from model_release.contract.blueprint import Blueprint, LayerKind, Layout, Parameter, Role, parse_blueprint
+from model_release.contract.blueprint import (
+    MOST_CONTEXT,
+    Blueprint,
+    LayerKind,
+    Layout,
+    Parameter,
+    Role,
+    parse_blueprint,
+)
 from model_release.contract.families import require_supported
 from model_release.model.export.network import (
     REFUSALS,
@@ -28,8 +36,6 @@ from model_release.model.export.seams import Seams, route_of
 
 DEFAULT_CONTEXT = 2048
 """Tokens that a model of more positions promises, if nothing else is asked for. Outputs grow with their square."""
-
-MOST_CONTEXT = 65_536
 
 _BATCH, _SEQ = 2, 7
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -16,7 +16,7 @@ from model_release.base.errors import ManifestError, WeightsError
 from model_release.base.files import git_blob_id, sha256_of
 from model_release.base.hub_client import HubCalls, bounded
 from model_release.base.retry import RetryPolicy
-from model_release.contract.pinned_models import REGISTRY, load_registry, locate
+from model_release.contract.pinned_models import REGISTRY, is_pinned, known_entry, load_registry, locate
 from model_release.model.weights import folder
 
 _ADVICE = ", or use --model-path with a folder"
@@ -96,6 +96,8 @@ def fetch_model(
         hub = _Hub(repository, calls)
         promises = _pins(pinned, repository, commit)
         if promises is None:
+            if known_entry(repository, commit, pinned):
+                progress(f"warning: {repository} is not pinned in {registry.name}; its files are what the Hub has now")
             commit, stated = hub.describe(commit)
             promises = _pins(pinned, repository, commit) or stated
         paths = {name: hub.fetch(commit, name, promises[name]) for name in _wanted(repository, promises)}
@@ -111,10 +113,8 @@ def fetch_model(
 
 def _pins(pinned: Mapping[str, Any], repository: str, commit: str) -> dict[str, Promise] | None:
     """The registry's promises for this very commit, under whatever name it was asked for."""
-    for entry in pinned.values():
-        if (entry["repository"], entry["revision"]) == (repository, commit):
-            return {name: Promise(**file) for name, file in entry["files"].items()}
-    return None
+    entry = known_entry(repository, commit, pinned)
+    return {name: Promise(**file) for name, file in entry["files"].items()} if is_pinned(entry) else None
 
 
 def _wanted(repository: str, available: Mapping[str, Promise]) -> list[str]:

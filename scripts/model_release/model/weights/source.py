@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from model_release.base.errors import UsageError
 from model_release.base.progress import Progress, silent
+from model_release.contract.blueprint import MOST_CONTEXT
 
 if TYPE_CHECKING:
     from model_release.model.weights.folder import Weights
@@ -41,6 +42,8 @@ class SourceRequest:
             raise UsageError("--model, --model-path and --demo exclude each other. Give one of them.")
         if self.model == "":
             raise UsageError("--model must be a name of contract/models.json or a Hub id, got nothing. Use e.g. gpt2.")
+        if self.context is not None and not 1 <= self.context <= MOST_CONTEXT:
+            raise UsageError(f"--context must be from 1 to {MOST_CONTEXT} tokens, got {self.context}. Correct it.")
         if self.revision is not None and (self.folder is not None or self.demo):
             raise UsageError("--revision belongs to a model of the Hub. Leave it out with --model-path and --demo.")
 
