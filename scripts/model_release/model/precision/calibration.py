@@ -45,7 +45,7 @@ class Calibration:
                 node for reader in readers if reader.op_type == "Transpose" for node, _ in reader.outputs[0].uses()
             ]
             for node in (*readers, *turned):
-                if node.op_type == "MatMul" and node.inputs[0] is not None and node.inputs[1] is not None:
+                if node.op_type in ("MatMul", "Gemm") and node.inputs[0] is not None and node.inputs[1] is not None:
                     found[name] = str(node.inputs[0].name)
         return found
 

@@ -30,7 +30,7 @@ def store_fp16_compute(model: ir.Model, metadata: ModelMetadata) -> None:
     The residual stream, norms and softmax need fp32's range and their cost is small; products have neither trait.
     A runtime without fp16 products computes them in fp32.
 
-    Before: `x @ w`. After: `Cast(Cast(x) @ w.fp16)`.
+    Before: `x @ w`. After: `Cast(Cast(x) @ w.fp16)`; so for a Gemm with a tied table.
     Before: `Gather(table, ids)`. After: `Cast(Gather(table.fp16, ids))`.
     """
     build = BuilderAtStart(model)
@@ -48,7 +48,7 @@ def store_fp16_compute(model: ir.Model, metadata: ModelMetadata) -> None:
                     _multiply_halves(model, product, turned)
                 if not node.outputs[0].uses():
                     model.graph.remove(node, safe=True)
-            elif node.op_type == "MatMul":
+            elif node.op_type in ("MatMul", "Gemm"):
                 _multiply_halves(model, node, stored)
             elif node.op_type == "Gather":
                 around = Builder(model, node)
@@ -71,7 +71,8 @@ def store_halved(model: ir.Model, build: Builder, parameter: Parameter) -> None:
 
 def _multiply_halves(model: ir.Model, product: ir.Node, stored: ir.Value) -> None:
     build = Builder(model, product)
-    halves = build("MatMul", build("Cast", product.inputs[0], to=ir.DataType.FLOAT16), stored)
+    x = build("Cast", product.inputs[0], to=ir.DataType.FLOAT16)
+    halves = build("Gemm", x, stored, transB=1) if product.op_type == "Gemm" else build("MatMul", x, stored)
     build.replace(build("Cast", halves, to=ir.DataType.FLOAT))
 
 
