@@ -11,7 +11,8 @@ from functools import cached_property
 import numpy as np
 
 from model_release.contract.output_checks import Array
-from model_release.model.precision.blocks import Blocks, divisors
+from model_release.model.precision.blocks import Blocks
+from model_release.model.precision.codebook import divisors
 
 _DAMPING = 0.01  # Of the mean square of the inputs: keeps rarely used inputs from absorbing everything.
 _PANEL_STEPS = 48  # Errors are gathered over this many steps before they are applied to later steps.
