@@ -128,6 +128,7 @@ def _precisions() -> str:
             f"{item.min_top1_agreement:.1%}",
             f"×{item.max_perplexity_ratio:g}",
             f"{item.max_relative_error:g}",
+            f"{item.max_far_share:.0%}",
         ]
         for item in load_contract().precisions.values()
     ]
@@ -141,6 +142,7 @@ def _precisions() -> str:
         "TOP01: at least",
         "PPL01: at most",
         "REL01: at most",
+        "NUM01: may be further off",
     ]
     return markdown_table(header, rows)
 
