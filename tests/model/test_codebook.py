@@ -5,6 +5,7 @@ import doctest
 import numpy as np
 import pytest
 
+from lloyd import normal_points
 from model_release.base.errors import QuantizeError
 from model_release.contract import storage as storage_room
 from model_release.contract.storage import Storage
@@ -62,6 +63,26 @@ def test_triples_lose_less_than_plain_rounding_to_three_bits() -> None:
     """With a third of a bit less, and scales half as many."""
     values = normal(64, 768)
     assert error(decoded(values, TRIPLES), values) < 0.7 * error(plainly_rounded(values, 3, 96), values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", [PAIRS, TRIPLES], ids=["pairs", "triples"])
+def test_the_stored_points_are_those_of_lloyds_algorithm(storage: Storage) -> None:
+    book = codes_of(storage)
+    assert isinstance(book, Codebook)
+    assert np.array_equal(book.points, normal_points(storage.weights))
+
+
+@pytest.mark.parametrize("storage", [INT8, PAIRS, TRIPLES], ids=["int8", "pairs", "triples"])
+def test_a_row_gets_the_same_codes_alone_and_among_many(storage: Storage) -> None:
+    """Candidates of few weights are compared in one step, of many one after the other."""
+    values = normal(300, 768)
+    blocks = Blocks(storage, values.shape, "w")
+    codes, scales = blocks.encode(values)
+    for row in (0, 170, 299):
+        alone = blocks.encode(values[row : row + 1])
+        assert np.array_equal(alone[0][0], codes[row])
+        assert np.array_equal(alone[1][0], scales[row])
 
 
 @pytest.mark.parametrize("storage", [PAIRS, TRIPLES], ids=["pairs", "triples"])

@@ -144,20 +144,21 @@ def return_another_layer_under_the_name(model: onnx.ModelProto) -> None:
 def store_the_head_apart(model: onnx.ModelProto) -> None:
     values = numpy_helper.to_array(parameter(model, TABLE))
     model.graph.initializer.append(numpy_helper.from_array(values, "lm_head.weight"))
-    next(node for node in of_type(model, "Transpose") if node.input[0] == TABLE).input[0] = "lm_head.weight"
+    of_type(model, "Gemm")[0].input[1] = "lm_head.weight"
 
 
 def store_the_head_transposed(model: onnx.ModelProto) -> None:
     values = numpy_helper.to_array(parameter(model, TABLE)).T.copy()
-    node = next(node for node in of_type(model, "Transpose") if node.input[0] == TABLE)
     model.graph.initializer.append(numpy_helper.from_array(values, "head"))
-    bypass(model, node, "head")
+    (node,) = of_type(model, "Gemm")
+    node.input[1] = "head"
+    node.attribute[0].i = 0
 
 
 def hide_a_copy_in_a_constant(model: onnx.ModelProto) -> None:
     values = numpy_helper.to_array(parameter(model, TABLE))
     model.graph.node.insert(0, helper.make_node("Constant", [], ["copy"], value=numpy_helper.from_array(values)))
-    next(node for node in of_type(model, "Transpose") if node.input[0] == TABLE).input[0] = "copy"
+    of_type(model, "Gemm")[0].input[1] = "copy"
 
 
 def put_nan_in_a_weight(model: onnx.ModelProto) -> None:

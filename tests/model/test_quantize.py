@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 
 from builders import gpt2_config, gpt2_folder, gpt2_state, save_weights
 from commands import traced_once
@@ -132,6 +133,30 @@ def test_decoding_is_folded_when_a_session_is_created(
     assert decoded == full
     kinds = {tensor.data_type for tensor in graphs[1].initializer}
     assert kinds <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+
+
+FLOAT_PRODUCTS = ["fp32", "fp16", "int8", "int4", "small"]
+
+
+@pytest.mark.parametrize("precision", [*FLOAT_PRODUCTS, "fp16-compute", "int8-dynamic", "int8-static"])
+@pytest.mark.parametrize("shape", ["tied", "untied", "odd sizes"])
+def test_the_standards_own_evaluator_returns_what_onnxruntime_returns(
+    shape: str, precision: str, original: Callable[..., Original], tmp_path: Path
+) -> None:
+    """A file of ours is plain ONNX: whoever follows the standard runs it, and nothing rests on one runtime's habits."""
+    path = original(shape).exported
+    if precision != "fp32":
+        quantize_file(path, tmp_path / "q.onnx", precision)
+        path = tmp_path / "q.onnx"
+    ids = np.array([[0, 2, 1, 1, 2, 0, 1, 2]])  # Every vocabulary has three tokens.
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    got = ReferenceEvaluator(str(path)).run(names, {"input_ids": ids})
+    for name, array, expected in zip(names, got, session.run(names, {"input_ids": ids}), strict=True):
+        assert (array.dtype, array.shape) == (expected.dtype, expected.shape), name
+        # Halves and levels may be rounded to either side of where two sums differ in their last digit.
+        limit = 2e-6 if precision in FLOAT_PRODUCTS else load_contract().precision(precision).max_relative_error
+        assert np.abs(array - expected).max() <= limit * max(1, np.abs(expected).max()), name
 
 
 def test_int8_products_run_in_integers_with_the_table_stored_once(tiny_onnx: Path, tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def tidy(model: ir.Model, known: Sequence[str], wanted: Sequence[str]) -> ir.Mod
     with _quiet():
         # Keys turn twice: on the way out as `layer_L_k`, then for the product with the queries.
         onnxscript.rewriter.rewrite(model, [transpose_transpose_rule])
+        multiply_by_tied_tables(model)
         ClearMetadataAndDocStringPass()(model)  # Which rule wrote a node.
     OutputFixPass()(model)
     name_values(model, wanted)
@@ -166,6 +167,38 @@ def spell_out_gemms(model: ir.Model) -> bool:
     return modified
 
 
+def multiply_by_tied_tables(model: ir.Model) -> bool:
+    """Multiplies by a table that is looked up as well as it lies: runtimes would keep a turned copy beside it.
+
+    Before: `MatMul(x [batch, seq, hidden], Transpose(table))`. After, where rows are those of all of the batch:
+    `Reshape(Gemm(rows of x, table, transB=1), [batch, seq, vocab])`.
+    """
+    modified = False
+    for transpose in list(model.graph):
+        table, turned = transpose.inputs[0] if transpose.inputs else None, transpose.outputs[0]
+        if transpose.op_type != "Transpose" or table is None or not table.is_initializer() or table.shape is None:
+            continue
+        if not any(reader.op_type == "Gather" for reader, _ in table.uses()) or not table.shape.is_static():
+            continue
+        vocab, hidden = table.shape.numpy()
+        for product, place in list(turned.uses()):
+            x, result = product.inputs[0], product.outputs[0]
+            if product.op_type != "MatMul" or place != 1 or x is None or x.shape is None or len(x.shape) != 3:
+                continue
+            rows = ir.node("Reshape", [x, _shape_constant(model, [-1, hidden])])
+            products = ir.node("Gemm", [rows.outputs[0], table], {"transB": 1})
+            leading = ir.node("Shape", [x], {"start": 0, "end": 2})
+            dims = ir.node("Concat", [leading.outputs[0], _shape_constant(model, [vocab])], {"axis": 0})
+            back = ir.node("Reshape", [products.outputs[0], dims.outputs[0]])
+            ir.convenience.replace_nodes_and_values(
+                model.graph, product, [product], [rows, products, leading, dims, back], [result], back.outputs
+            )
+            modified = True
+        if not turned.uses():
+            model.graph.remove(transpose, safe=True)
+    return modified
+
+
 def drop_equal_reshapes(model: ir.Model) -> bool:
     """Removes Reshapes whose output has the shape of their input.
 
@@ -200,14 +233,9 @@ def spell_out_reshapes(model: ir.Model) -> bool:
         if not all(isinstance(dim, int) or same for dim, same in zip(result.shape, kept, strict=True)):
             continue
         target = [dim if isinstance(dim, int) else 0 for dim in result.shape]
-        name = _RESHAPE + "_".join(map(str, target))
-        if name not in model.graph.initializers:
-            tensor = ir.tensor(np.array(target, dtype=np.int64), name=name)
-            model.graph.initializers[name] = ir.Value(
-                name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([len(target)]), const_value=tensor
-            )
-        if node.inputs[1] is not model.graph.initializers[name]:
-            node.replace_input_with(1, model.graph.initializers[name])
+        constant = _shape_constant(model, target)
+        if node.inputs[1] is not constant:
+            node.replace_input_with(1, constant)
             node.attributes["allowzero"] = ir.AttrInt64("allowzero", 0)
             modified = True
     return modified
@@ -274,6 +302,17 @@ def attach_parameters(
     model.graph.initializers.clear()
     for name, value in ordered:
         model.graph.initializers[name] = value
+
+
+def _shape_constant(model: ir.Model, target: Sequence[int]) -> ir.Value:
+    """A constant target of Reshapes, made once and shared by all of them."""
+    name = _RESHAPE + "_".join(map(str, target))
+    if name not in model.graph.initializers:
+        tensor = ir.tensor(np.array(target, dtype=np.int64), name=name)
+        model.graph.initializers[name] = ir.Value(
+            name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([len(target)]), const_value=tensor
+        )
+    return model.graph.initializers[name]
 
 
 def _original(value: ir.Value) -> ir.Value:

@@ -28,13 +28,12 @@ def check_limits(path: Path, *, name: str = "") -> None:
         name: What to call it in messages, if not by its own name.
 
     Raises:
-        ContractError: It has loops, branches or functions; or values whose sizes are known, and absurd.
+        ContractError: It has loops, functions, or branches that do more than copy; or values whose sizes are known,
+            and absurd.
     """
     called = name or path.name
     outline = read_outline(path)
-    nested = [
-        node.op_type for node in outline.graph.node for inner in node.attribute if inner.g.ByteSize() or inner.graphs
-    ]
+    nested = [node.op_type for node in outline.graph.node if _does_more_than_copy(node)]
     if nested or outline.functions:
         raise ContractError(
             f"RUN01: {called} must be one plain graph to be run, got {(nested or ['functions'])[0][:40]!r}. "
@@ -51,6 +50,13 @@ def check_limits(path: Path, *, name: str = "") -> None:
             f"RUN01: {called} must take at most {allowed_bytes / 1e6:.0f} MB for constants to be run, "
             f"its graph asks for {asked_bytes / 1e6:.0f} MB. Export it again."
         )
+
+
+def _does_more_than_copy(node: onnx.NodeProto) -> bool:
+    """Whether a node has graphs inside, other than branches of one copy, at which stored weights wait for a pass."""
+    inner = [graph for attribute in node.attribute for graph in (attribute.g, *attribute.graphs) if graph.ByteSize()]
+    copies = [[each.op_type for each in graph.node] == ["Dropout"] for graph in inner]
+    return bool(inner) and not (node.op_type == "If" and all(copies))
 
 
 def _known_sizes(graph: onnx.GraphProto) -> Iterator[int]:

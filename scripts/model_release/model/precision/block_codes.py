@@ -12,6 +12,7 @@ from model_release.contract.output_checks import Array
 from model_release.model.precision.blocks import Blocks
 from model_release.model.precision.calibration import Calibration
 from model_release.model.precision.codebook import Codebook
+from model_release.model.precision.fold_passes import FoldPasses
 from model_release.model.precision.fp16 import store_halved
 from model_release.model.precision.gptq import encode_columns, encode_rows
 from model_release.model.precision.graph_edits import Builder, BuilderAtStart, store
@@ -25,7 +26,7 @@ def store_in_blocks(model: ir.Model, metadata: ModelMetadata) -> None:
 
     Before: `w fp32`. After, where a code is a weight: `Cast(w.codes) x Cast(w.scales) -> Reshape -> w`;
     where it stands for several: `Gather(codebook, Cast(w.codes)) x Cast(w.scales) -> Reshape -> w`.
-    Rows whose last block is padded end in a Slice.
+    Rows whose last block is padded end in a Slice. Codes wait for a pass of the optimizer, see `fold_passes`.
     """
     _store_weights(model, metadata, lambda blocks, values, _: blocks.encode(values))
 
@@ -46,15 +47,19 @@ def store_compensated(model: ir.Model, metadata: ModelMetadata, calibration: Cal
 def _store_weights(model: ir.Model, metadata: ModelMetadata, encode: Encode) -> None:
     precision = load_contract().precision(metadata.precision)
     build = BuilderAtStart(model)
-    for parameter in metadata.blueprint.parameters.values():
+    parameters = metadata.blueprint.parameters.values()
+    passes = FoldPasses(build, (parameter for parameter in parameters if not parameter.is_vector))
+    for parameter in parameters:
         if not parameter.is_vector:
             blocks = Blocks(precision.storage(parameter), parameter.matrix, parameter.name)
-            _store_blocks(model, build, parameter, blocks, encode)
+            _store_blocks(model, build, passes, parameter, blocks, encode)
         elif precision.vector_bits == 16:
             store_halved(model, build, parameter)
 
 
-def _store_blocks(model: ir.Model, build: Builder, parameter: Parameter, blocks: Blocks, encode: Encode) -> None:
+def _store_blocks(
+    model: ir.Model, build: Builder, passes: FoldPasses, parameter: Parameter, blocks: Blocks, encode: Encode
+) -> None:
     weight = model.graph.initializers[parameter.name]
     storage = blocks.storage
 
@@ -69,6 +74,7 @@ def _store_blocks(model: ir.Model, build: Builder, parameter: Parameter, blocks:
         "scales": (ir.DataType.FLOAT16, scales_shape),
     }
     codes, scales = store(model, weight, parts, encode_parts)
+    codes = passes.wait(codes, parameter.name)
     if isinstance(blocks.codes, Codebook):
         book = build.constant(f"codebook_{storage.weights}", blocks.codes.points, np.float32)
         unscaled = build("Gather", book, build("Cast", codes, to=ir.DataType.INT32), axis=0)

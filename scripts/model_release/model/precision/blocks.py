@@ -8,10 +8,10 @@ import numpy as np
 from model_release.base.errors import QuantizeError
 from model_release.contract.output_checks import Array
 from model_release.contract.storage import Storage
-from model_release.model.precision.codebook import codes_of
+from model_release.model.precision.codebook import codes_of, divisors
 from model_release.model.precision.graph_edits import require_finite
 
-_CHUNK_WEIGHTS = 1 << 18  # Rounded at a time: what a processor's cache holds with its candidates.
+_CHUNK_WEIGHTS = 1 << 17  # Rounded at a time: what a processor's cache holds with its candidates.
 
 
 class Blocks:
@@ -57,6 +57,11 @@ class Blocks:
             codes, scales = (np.concatenate(parts) for parts in zip(*pool.map(self._encode_some, chunks), strict=True))
         return codes, scales
 
+    def nearest(self, rows: Array, scales: Array) -> Array:
+        """Codes of rows [rows, columns] under given scales [rows, count, 1]."""
+        codes: Array = self.codes.nearest(self._cut(rows) / divisors(scales))
+        return codes
+
     def decode(self, codes: Array, scales: Array) -> Array:
         """What the graph makes of codes and scales: [rows, columns], float32."""
         blocks = self.codes.values(codes) * scales.astype(np.float32)
@@ -65,20 +70,16 @@ class Blocks:
 
     def _encode_some(self, rows: Array) -> tuple[Array, Array]:
         require_finite(rows, self._name, "integers")
-        padded = np.zeros((len(rows), self.count * self.size), dtype=np.float32)
-        padded[:, : self.columns] = rows
-        blocks = padded.reshape(len(rows), self.count, self.size)
-        with np.errstate(over="ignore"):
-            scales = self.codes.scales(blocks).astype(np.float16)  # [candidates, rows, count, 1]
-        if not np.isfinite(scales).all():
-            raise QuantizeError(f"{self._name} is too large for float16 scales. Choose another precision.")
-        codes = self.codes.nearest(blocks / divisors(scales))
-        errors = np.square(self.codes.values(codes) * scales.astype(np.float32) - blocks).sum(axis=-1, keepdims=True)
-        best = errors.argmin(axis=0)[None]
-        return np.take_along_axis(codes, best, axis=0)[0], np.take_along_axis(scales, best, axis=0)[0]
+        try:
+            codes, scales = self.codes.encode(self._cut(rows).reshape(-1, self.size))
+        except OverflowError as failure:
+            raise QuantizeError(f"{self._name} is too large for float16 scales. Choose another precision.") from failure
+        return codes.reshape(-1, *self.shape[1:]), scales.reshape(-1, self.count, 1)
 
-
-def divisors(scales: Array) -> Array:
-    """Scales to divide by: a block of zeros has scale 0, and its weights are 0 whatever they are divided by."""
-    divisor: Array = np.where(scales == 0, np.float32(1), scales.astype(np.float32))
-    return divisor
+    def _cut(self, rows: Array) -> Array:
+        """Rows [rows, columns] as blocks [rows, count, size], the last ones padded with zeros."""
+        if self.count * self.size != self.columns:
+            padded = np.zeros((len(rows), self.count * self.size), dtype=np.float32)
+            padded[:, : self.columns] = rows
+            rows = padded
+        return np.ascontiguousarray(rows).reshape(-1, self.count, self.size)

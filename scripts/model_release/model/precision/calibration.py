@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from model_release.base.errors import ContractError, QuantizeError
 from model_release.contract.blueprint import Blueprint
@@ -16,6 +17,7 @@ from model_release.model.onnx_files.session import RunError, Session
 
 WINDOW_TOKENS = 256
 _WINDOWS = 32
+_WINDOWS_A_RUN = 4  # More keep processors no busier.
 _ROOM_BYTES = 2**30  # For the grams of several matrices: one run of the text serves them all.
 
 
@@ -45,7 +47,7 @@ class Calibration:
                 node for reader in readers if reader.op_type == "Transpose" for node, _ in reader.outputs[0].uses()
             ]
             for node in (*readers, *turned):
-                if node.op_type == "MatMul" and node.inputs[0] is not None and node.inputs[1] is not None:
+                if node.op_type in ("MatMul", "Gemm") and node.inputs[0] is not None and node.inputs[1] is not None:
                     found[name] = str(node.inputs[0].name)
         return found
 
@@ -98,12 +100,17 @@ class Calibration:
         return parameter.dims[parameter.input_axis]
 
     def _collect_grams(self, names: Sequence[str]) -> dict[str, Array]:
-        grams = {name: np.zeros((self._width(name), self._width(name)), dtype=np.float32) for name in names}
-        for values in self._runs(names):
+        firsts = {self.inputs[name]: name for name in reversed(names)}  # Several matrices may have one input.
+        grams = {name: np.zeros((self._width(name), self._width(name)), dtype=np.float32) for name in firsts.values()}
+        tokens = dict.fromkeys(grams, 0)
+        for values in self._runs(list(grams)):
             for name, gram in grams.items():
                 rows = values[name].reshape(-1, self._width(name))  # [tokens, in]
-                gram += rows.T @ rows / np.float32(len(rows))
-        return grams
+                gram += rows.T @ rows
+                tokens[name] += len(rows)
+        for name, gram in grams.items():
+            gram /= np.float32(tokens[name])
+        return {name: grams[firsts[self.inputs[name]]] for name in names}
 
     def _runs(self, names: Sequence[str]) -> Iterator[dict[str, Array]]:
         """Runs the text, window by window; yields the inputs of the matrices, [batch, seq, in]."""
@@ -120,21 +127,19 @@ class Calibration:
                 raise QuantizeError(f"{self._source.name} must run to be calibrated: {failure}") from failure
 
     def _watching(self, values: set[str]) -> ir.Model:
-        """The model with `values` as outputs too."""
+        """The model with `values` for outputs, and without what only others need."""
         model = read_model(self._source)
-        known = {output.name for output in model.graph.outputs}
-        for node in model.graph:
-            model.graph.outputs.extend(
-                output for output in node.outputs if output.name in values and output.name not in known
-            )
+        model.graph.outputs[:] = [output for node in model.graph for output in node.outputs if output.name in values]
+        RemoveUnusedNodesPass()(model)
         return model
 
     def _windows(self) -> Iterator[Array]:
-        """Inputs of [1, tokens]: windows of the text, evenly spread."""
+        """Inputs of [windows, tokens]: windows of the text, evenly spread."""
         tokens = min(WINDOW_TOKENS, self._blueprint.context)
         ids = np.array(self._text_ids, dtype=np.int64)
         if len(ids) < tokens:
             ids = np.random.default_rng(0).integers(0, self._blueprint.vocab, size=_WINDOWS * tokens, dtype=np.int64)
         starts = np.linspace(0, len(ids) - tokens, min(_WINDOWS, len(ids) // tokens)).astype(np.int64)
-        for start in starts:
-            yield ids[None, start : start + tokens]
+        windows = ids[starts[:, None] + np.arange(tokens)]
+        for first in range(0, len(windows), _WINDOWS_A_RUN):
+            yield windows[first : first + _WINDOWS_A_RUN]

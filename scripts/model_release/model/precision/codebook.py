@@ -9,18 +9,23 @@ out on the axes are for blocks that are all outlier: one weight many times large
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from model_release.contract.output_checks import Array
-from model_release.contract.storage import CODEBOOK_ENTRIES, Storage
+from model_release.contract.storage import Storage
 
 _INT8_MAX = 127
-_SAMPLES = 65_536
-_ROUNDS = 30
-_REACH = 4.0  # Standard deviations that points and the search grid cover; beyond, the edge is the nearest.
+_REACH = 4.0  # Standard deviations that points and the search grids cover; beyond, the edge is the nearest.
 _CELLS = {2: 512, 3: 96}  # A dimension, by weights a code: some hundred thousand cells in all.
+_COARSE_CELLS = {2: 256, 3: 64}  # To compare scales by.
+_TILE_CELLS = {2: 16, 3: 8}  # A dimension of the tiles whose cells are searched together.
+_TINY = 1e-30
+_FLOAT16_END = 65520.0  # What is smaller is rounded to a finite number.
+_TOGETHER = 1 << 17  # Weights whose candidates are compared in one step, if there are few.
 
 
 class Codes(Protocol):
@@ -32,8 +37,14 @@ class Codes(Protocol):
     def values(self, codes: Array) -> Array:
         """The inverse: codes -> values, float32."""
 
-    def scales(self, blocks: Array) -> Array:
-        """Scales worth trying for blocks [..., size]: [candidates, ..., 1]."""
+    def encode(self, blocks: Array) -> tuple[Array, Array]:
+        """Blocks [n, size] -> codes [n, size / weights] and scales [n], float16, the best of a few.
+
+        Everything is computed element by element, and added up in one order: codes are the same on every machine.
+
+        Raises:
+            OverflowError: A block is too large for a float16 scale.
+        """
 
 
 class Integers:
@@ -50,11 +61,22 @@ class Integers:
         """See `Codes`."""
         return codes.astype(np.float32)
 
-    def scales(self, blocks: Array) -> Array:
+    def encode(self, blocks: Array) -> tuple[Array, Array]:
         """See `Codes`."""
-        largest = np.abs(blocks).max(axis=-1, keepdims=True) / np.float32(_INT8_MAX)
-        scales: Array = np.multiply.outer(self._SHARES, largest)
-        return scales
+        largest = np.maximum(blocks.max(axis=-1), -blocks.min(axis=-1)) / np.float32(_INT8_MAX)
+        scales = _halved(np.multiply.outer(self._SHARES, largest))
+        work, errors = np.empty_like(blocks), np.empty(scales.shape, dtype=np.float32)
+        for candidate, error in zip(scales, errors, strict=True):
+            np.divide(blocks, divisors(candidate)[:, None], out=work)
+            np.rint(work, out=work)
+            np.clip(work, -_INT8_MAX, _INT8_MAX, out=work)
+            work *= candidate.astype(np.float32)[:, None]
+            work -= blocks
+            np.square(work, out=work)
+            work.sum(axis=-1, out=error)
+        best = _least(scales, errors)
+        np.divide(blocks, divisors(best)[:, None], out=work)
+        return self.nearest(work), best
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,36 +86,136 @@ class Codebook:
     Attributes:
         points: [256, weights], float32.
         grid: The nearest point of each cell of a cube around the origin, [cells ** weights], uint8.
+        coarse: The point nearest to each of larger cells, in cells, [cells ** weights, weights]; the first axis
+            changes fastest.
     """
 
     points: Array
     grid: Array
+    coarse: Array
 
-    _FACTORS = np.linspace(0.7, 1.3, 7, dtype=np.float32)
+    _FACTORS = np.linspace(0.7, 1.3, 5, dtype=np.float32)
 
     def nearest(self, values: Array) -> Array:
         """See `Codes`. Off by less than a cell, where two points are equally near."""
         weights = self.points.shape[1]
-        cells = _CELLS[weights]
-        places = np.clip((values + np.float32(_REACH)) * np.float32(cells / (2 * _REACH)), 0, cells - 1)
-        places = places.astype(np.int32).reshape(*values.shape[:-1], -1, weights)
-        flat = places[..., 0]
-        for axis in range(1, weights):
-            flat = flat * cells + places[..., axis]
-        codes: Array = self.grid[flat]
-        return codes
+        return self._nearest(values.reshape(*values.shape[:-1], -1, weights))
 
     def values(self, codes: Array) -> Array:
         """See `Codes`."""
         values: Array = self.points[codes].reshape(*codes.shape[:-1], -1)
         return values
 
-    def scales(self, blocks: Array) -> Array:
-        """See `Codes`."""
-        rms = np.sqrt(np.square(blocks).mean(axis=-1, keepdims=True))
-        largest = np.abs(blocks).max(axis=-1, keepdims=True)
-        scales: Array = np.concatenate([np.multiply.outer(self._FACTORS, rms), largest[None] / np.float32(_REACH)])
-        return scales
+    def encode(self, blocks: Array) -> tuple[Array, Array]:
+        """See `Codes`. Candidates are compared on the coarse grid; the best one is then fitted to its codes.
+
+        The last candidate stays as it is: it meets an outlier exactly.
+        """
+        weights = self.points.shape[1]
+        # [codes of a block, blocks, weights]: one code of each block beside the next block's, so that rows are long.
+        points = blocks.view(_point(weights))
+        values = np.ascontiguousarray(points.T).view(np.float32).reshape(-1, len(blocks), weights)
+        scales = self._scales(values)
+        best = _least(scales, self._errors(values, scales))
+        codes = self._nearest(values / _each(divisors(best), weights))
+        best = np.where(best == scales[-1], best, self._fitted(values, codes, best))
+        return np.ascontiguousarray(self._nearest(values / _each(divisors(best), weights)).T), best
+
+    def _scales(self, values: Array) -> Array:
+        """Scales worth trying for values [codes of a block, n, weights]: [candidates, n], float16."""
+        rms = np.sqrt(_sum_last(np.square(values).sum(axis=0)) / np.float32(values.shape[0] * values.shape[2]))
+        largest = np.maximum(values.max(axis=0), -values.min(axis=0)).max(axis=-1) / np.float32(_REACH)
+        return _halved(np.concatenate([np.multiply.outer(self._FACTORS, rms), largest[None]]))
+
+    def _nearest(self, values: Array) -> Array:
+        """[..., weights] values divided by their scale -> codes [...]."""
+        cells = _CELLS[values.shape[-1]]
+        places = values + np.float32(_REACH)
+        places *= np.float32(cells / (2 * _REACH))
+        np.clip(places, 0, cells - 1, out=places)
+        whole = places.astype(np.int32)
+        numbers = whole[..., 0]
+        for axis in range(1, values.shape[-1]):
+            numbers = numbers * cells
+            numbers += whole[..., axis]
+        codes: Array = self.grid.take(numbers, mode="clip")
+        return codes
+
+    def _errors(self, values: Array, scales: Array) -> Array:
+        """How much candidates [candidates, n] lose of values [codes of a block, n, weights]: [candidates, n]."""
+        count, blocks, weights = values.shape
+        cells = _COARSE_CELLS[weights]
+        row = values.reshape(count, 1, blocks * weights)
+        cells_each = np.float32(cells / (2 * _REACH))  # In a standard deviation.
+        factors = np.repeat(cells_each / divisors(scales), weights, axis=1)
+        step = len(scales) if values.size * len(scales) <= _TOGETHER else 1
+        shape = (count, step, blocks * weights)
+        # Memory that is asked for anew at each step would take longer to get than to fill.
+        places, near, whole = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint8)
+        point = _point(weights)
+        errors = np.empty((len(scales), blocks * weights), np.float32)
+        for first in range(0, len(scales), step):
+            np.multiply(row, factors[first : first + step], out=places)
+            places += np.float32(cells / 2)
+            np.clip(places, 0, cells - 1, out=near)
+            np.copyto(whole, near, casting="unsafe")
+            numbers = _cell_numbers(whole.reshape(count, step, blocks, weights), cells)
+            self.coarse.view(point)[:, 0].take(numbers, mode="clip", out=near.view(point))
+            near -= places
+            near *= near
+            near.sum(axis=0, out=errors[first : first + step])
+        lost: Array = _sum_last(errors.reshape(-1, blocks, weights)) * np.square(scales.astype(np.float32))
+        return lost
+
+    def _fitted(self, values: Array, codes: Array, scales: Array) -> Array:
+        """The scales by which codes come closest to values; those that were, where there is none."""
+        points = self.points.take(codes, axis=0, mode="clip")
+        numerator, denominator = (_sum_last((points * other).sum(axis=0)) for other in (values, points))
+        with np.errstate(over="ignore"):
+            fitted = (numerator / np.maximum(denominator, np.float32(_TINY))).astype(np.float16)
+        return np.where(np.isfinite(fitted) & (fitted > 0) & (scales > 0), fitted, scales)
+
+
+def _point(weights: int) -> np.dtype[np.void]:
+    """The weights of one code, as one thing to move."""
+    return np.dtype((np.void, 4 * weights))
+
+
+def _each(values: Array, weights: int) -> Array:
+    """Values [n] as [n, weights]: rows that are written out are divided by faster than rows of one."""
+    return np.repeat(values, weights).reshape(-1, weights)
+
+
+def _sum_last(values: Array) -> Array:
+    """The sum over a last axis of two or three."""
+    total: Array = values[..., 0] + values[..., 1]
+    for axis in range(2, values.shape[-1]):
+        total += values[..., axis]
+    return total
+
+
+def _halved(scales: Array) -> Array:
+    """Scales as float16.
+
+    Raises:
+        OverflowError: One is too large.
+    """
+    if not (scales < _FLOAT16_END).all():
+        raise OverflowError
+    halved: Array = scales.astype(np.float16)
+    return halved
+
+
+def _least(scales: Array, errors: Array) -> Array:
+    """Of candidates [candidates, n], those of least error; of equal ones the first: [n]."""
+    best: Array = np.take_along_axis(scales, errors.argmin(axis=0)[None], axis=0)[0]
+    return best
+
+
+def divisors(scales: Array) -> Array:
+    """Scales to divide by: a block of zeros has scale 0, and its weights are 0 whatever they are divided by."""
+    divisor: Array = np.where(scales == 0, np.float32(1), scales.astype(np.float32))
+    return divisor
 
 
 def codes_of(storage: Storage) -> Codes:
@@ -103,37 +225,48 @@ def codes_of(storage: Storage) -> Codes:
 
 @cache
 def _normal_codebook(weights: int) -> Codebook:
-    """The points that stand for normally distributed weights with the least error (Lloyd's algorithm).
+    """The points that stand for normally distributed weights with the least error.
 
-    The last ones stay where they are, on the axes.
+    They took seconds to find, so they are stored beside this module.
     """
-    random = np.random.default_rng(0)
-    samples = random.standard_normal((_SAMPLES, weights), dtype=np.float32)
-    axes = np.concatenate([np.eye(weights), -np.eye(weights)]).astype(np.float32) * np.float32(_REACH)
-    free = CODEBOOK_ENTRIES - len(axes)
-    points = np.concatenate([samples[:free], axes])
-    for _ in range(_ROUNDS):
-        nearest = _nearest_point(samples, points)
-        counts = np.bincount(nearest, minlength=CODEBOOK_ENTRIES)[:free, None]
-        sums = np.stack([np.bincount(nearest, axis, CODEBOOK_ENTRIES) for axis in samples.T], axis=1)[:free]
-        points[:free] = np.where(counts > 0, sums / np.maximum(counts, 1), points[:free])
-    cells = _CELLS[weights]
+    points: Array = np.load(Path(__file__).with_name(f"codebook_{weights}.npy"), allow_pickle=False)
+    cells, coarse_cells = _CELLS[weights], _COARSE_CELLS[weights]
+    grid = _nearest_points(points, cells)
+    middles = (2 * np.arange(coarse_cells) + 1) * cells // (2 * coarse_cells)
+    coarse = points[grid.reshape((cells,) * weights)[np.ix_(*[middles] * weights)].T.ravel()] + np.float32(_REACH)
+    return Codebook(points=points, grid=grid, coarse=coarse * np.float32(coarse_cells / (2 * _REACH)))
+
+
+def _cell_numbers(places: Array, cells: int) -> Array:
+    """Places [..., weights] in bytes -> numbers of cells [...], the first axis changing fastest."""
+    weights = places.shape[-1]
+    if weights == 2 and cells == 256:
+        return places.view("<u2")[..., 0]
+    numbers: Array = places[..., weights - 1].astype(np.int32)
+    for axis in reversed(range(weights - 1)):
+        numbers *= cells
+        numbers += places[..., axis]
+    return numbers
+
+
+def _nearest_points(points: Array, cells: int) -> Array:
+    """The point nearest to the middle of each cell of a cube around the origin, [cells ** weights], uint8.
+
+    Tile by tile, among the points that can be nearest to anything in it. Element by element in float64: a matrix
+    product adds in another order on each kind of processor, and the codebook must be one everywhere.
+    """
+    weights = points.shape[1]
+    tile_cells = _TILE_CELLS[weights]
     middles = ((np.arange(cells, dtype=np.float32) + 0.5) * (2 * _REACH / cells) - _REACH).astype(np.float32)
-    cube = np.stack(np.meshgrid(*[middles] * weights, indexing="ij"), axis=-1).reshape(-1, weights)
-    return Codebook(points=points, grid=_nearest_point(cube, points).astype(np.uint8))
-
-
-def _nearest_point(values: Array, points: Array) -> Array:
-    """The index of the point nearest to each of `values`, [n, weights].
-
-    Element by element in float64: a matrix product adds in another order on each kind of processor, and the codebook
-    must be one everywhere.
-    """
     axes = points.astype(np.float64).T
     half_norms = sum(np.square(axis) for axis in axes) / 2
-    nearest = np.empty(len(values), dtype=np.int64)
-    for start in range(0, len(values), 512):
-        part = slice(start, start + 512)
-        products = sum(np.multiply.outer(column, axis) for column, axis in zip(values[part].T, axes, strict=True))
-        nearest[part] = (half_norms - products).argmin(axis=1)
-    return nearest
+    nearest = np.empty((cells,) * weights, dtype=np.uint8)
+    reach = np.sqrt(weights) * tile_cells * _REACH / cells  # From a tile's middle to its corners.
+    for tile in product(range(0, cells, tile_cells), repeat=weights):
+        parts = [slice(start, start + tile_cells) for start in tile]
+        cube = np.meshgrid(*(middles[part] for part in parts), indexing="ij")
+        distances = np.sqrt(sum(np.square(axis - column.mean()) for axis, column in zip(axes, cube, strict=True)))
+        near = np.flatnonzero(distances <= distances.min() + 2 * reach * 1.001)
+        products = sum(np.multiply.outer(column, axis[near]) for column, axis in zip(cube, axes, strict=True))
+        nearest[tuple(parts)] = near[(half_norms[near] - products).argmin(axis=-1)]
+    return nearest.ravel()

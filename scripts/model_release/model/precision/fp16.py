@@ -12,6 +12,7 @@ from model_release.contract.output_checks import Array
 from model_release.model.precision.graph_edits import Builder, BuilderAtStart, require_finite, store
 
 _FP16_MAX = 65504.0
+_FP16_MAX_BITS = 0x7BFF
 
 
 def store_fp16(model: ir.Model, metadata: ModelMetadata) -> None:
@@ -30,7 +31,7 @@ def store_fp16_compute(model: ir.Model, metadata: ModelMetadata) -> None:
     The residual stream, norms and softmax need fp32's range and their cost is small; products have neither trait.
     A runtime without fp16 products computes them in fp32.
 
-    Before: `x @ w`. After: `Cast(Cast(x) @ w.fp16)`.
+    Before: `x @ w`. After: `Cast(Cast(x) @ w.fp16)`; so for a Gemm with a tied table.
     Before: `Gather(table, ids)`. After: `Cast(Gather(table.fp16, ids))`.
     """
     build = BuilderAtStart(model)
@@ -48,7 +49,7 @@ def store_fp16_compute(model: ir.Model, metadata: ModelMetadata) -> None:
                     _multiply_halves(model, product, turned)
                 if not node.outputs[0].uses():
                     model.graph.remove(node, safe=True)
-            elif node.op_type == "MatMul":
+            elif node.op_type in ("MatMul", "Gemm"):
                 _multiply_halves(model, node, stored)
             elif node.op_type == "Gather":
                 around = Builder(model, node)
@@ -71,15 +72,21 @@ def store_halved(model: ir.Model, build: Builder, parameter: Parameter) -> None:
 
 def _multiply_halves(model: ir.Model, product: ir.Node, stored: ir.Value) -> None:
     build = Builder(model, product)
-    halves = build("MatMul", build("Cast", product.inputs[0], to=ir.DataType.FLOAT16), stored)
+    x = build("Cast", product.inputs[0], to=ir.DataType.FLOAT16)
+    halves = build("Gemm", x, stored, transB=1) if product.op_type == "Gemm" else build("MatMul", x, stored)
     build.replace(build("Cast", halves, to=ir.DataType.FLOAT))
 
 
 def _to_fp16(values: Array, name: str) -> Mapping[str, Array]:
-    require_finite(values, name, "fp16")
-    largest = float(np.abs(values).max(initial=0.0))
-    if largest > _FP16_MAX:
-        raise QuantizeError(
-            f"{name} must lie within ±{_FP16_MAX:.0f} to be stored as fp16, got {largest:g}. Choose another precision."
-        )
-    return {"fp16": values.astype(np.float16)}
+    with np.errstate(over="ignore", invalid="ignore"):
+        halved = values.astype(np.float16)
+    # As bits, without the sign: the largest number has 0x7bff, and what is not finite more. One pass in most cases.
+    if (halved.view(np.uint16) & 0x7FFF).max(initial=0) >= _FP16_MAX_BITS:
+        require_finite(values, name, "fp16")
+        largest = float(np.abs(values).max())
+        if largest > _FP16_MAX:
+            raise QuantizeError(
+                f"{name} must lie within ±{_FP16_MAX:.0f} to be stored as fp16, got {largest:g}. "
+                "Choose another precision."
+            )
+    return {"fp16": halved}

@@ -11,10 +11,11 @@ from functools import cached_property
 import numpy as np
 
 from model_release.contract.output_checks import Array
-from model_release.model.precision.blocks import Blocks, divisors
+from model_release.model.precision.blocks import Blocks
+from model_release.model.precision.codebook import divisors
 
 _DAMPING = 0.01  # Of the mean square of the inputs: keeps rarely used inputs from absorbing everything.
-_PANEL_STEPS = 48  # Errors are gathered over this many steps before they are applied to later steps.
+_PANEL_STEPS = 12  # Errors are gathered over this many steps before they are applied to later steps, and scales chosen.
 _LOOKUP_SHARE = 0.5  # Weight of a tied table's plain errors against those in the head's product.
 _TABLE_ROWS = 8192  # Rows of a table are independent of each other; these are rounded at a time.
 
@@ -37,37 +38,56 @@ class Compensation:
         self._steps: Sequence[Array] = steps
 
     @cached_property
-    def _factor(self) -> Array:
-        """Upper Cholesky factor of the inverse, in the order of the steps."""
-        order = np.concatenate(self._steps)
-        inverse = np.linalg.inv(self._gram[np.ix_(order, order)])
-        factor: Array = np.linalg.cholesky((inverse + inverse.T) / 2).T
-        return factor
+    def _shares(self) -> Array:
+        """What inputs take over of the errors of those before them, [in, in], in the order of the steps; float32.
 
-    def round(self, weights: Array, round_inputs: Callable[[Array, Array], Array]) -> None:
+        GPTQ spreads errors by the Cholesky factor of the Gram matrix's inverse. With the Gram matrix as `R R^T`, R
+        upper triangular, that factor is R's inverse; what it adds to the inputs B of a step is
+        `R[before, B] R[B, B]^-1`, transposed, times the errors `weights - rounded` before. Nothing large is inverted.
+        """
+        order = np.concatenate(self._steps)
+        turned = order[::-1]
+        factor: Array = np.linalg.cholesky(self._gram[np.ix_(turned, turned)])[::-1, ::-1]
+        shares = np.zeros(factor.shape, dtype=np.float32)
+        end = 0
+        for step in self._steps:
+            start, end = end, end + len(step)
+            above, own = factor[:start, start:end], factor[start:end, start:end]
+            shares[:start, start:end] = above / own if len(step) == 1 else above @ np.linalg.inv(own)
+        return shares
+
+    def round(
+        self,
+        weights: Array,
+        round_inputs: Callable[[Array, Array], Array],
+        begin_panel: Callable[[Array, Array], None] | None = None,
+    ) -> None:
         """Rounds a matrix.
 
         Args:
             weights: [in, out], float32.
             round_inputs: Numbers of inputs [n] and their weights [n, out], earlier errors compensated -> the
                 weights as they are after rounding, [n, out].
+            begin_panel: Told the numbers of the inputs of the next steps, and their weights with the errors of all
+                panels before compensated.
         """
-        rest, factor = weights[np.concatenate(self._steps)], self._factor.astype(np.float32)
-        errors = np.empty_like(rest)
+        weights, shares = weights[np.concatenate(self._steps)], self._shares
+        rest, errors = weights.copy(), np.empty_like(weights)
         end = 0
         for first in range(0, len(self._steps), _PANEL_STEPS):
             panel, panel_start = self._steps[first : first + _PANEL_STEPS], end
             panel_end = panel_start + sum(map(len, panel))
+            if begin_panel is not None:
+                begin_panel(np.concatenate(panel), rest[panel_start:panel_end])
             for step in panel:
                 start, end = end, end + len(step)
-                lost = rest[start:end] - round_inputs(step, rest[start:end])
-                errors[start:end] = np.linalg.solve(factor[start:end, start:end].T, lost)
-                rest[end:panel_end] -= factor[start:end, end:panel_end].T @ errors[start:end]
-            rest[end:] -= factor[panel_start:end, end:].T @ errors[panel_start:end]
+                here = rest[start:end] + shares[panel_start:start, start:end].T @ errors[panel_start:start]
+                np.subtract(weights[start:end], round_inputs(step, here), out=errors[start:end])
+            rest[end:] += shares[panel_start:end, end:].T @ errors[panel_start:end]
 
 
 def encode_columns(values: Array, blocks: Blocks, gram: Array) -> tuple[Array, Array]:
-    """Codes and scales of a matrix [in, out]; the scales of an input are chosen when its turn comes.
+    """Codes and scales of a matrix [in, out]; the scales of an input are chosen when its panel comes.
 
     Args:
         values: The matrix.
@@ -77,11 +97,14 @@ def encode_columns(values: Array, blocks: Blocks, gram: Array) -> tuple[Array, A
     codes = np.empty(blocks.shape, dtype=np.uint8)
     scales = np.empty((len(values), blocks.count, 1), dtype=np.float16)
 
+    def choose_scales(inputs: Array, rows: Array) -> None:
+        _, scales[inputs] = blocks.encode(rows)
+
     def round_inputs(step: Array, rows: Array) -> Array:
-        codes[step], scales[step] = blocks.encode(rows)
+        codes[step] = blocks.nearest(rows, scales[step])
         return blocks.decode(codes[step], scales[step])
 
-    Compensation(gram, together=1).round(values, round_inputs)
+    Compensation(gram, together=1).round(values, round_inputs, choose_scales)
     return codes, scales
 
 

@@ -72,7 +72,7 @@ class Builder:
         op_type: str,
         *inputs: ir.Value | None,
         output: ir.Value | None = None,
-        **attributes: int | list[int] | ir.DataType,
+        **attributes: int | list[int] | ir.DataType | ir.Graph,
     ) -> ir.Value:
         """Inserts a node of the standard domain and returns its output: a new value, or `output`."""
         node = ir.node(op_type, list(inputs), attributes, outputs=None if output is None else [output])
@@ -104,7 +104,7 @@ class BuilderAtStart(Builder):
         op_type: str,
         *inputs: ir.Value | None,
         output: ir.Value | None = None,
-        **attributes: int | list[int] | ir.DataType,
+        **attributes: int | list[int] | ir.DataType | ir.Graph,
     ) -> ir.Value:
         """See `Builder`."""
         if self._node.graph is None:  # Where the tokens' table is read first of all, that node is replaced.

@@ -127,6 +127,10 @@ def _store_int8(model: ir.Model, metadata: ModelMetadata, multiply: Multiply, le
                         multiply(product, name, turned, turned_scale)
                     if not node.outputs[0].uses():
                         model.graph.remove(node, safe=True)
+                elif node.op_type == "Gemm":  # With a tied table; products in integers cannot turn it themselves.
+                    build_here = Builder(model, node)
+                    turned, turned_scale = (build_here("Transpose", value, perm=[1, 0]) for value in (stored, scale))
+                    multiply(node, name, turned, turned_scale)
                 elif node.op_type == "MatMul":
                     multiply(node, name, stored, scale)
         if weight.uses():  # Read for something else than a product with tokens.
