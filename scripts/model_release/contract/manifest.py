@@ -70,6 +70,7 @@ class SelectionEntry:
     activations: tuple[str, ...]
     logits: Logits
     opset: int
+    cache: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,7 +153,8 @@ def describe_run(jobs: Iterable[tuple[WeightsJob, BuildRequest]]) -> list[list[s
         [
             job.name,
             job.describe(),
-            "all layers" if request.selection.all_layers else f"layers {request.selection.layers or 'the last'}",
+            ("all layers" if request.selection.all_layers else f"layers {request.selection.layers or 'the last'}")
+            + (", keys and values" if request.selection.cache else ""),
             ", ".join(("fp32", *request.precisions)),
         ]
         for job, request in jobs
