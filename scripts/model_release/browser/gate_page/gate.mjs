@@ -100,6 +100,7 @@ export async function encode({ text, tokenizer, config }) {
 function feeds(rows) {
   const ids = BigInt64Array.from(rows.flat(), BigInt);
   const [name = "input_ids", ...past] = session.inputNames;
+  /** @type {Record<string, import("onnxruntime-web").Tensor>} */
   const given = { [name]: new ort.Tensor("int64", ids, [rows.length, ids.length / rows.length]) };
   for (const input of session.inputMetadata) {
     if (!past.includes(input.name) || !input.isTensor) continue;
