@@ -99,11 +99,11 @@ export async function encode({ text, tokenizer, config }) {
  */
 function feeds(rows) {
   const ids = BigInt64Array.from(rows.flat(), BigInt);
-  const [name = "input_ids", ...past] = session.inputNames;
+  const [name = "input_ids"] = session.inputNames;
   /** @type {Record<string, import("onnxruntime-web").Tensor>} */
   const given = { [name]: new ort.Tensor("int64", ids, [rows.length, ids.length / rows.length]) };
   for (const input of session.inputMetadata) {
-    if (!past.includes(input.name) || !input.isTensor) continue;
+    if (!input.isTensor || !input.name.startsWith("past_key_values.")) continue;
     const [, heads, , width] = input.shape;
     given[input.name] = new ort.Tensor("float32", new Float32Array(), [rows.length, Number(heads), 0, Number(width)]);
   }
