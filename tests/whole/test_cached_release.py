@@ -10,33 +10,16 @@ import pytest
 from tokenizers import Tokenizer
 
 import cli
-from builders import gpt2_folder
-from commands import call, traced_once
+from commands import call
 from model_release.browser import gate, npm
 from model_release.browser.pages.live import serve_release
 from model_release.contract import manifest, measured
-from pages import HEADS, LAYERS, choose_head, opened, outputs_for, shown_numbers, write_tokenizer
+from pages import choose_head, opened, outputs_for, shown_numbers
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As `released`, with keys and values."""
-    folder = gpt2_folder(tmp_path_factory.mktemp("model"), layers=LAYERS, heads=HEADS, vocab=256, positions=40)
-    write_tokenizer(folder / "tokenizer.json")
-    out = tmp_path_factory.mktemp("out")
-    with traced_once():
-        outcome = call(
-            cli.release,
-            *("--tag", "model-v1.0.0", "--model-path", folder, "--all-layers", "--precision", "fp16", "--no-env"),
-            *("--host", f"local:{out}", "--cache"),
-        )
-    assert outcome.code == 0, outcome.err
-    return out / "model-v1.0.0"
 
 
 def test_a_release_says_that_its_files_take_keys_and_values_and_was_judged_in_steps(cached: Path) -> None:
