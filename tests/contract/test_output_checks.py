@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model_release.contract import output_checks
-from model_release.contract.activations import Output, load_contract
+from model_release.contract.activations import Output, Precision, load_contract
 from model_release.contract.blueprint import LayerKind
 from model_release.contract.clauses import Judgement
 from model_release.contract.measures import (
@@ -241,6 +241,26 @@ def test_nan_logits_agree_with_nothing() -> None:
     expected = RANDOM.normal(size=(1, 4, 9)).astype(np.float32)
     measured = agreement(np.full_like(expected, np.nan), expected, np.zeros((1, 4), int))
     assert "KL01" in output_checks.check_agreement(measured, INT8, vocab=50, on_text=True).broken
+
+
+def test_a_few_elements_of_integer_products_may_be_further_off_and_nothing_else_may() -> None:
+    output = (Output(name="embedding_sum", kind="embedding_sum", layer=None, dims=("batch", "seq", 10)),)
+    expected = np.ones((1, 10, 10), np.float32)
+
+    def holds(far: int, value: float, precision: Precision) -> bool:
+        got = expected.copy()
+        got.reshape(-1)[:far] = value
+        judgement = output_checks.check_reference(
+            {"embedding_sum": got}, {"embedding_sum": expected}, output, precision
+        )
+        return judgement.held == ("NUM01",)
+
+    assert INT8.max_far_share == 0.05
+    assert holds(5, 9, INT8)
+    assert not holds(6, 9, INT8)
+    assert not holds(1, np.nan, INT8)
+    assert not holds(1, np.inf, INT8)
+    assert not holds(1, 9, FP32)
 
 
 def test_large_outputs_are_compared_part_by_part_and_the_worst_of_all_is_named() -> None:

@@ -23,6 +23,7 @@ from model_release.contract.selection import Selection
 from model_release.model.export.network import Network
 from model_release.model.export.seams import Route, Seams, route_of
 from model_release.model.export.survey import draw_blueprint
+from model_release.model.onnx_files.session import Session
 from model_release.model.pipeline import advise, export_model
 from model_release.model.precision.quantize import CALIBRATED, CODECS, quantize_file
 from model_release.model.verify.reference import Reference
@@ -121,6 +122,25 @@ def test_an_exported_file_keeps_every_clause_in_every_precision(
         # undecided that any rounding makes it choose other experts.
         is_fragile = precision in ("int4", "small") or "expert_weights" in kinds
         assert broken <= ({"NUM01", "REL01", "KL01", "TOP01"} if is_fragile else set()), precision
+
+
+@pytest.mark.slow
+def test_one_huge_number_after_a_gate_costs_the_others_of_its_token_little_in_int8(tmp_path: Path) -> None:
+    """As in trained models with gates: one number a thousand times as large as the others, which still count."""
+    folder = family_folder(tmp_path / "model", EVERY["llama, llama3 rope"])
+    state = load_file(folder / "model.safetensors")
+    for part in ("gate", "up"):
+        state[f"model.layers.0.mlp.{part}_proj.weight"][7] *= 30
+    state["model.layers.0.mlp.down_proj.weight"][:, 7] /= 1000
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    request = SelectionRequest(activations="mlp_gelu,mlp_output", all_layers=True)
+    export_model(SourceRequest(folder=folder), request, tmp_path / "model.onnx")
+    quantize_file(tmp_path / "model.onnx", tmp_path / "q.onnx", "int8-dynamic")
+    ids, names = np.arange(24)[None], ["layer_0_mlp_gelu", "layer_0_mlp_output"]
+    (act, expected), (_, got) = (Session(tmp_path / name).run(ids, names).values() for name in ("model.onnx", "q.onnx"))
+    assert np.abs(act[..., 7]).max() > 300 * np.median(np.abs(act))
+    lost = np.linalg.norm(got - expected) / np.linalg.norm(expected)
+    assert lost <= 0.1  # Steps that span the huge number lose 0.38.
 
 
 # What a checkpoint calls its tensors

@@ -140,6 +140,7 @@ def _precisions() -> str:
             f"{item.min_top1_agreement:.1%}",
             f"×{item.max_perplexity_ratio:g}",
             f"{item.max_relative_error:g}",
+            f"{item.max_far_share:.0%}",
         ]
         for item in load_contract().precisions.values()
     ]
@@ -153,6 +154,7 @@ def _precisions() -> str:
         "TOP01: at least",
         "PPL01: at most",
         "REL01: at most",
+        "NUM01: may be further off",
     ]
     return markdown_table(header, rows)
 

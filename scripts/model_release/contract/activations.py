@@ -165,6 +165,9 @@ class Precision:
         min_top1_agreement: Smallest share of positions with PyTorch's most likely next token.
         max_perplexity_ratio: Largest perplexity on text, in PyTorch's.
         max_relative_error: Largest root mean square error of any output, in PyTorch's root mean square.
+        max_far_share: Share of an output's elements that may be further from PyTorch's than `tolerances`. Products of
+            integers have steps as large as a token's largest number asks for; where a model doubts whether to make a
+            number huge, a small error decides.
         calibrated: Whether its bytes follow activations on text, which differ a little from machine to machine.
     """
 
@@ -179,6 +182,7 @@ class Precision:
     min_top1_agreement: float
     max_perplexity_ratio: float
     max_relative_error: float
+    max_far_share: float = 0.0
     calibrated: bool = False
 
     def storage(self, parameter: Parameter) -> Storage:

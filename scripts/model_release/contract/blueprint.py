@@ -88,9 +88,14 @@ class Parameter:
         return -2 if self.layout in ("columns", "expert_columns") else -1
 
     @property
+    def inputs(self) -> int:
+        """How many numbers a product sums over."""
+        return self.dims[self.input_axis]
+
+    @property
     def channels(self) -> int:
         """Number of outputs of its products, of all experts: as many as channels that may have a scale."""
-        return self.size // self.dims[self.input_axis]
+        return self.size // self.inputs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,22 +2,46 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from model_release.contract.blueprint import Parameter
+from model_release.contract.blueprint import Blueprint, Parameter
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
 from model_release.model.precision.calibration import Calibration
 from model_release.model.precision.graph_edits import Builder, BuilderAtStart, require_finite, store
 
-_WEIGHT_LEVELS = 64
-"""int8-dynamic keeps weights in [-64, 64]. On x64 without VNNI, u8 x s8 products are added in pairs in
-16 bits and saturate: 2 x 255 x 127 does not fit, 2 x 255 x 64 does. onnxruntime's own quantizer calls
-this `reduce_range`."""
-_ACTIVATION_LEVELS = 127
-_ACTIVATION_ZERO = 128
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """How a product is taken in whole numbers.
+
+    On x64 without VNNI, u8 x s8 products are added in pairs in 16 bits and saturate: 2 x 255 x 127 does not fit,
+    2 x 255 x 64 does, and so does 2 x 127 x 127. onnxruntime's own quantizer calls this `reduce_range`.
+
+    Attributes:
+        weight: Weights become -weight … weight.
+        activation: Activations become -activation … activation.
+        shifted: Whether a token's range is from its smallest value to its largest; else 0 is in its middle.
+        twice: Whether what is lost of the activations is multiplied as well, in steps 2 x activation times as fine.
+    """
+
+    weight: int
+    activation: int
+    shifted: bool = False
+    twice: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Of the names of its constants, which products of one way share."""
+        return "_twice" if self.twice else ""
+
+
+_PLAIN = _Way(weight=64, activation=127)
+_SHIFTED = _Way(weight=64, activation=127, shifted=True)
+_TWICE = _Way(weight=127, activation=63, twice=True)
 _U8_MAX = 255
 _SMALLEST_SCALE = 1e-30  # Keeps a row of zeros from dividing by zero.
 
@@ -32,30 +56,59 @@ def store_int8_dynamic(model: ir.Model, metadata: ModelMetadata) -> None:
     Before: `x @ w`. After: `(u8(x / s_x) @ w.int8) x s_x x w.scale`.
     Before: `Gather(table, ids)`. After: `Cast(Gather(table.int8, ids)) x Gather(table.scale, ids)`.
     """
-    _store_int8(model, metadata, lambda product, _, stored, scale: _multiply_integers(model, product, stored, scale))
+    ways = _ways(metadata.blueprint)
+
+    def multiply(product: ir.Node, name: str, stored: ir.Value, scale: ir.Value) -> None:
+        inputs = metadata.blueprint.parameters[name].inputs
+        _multiply_integers(model, product, stored, scale, ways.get(name, _PLAIN), inputs)
+
+    _store_int8(model, metadata, multiply, lambda name: ways.get(name, _PLAIN).weight)
+
+
+def _ways(blueprint: Blueprint) -> dict[str, _Way]:
+    """Matrix -> how it is multiplied, where a model's MLPs have gates.
+
+    In such models one number of a token can be hundreds of times as large as all others, above all in the products of
+    gate and up projection (https://arxiv.org/abs/2405.14428). Steps that span it are too coarse for the others. On
+    SmolLM2-135M this halves the mean KL, from 0.07 nats.
+    """
+    return {
+        parameter.name.replace("{L}", str(number)): _TWICE if parameter.inputs == kind.intermediate else _SHIFTED
+        for number in range(blueprint.layers)
+        for kind in [blueprint.layer(number)]
+        if "mlp_up" in kind.outputs
+        for parameter in kind.parameters
+        if parameter.role == "matrix"
+    }
 
 
 def store_int8_static(model: ir.Model, metadata: ModelMetadata, calibration: Calibration) -> None:
     """Matrices and tables stored as int8 with a scale a channel, and products in the form that runtimes know as QDQ.
 
     Activations are quantized to u8 with one scale for all of a matrix's inputs, from the range they have on
-    calibration text; what lies beyond is clipped.
+    calibration text; what lies beyond is clipped. Where one scale cannot serve all tokens, after gates, products are
+    those of int8-dynamic.
 
     Before: `x @ w`. After: `DequantizeLinear(QuantizeLinear(x / step)) @ DequantizeLinear(w.int8)`.
     Before: `Gather(table, ids)`. After: `Cast(Gather(table.int8, ids)) x Gather(table.scale, ids)`.
     """
+    blueprint = metadata.blueprint
+    spiked = {name: way for name, way in _ways(blueprint).items() if way.twice}
 
     def multiply(product: ir.Node, name: str, stored: ir.Value, scale: ir.Value) -> None:
-        _multiply_quantized(model, product, name, stored, scale, calibration.range(name))
+        if name in spiked:
+            _multiply_integers(model, product, stored, scale, spiked[name], blueprint.parameters[name].inputs)
+        else:
+            _multiply_quantized(model, product, name, stored, scale, calibration.range(name))
 
-    _store_int8(model, metadata, multiply)
+    _store_int8(model, metadata, multiply, lambda name: spiked.get(name, _PLAIN).weight)
 
 
 Multiply = Callable[[ir.Node, str, ir.Value, ir.Value], None]
 """Replaces a product with a parameter of that name by one with its stored values [in, out] and scale."""
 
 
-def _store_int8(model: ir.Model, metadata: ModelMetadata, multiply: Multiply) -> None:
+def _store_int8(model: ir.Model, metadata: ModelMetadata, multiply: Multiply, levels: Callable[[str], int]) -> None:
     build = BuilderAtStart(model)
     for parameter in metadata.blueprint.parameters.values():
         if parameter.is_vector:
@@ -63,7 +116,7 @@ def _store_int8(model: ir.Model, metadata: ModelMetadata, multiply: Multiply) ->
         weight, name = model.graph.initializers[parameter.name], parameter.name
         scale_shape = _scale_shape(parameter)
         parts = {"int8": (ir.DataType.INT8, parameter.dims), "scale": (ir.DataType.FLOAT, scale_shape)}
-        stored, scale = store(model, weight, parts, _to_int8(parameter.input_axis, scale_shape))
+        stored, scale = store(model, weight, parts, _to_int8(parameter.input_axis, scale_shape, levels(name)))
         if len(parameter.dims) == 2:  # Products with experts are taken in float32.
             for node, _ in list(weight.uses()):
                 if node.op_type == "Gather":
@@ -89,13 +142,13 @@ def _scale_shape(parameter: Parameter) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def _to_int8(axis: int, scale_shape: tuple[int, ...]) -> Callable[[Array, str], Mapping[str, Array]]:
-    """Encodes a matrix with one scale a channel, so that its largest value becomes `_WEIGHT_LEVELS`."""
+def _to_int8(axis: int, scale_shape: tuple[int, ...], levels: int) -> Callable[[Array, str], Mapping[str, Array]]:
+    """Encodes a matrix with one scale a channel, so that its largest value becomes `levels`."""
 
     def encode(values: Array, name: str) -> Mapping[str, Array]:
         require_finite(values, name, "int8")
         largest = np.abs(values).max(axis=axis, keepdims=True)
-        scale = np.maximum(largest / np.float32(_WEIGHT_LEVELS), np.float32(_SMALLEST_SCALE)).astype(np.float32)
+        scale = np.maximum(largest / np.float32(levels), np.float32(_SMALLEST_SCALE)).astype(np.float32)
         return {"int8": np.rint(values / scale).astype(np.int8), "scale": scale.reshape(scale_shape)}
 
     return encode
@@ -119,29 +172,60 @@ def _transposed(
     return [node for node, _ in transpose.outputs[0].uses() if node.op_type == "MatMul"], turned, turned_scale
 
 
-def _multiply_integers(model: ir.Model, product: ir.Node, stored: ir.Value, scale: ir.Value) -> None:
-    """Replaces `x @ w` by a u8 x s8 product with a scale for each token of x."""
+def _multiply_integers(
+    model: ir.Model, product: ir.Node, stored: ir.Value, scale: ir.Value, way: _Way, inputs: int
+) -> None:
+    """Replaces `x @ w` by u8 x s8 products with a scale for each token of x.
+
+    Args:
+        model: Holds the product.
+        product: The node to replace.
+        stored: w as int8, [inputs, out].
+        scale: Of each channel of w.
+        way: How to multiply.
+        inputs: How many numbers a product sums over.
+    """
     build = Builder(model, product)
     x = product.inputs[0]
-    largest = build(
-        "ReduceMax", build("Abs", x), build.constant("axes_last", [-1], np.int64), keepdims=1
-    )  # [batch, seq, 1]
+    last = build.constant("axes_last", [-1], np.int64)
+    middle = None
+    if way.shifted:
+        low, high = build("ReduceMin", x, last, keepdims=1), build("ReduceMax", x, last, keepdims=1)
+        middle = build("Mul", build("Add", low, high), build.constant("half", 0.5, np.float32))
+        largest, x = build("Sub", high, middle), build("Sub", x, middle)
+    else:
+        largest = build("ReduceMax", build("Abs", x), last, keepdims=1)  # [batch, seq, 1]
     token_scale = build(
         "Max",
-        build("Mul", largest, build.constant("per_level", 1 / _ACTIVATION_LEVELS, np.float32)),
+        build("Mul", largest, build.constant(f"per_level{way.suffix}", 1 / way.activation, np.float32)),
         build.constant("smallest_scale", _SMALLEST_SCALE, np.float32),
     )
-    levels = build(
-        "Add", build("Round", build("Div", x, token_scale)), build.constant("zero_level", _ACTIVATION_ZERO, np.float32)
-    )
+    scaled = build("Div", x, token_scale)
+    levels = build("Round", scaled)
+    sums = _integer_product(build, levels, stored, way)
+    if way.twice:
+        finer = build.constant("finer", 2 * way.activation, np.float32)  # What is lost is half a step at most.
+        lost = build("Round", build("Mul", build("Sub", scaled, levels), finer))
+        sums = build("Add", sums, build("Div", _integer_product(build, lost, stored, way), finer))
+    sums = build("Mul", sums, token_scale)
+    if middle is not None:  # The sums of w's channels depend on no input: they are folded when a session is created.
+        ones = build.constant(f"ones_{inputs}", np.ones((1, inputs)), np.uint8)
+        channel_sums = build("Cast", build("MatMulInteger", ones, stored), to=ir.DataType.FLOAT)
+        sums = build("Add", sums, build("Mul", middle, channel_sums))
+    build.replace(build("Mul", sums, scale))
+
+
+def _integer_product(build: Builder, levels: ir.Value, stored: ir.Value, way: _Way) -> ir.Value:
+    """Whole numbers times w: float32."""
+    zero = way.activation + 1
+    unsigned = build("Add", levels, build.constant(f"zero_level{way.suffix}", zero, np.float32))
     sums = build(
         "MatMulInteger",
-        build("Cast", levels, to=ir.DataType.UINT8),
+        build("Cast", unsigned, to=ir.DataType.UINT8),
         stored,
-        build.constant("zero_point", _ACTIVATION_ZERO, np.uint8),
+        build.constant(f"zero_point{way.suffix}", zero, np.uint8),
     )
-    scaled = build("Mul", build("Cast", sums, to=ir.DataType.FLOAT), token_scale)
-    build.replace(build("Mul", scaled, scale))
+    return build("Cast", sums, to=ir.DataType.FLOAT)
 
 
 def _steady(value: float) -> float:
