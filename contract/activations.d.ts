@@ -2,6 +2,9 @@
 // T is what a tensor is in the app. Dimensions:
 //   batch: sequences, dynamic
 //   seq: tokens of a sequence, dynamic, at most the context the model promises
+//   batch_size: `batch`, as transformers.js must have it called
+//   past: tokens before, whose keys and values are handed in; dynamic, 0 to begin with
+//   total: past + seq, at most the context the model promises
 //   vocab: rows of the token table
 //   hidden: width of the residual stream
 //   heads: attention heads of a layer
@@ -21,6 +24,14 @@ export type ContractMajor = "1";
 export type Inputs<T> = {
   /** int64 `[batch, seq]`: Token ids, 0 to vocab − 1; at most the context the model promises. */
   readonly input_ids: T;
+};
+
+/** What a run of a file made with `--cache` takes. */
+export type CachedInputs<T> = Inputs<T> & {
+  /** `[batch_size, kv_heads, past, head_dim]`: Keys of the tokens before: `present.{L}.key` of the run before, or none to begin with. */
+  readonly [name: `past_key_values.${number}.key`]: T;
+  /** `[batch_size, kv_heads, past, head_dim]`: Values of the tokens before: `present.{L}.value` of the run before, or none to begin with. */
+  readonly [name: `past_key_values.${number}.value`]: T;
 };
 
 /** What a run returns, every tensor float32: the logits, and what the model was exported with. */
@@ -95,6 +106,10 @@ export type Outputs<T> = {
   readonly final_ln_scale?: T;
   /** `[batch, seq, hidden]`: Last layer norm, gain and bias applied: what the head reads. */
   readonly final_ln?: T;
+  /** `[batch, kv_heads, total, head_dim]`: Keys as attention takes them, after norms and rotary positions: those handed in, then those of these tokens. */
+  readonly [name: `present.${number}.key`]: T | undefined;
+  /** `[batch, kv_heads, total, head_dim]`: Values as attention takes them: those handed in, then those of these tokens. */
+  readonly [name: `present.${number}.value`]: T | undefined;
 };
 
 /** The name of any output, such as `layer_11_attn_probs`. */

@@ -91,6 +91,16 @@ def tiny_onnx(tiny: Path, export: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small release with a tokenizer, every layer to see."""
+    return small_release(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with files that take and return keys and values."""
+    return small_release(tmp_path_factory, "--cache")
+
+
+def small_release(tmp_path_factory: pytest.TempPathFactory, *arguments: str) -> Path:
     folder = gpt2_folder(tmp_path_factory.mktemp("model"), layers=LAYERS, heads=HEADS, vocab=256, positions=40)
     write_tokenizer(folder / "tokenizer.json")
     out = tmp_path_factory.mktemp("out")
@@ -98,7 +108,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
         outcome = call(
             cli.release,
             *("--tag", "model-v1.0.0", "--model-path", folder, "--all-layers", "--precision", "fp16", "--no-env"),
-            *("--host", f"local:{out}"),
+            *("--host", f"local:{out}", *arguments),
         )
     assert outcome.code == 0, outcome.err
     return out / "model-v1.0.0"

@@ -54,6 +54,12 @@ def render(results: Results, *, title: str, rounds: int, machine: str, judged: b
         ]
     if results.activations:
         parts += ["## Activations", "Against the file that returns logits only, with 2 threads.", _activations(results)]
+    if results.steps:
+        parts += [
+            "## Generation",
+            "A step of one token in a file made with `--cache`, against a run of the whole text in one without.",
+            _steps(results),
+        ]
     for model, files in results.quality.items():
         parts += [f"## Quality: {model}", _quality(files)]
     if results.series:
@@ -154,6 +160,14 @@ def _activations(results: Results) -> str:
     ]
     runs = [f"run ÷, {tokens} tokens" for tokens in lengths]
     return table(["`--activations`", "layers", "file, bytes", f"returned, MB ({max(lengths)} tokens)", *runs], rows)
+
+
+def _steps(results: Results) -> str:
+    rows = [
+        [model, str(cost.before), f"{cost.step_ms:.1f}", f"{cost.whole_ms:.1f}", f"{cost.ratio:.3f}"]
+        for model, cost in results.steps.items()
+    ]
+    return table(["", "tokens before", "step, ms", "whole run, ms", "÷"], rows)
 
 
 def _quality(files: Mapping[str, Quality]) -> str:

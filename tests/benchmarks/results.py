@@ -67,6 +67,23 @@ class ActivationCost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepCost:
+    """A step of one token with the keys and values before it, against a run of the whole sequence without.
+
+    Attributes:
+        before: Tokens before.
+        step_ms: The step.
+        whole_ms: The run.
+        ratio: Median of step ÷ run over pairs.
+    """
+
+    before: int
+    step_ms: float
+    whole_ms: float
+    ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quality:
     """Next-token agreement with PyTorch on text; see `model_release.measures.Agreement`."""
 
@@ -116,6 +133,7 @@ class Results:
         sessions: Threads -> file -> its sessions, one a round.
         pairs: Ratios within one process.
         activations: What each kind costs.
+        steps: Model -> what a step of generation costs.
         quality: Model -> file -> agreement with PyTorch.
         series: Cost against work.
     """
@@ -127,6 +145,7 @@ class Results:
     sessions: Mapping[int, Mapping[str, Sequence[Session]]] = field(default_factory=dict)
     pairs: Sequence[Pair] = ()
     activations: Sequence[ActivationCost] = ()
+    steps: Mapping[str, StepCost] = field(default_factory=dict)
     quality: Mapping[str, Mapping[str, Quality]] = field(default_factory=dict)
     series: Sequence[Series] = ()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from measure import Job, Measurements, Usage, onnx_bytes, run_in_turn, run_job
-from results import ActivationCost, Pair, Quality, Series, Session, StoredFile
+from results import ActivationCost, Pair, Quality, Series, Session, StepCost, StoredFile
 from workshop import (
     DYNAMIC,
     EXPORTERS,
@@ -159,6 +159,22 @@ def measure_activations(bench: Bench) -> dict[str, Any]:
     return {"activations": rows}
 
 
+def measure_generation(bench: Bench) -> dict[str, Any]:
+    """What a token late in a text costs with `--cache`, of the embedded model and of that of `shape`."""
+    steps = {}
+    for number, (title, weights) in enumerate(
+        {DEMO: SCRIPTS / "demo_model", bench.shape.name: bench.workshop().weights}.items()
+    ):
+        folder = bench.folder / f"steps_{number}"
+        folder.mkdir()
+        job = child(
+            title, "run_steps.py", SCRIPTS, weights, folder, str(max(THREADS)), str(max(bench.shape.pairs.values()))
+        )
+        steps[title] = StepCost(**json.loads(bench.run_pairs(job)))
+        shutil.rmtree(folder)
+    return {"steps": steps}
+
+
 def measure_quality(bench: Bench) -> dict[str, Any]:
     """Agreement with PyTorch on text, of the embedded model and of the same with outliers."""
     demo, outliers = SCRIPTS / "demo_model", bench.folder / "outliers"
@@ -220,6 +236,7 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "quantize": measure_quantize,
     "sessions": measure_sessions,
     "activations": measure_activations,
+    "generation": measure_generation,
     "quality": measure_quality,
     "scaling": measure_scaling,
 }

@@ -62,7 +62,7 @@ class Target:
 
 def judge(results: Results) -> str:
     """A table of the targets of whatever was measured; empty if there is none."""
-    rows = [target.row() for part in (_export, _sizes, _quantize, _runs, _quality) for target in part(results)]
+    rows = [target.row() for part in (_export, _sizes, _quantize, _runs, _steps, _quality) for target in part(results)]
     return table(["", "target", "measured", ""], rows) if rows else ""
 
 
@@ -102,6 +102,13 @@ def _runs(results: Results) -> Iterator[Target]:
             if tokens in pair.ratios and (pair.file, pair.base) in PAIRS:
                 what = f"{pair.file}, run ÷ {pair.base}, {pair.threads} × {tokens}"
                 yield Target(what=what, limit=1.0, measured=pair.ratios[tokens])
+
+
+def _steps(results: Results) -> Iterator[Target]:
+    if DEMO in results.steps:
+        yield Target(
+            what="a token after 200, step ÷ whole run", limit=0.15, measured=results.steps[DEMO].ratio, digits=3
+        )
 
 
 def _quality(results: Results) -> Iterator[Target]:

@@ -2,6 +2,7 @@
 
 import doctest
 import json
+from dataclasses import replace
 
 import jsonschema
 import pytest
@@ -112,17 +113,35 @@ def test_outputs_follow_the_contracts_order_layer_after_layer() -> None:
     assert [output.layer for output in outputs if output.layer is not None] == [0] * 18 + [11] * 18
 
 
-def test_metadata_reads_back_as_it_was_written() -> None:
+def test_keys_and_values_come_after_all_else_and_only_where_they_are_asked_for() -> None:
+    contract = load_contract()
+    plain = Selection(layers=(11,), activations=("attn_probs",))
+    cached = replace(plain, cache=True)
+    assert [value.name for value in contract.expected_inputs(GPT2, plain)] == ["input_ids"]
+    inputs = contract.expected_inputs(GPT2, cached)
+    assert [value.name for value in inputs[:3]] == ["input_ids", "past_key_values.0.key", "past_key_values.0.value"]
+    assert (len(inputs), inputs[-1].dims) == (25, ("batch_size", 12, "past", 64))
+    outputs = contract.expected_outputs(GPT2, cached)
+    assert [(value.name, value.dims[-2:]) for value in outputs[:3]] == [
+        ("logits", ("seq", 50257)),
+        ("layer_11_attn_probs", ("seq", "total")),
+        ("present.0.key", ("total", 64)),
+    ]
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_metadata_reads_back_as_it_was_written(cache: bool) -> None:
     metadata = ModelMetadata(
         contract_version="1.0.0",
         source="openai-community/gpt2",
         revision="0" * 40,
         weights_sha256="f" * 64,
         blueprint=GPT2,
-        selection=Selection(layers=(0, 5), activations=(), logits="last"),
+        selection=Selection(layers=(0, 5), activations=(), logits="last", cache=cache),
         precision="fp16",
     )
     assert metadata_from_props(metadata.to_props()) == metadata
+    assert ("model_release.cache" in metadata.to_props()) is cache
 
 
 def test_a_file_of_an_older_contract_holds_a_gpt2s_sizes_for_a_blueprint() -> None:
@@ -170,6 +189,7 @@ def test_large_kinds_are_exported_where_they_are_named_alone() -> None:
         ("blueprint", GPT2.to_json().replace('"rows","tokens"', '"columns","matrix"')),
         ("layers", "99"),
         ("activations", "everything"),
+        ("cache", "maybe"),
         ("precision", "int1"),
     ],
 )

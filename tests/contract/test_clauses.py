@@ -11,6 +11,7 @@ from model_release.contract.clauses import (
     BROWSED,
     NEEDS,
     NOTHING_JUDGED,
+    STEPPED,
     VERIFIED,
     Finding,
     Judgement,
@@ -34,7 +35,7 @@ def test_every_clause_of_the_contract_has_a_check_and_every_check_a_clause() -> 
 
 
 def test_every_clause_belongs_to_a_verification_or_to_a_browser() -> None:
-    assert set(VERIFIED + BROWSED) == {clause.stage for clause in load_contract().clauses.values()}
+    assert set(VERIFIED + STEPPED + BROWSED) == {clause.stage for clause in load_contract().clauses.values()}
 
 
 @pytest.mark.parametrize(

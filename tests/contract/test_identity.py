@@ -77,6 +77,11 @@ def test_other_bytes_of_a_calibrated_precision_make_no_other_release(tmp_path: P
             "layers: 11 in the release, 0,11 here",
         ),
         (
+            {},
+            {"selection": lambda selection: selection | {"cache": True}},
+            "keys and values: none in the release, in and out here",
+        ),
+        (
             {"model.onnx": b"other" * 400},  # What was asked is told before what followed from it.
             {"model": lambda model: model | {"weights_sha256": "1" * 64}},
             "sha256 of the weights: 000",

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from families import EVERY, FIRST_WAVE, config, family_folder, family_state
+from families import EVERY, FIRST_WAVE, config, family_folder, network, token_ids
 from model_release.base.errors import WeightsError
 from model_release.contract.activations import Output, load_contract
 from model_release.contract.blueprint import Blueprint, parse_blueprint
@@ -21,7 +20,7 @@ from model_release.contract.families import load_families
 from model_release.contract.output_checks import Array, Run, check_outputs, check_reference
 from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import Selection
-from model_release.model.export.network import Network, build_network, give_parameters
+from model_release.model.export.network import Network
 from model_release.model.export.seams import Route, Seams, route_of
 from model_release.model.export.survey import draw_blueprint
 from model_release.model.onnx_files.session import Session
@@ -35,16 +34,6 @@ from model_release.model.weights.source import SourceRequest
 RELATIVE = 2e-4
 
 
-@cache
-def network(name: str, *, in_the_open: bool) -> tuple[Network, Blueprint]:
-    """A tiny model of a family with its weights."""
-    blueprint = draw_blueprint(EVERY[name])
-    made = build_network(EVERY[name], in_the_open=in_the_open, tied=blueprint.tied)
-    state = family_state(blueprint)
-    give_parameters(made, lambda parameter, _: state[parameter])
-    return made, blueprint
-
-
 def every_output(blueprint: Blueprint, *leave_out: str) -> tuple[Output, ...]:
     kinds = tuple(kind for kind in load_contract().all_activations if kind not in leave_out)
     return load_contract().expected_outputs(
@@ -56,10 +45,6 @@ def run(model: Network, route: Route, ids: Array, outputs: tuple[Output, ...]) -
     wanted = frozenset(output.name for output in outputs)
     with torch.no_grad(), Seams(model, route=route, wanted=wanted) as seen:
         return {name: tensor.numpy() for name, tensor in seen.run(torch.from_numpy(ids)).items()}
-
-
-def token_ids(blueprint: Blueprint, batch: int, seq: int) -> Array:
-    return np.random.default_rng(1).integers(0, blueprint.vocab, size=(batch, seq), dtype=np.int64)
 
 
 def test_every_supported_family_has_a_tiny_model() -> None:

@@ -1,13 +1,17 @@
 """Tiny models of every family: configs with odd sizes and shared kv heads, and seeded weights."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
 from model_release.contract.blueprint import Blueprint
+from model_release.contract.measures import Array
+from model_release.model.export.network import Network, build_network, give_parameters
 from model_release.model.export.survey import draw_blueprint
 
 _LLAMA3 = {
@@ -176,3 +180,18 @@ def family_folder(path: Path, entries: dict[str, Any]) -> Path:
     (path / "config.json").write_text(json.dumps(entries))
     save_file(family_state(draw_blueprint(entries)), path / "model.safetensors", metadata={"format": "pt"})
     return path
+
+
+@cache
+def network(name: str, *, in_the_open: bool) -> tuple[Network, Blueprint]:
+    """A tiny model of a family with its weights."""
+    blueprint = draw_blueprint(EVERY[name])
+    made = build_network(EVERY[name], in_the_open=in_the_open, tied=blueprint.tied)
+    state = family_state(blueprint)
+    give_parameters(made, lambda parameter, _: state[parameter])
+    return made, blueprint
+
+
+def token_ids(blueprint: Blueprint, batch: int, seq: int) -> Array:
+    """Random ids, [batch, seq]."""
+    return np.random.default_rng(1).integers(0, blueprint.vocab, size=(batch, seq), dtype=np.int64)

@@ -11,7 +11,7 @@ from measure import BenchmarkError, Usage
 from page import render, summarize
 from plot import draw
 from record import with_measured
-from results import Pair, Quality, Results, Series, Session, StoredFile
+from results import Pair, Quality, Results, Series, Session, StepCost, StoredFile
 from sections import COPIED, DEMO, SESSIONS
 from targets import judge
 from workshop import EXPORTERS, OPTIMUM, OURS, PEERS_QUANTIZERS, PRECISIONS, copied
@@ -41,6 +41,7 @@ def results() -> Results:
         },
         sessions={threads: {name: [session(8.0 / threads)] for name in SESSIONS} for threads in (1, 2)},
         pairs=[Pair(file=OURS, base=OPTIMUM, threads=1, ratios={16: 0.9, 128: 1.1})],
+        steps={DEMO: StepCost(before=200, step_ms=1.0, whole_ms=20.0, ratio=0.05)},
         quality={DEMO: {name: Quality(mean_kl=0.0, top1=1.0, perplexity_ratio=1.0) for name in (OURS, *PRECISIONS)}},
         series=[
             Series(panel="wall, s", work="layers", name=OURS, points=((2, 5.0), (8, 5.0))),
@@ -62,6 +63,7 @@ def test_a_page_has_a_part_for_each_section_that_ran_and_no_other(results: Resul
         "## Quantize, verify",
         "## Files and sessions",
         "## Latency as ratios",
+        "## Generation",
         f"## Quality: {DEMO}",
         "## Cost against work",
     ]

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 import cli
 from commands import call
 from model_release.browser import npm
+from model_release.contract import manifest
 from model_release.model.onnx_files.session import Session
 from vite import vite_server
 
@@ -21,14 +22,19 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 APP = Path(__file__).parents[1] / "transformers_js"
-TEXT = "The dog was"
+TEXT = "A quick brown"
+"""It goes on otherwise where a step sees its own token alone."""
+WITHOUT_PAST = "The dog was"
+"""Goes on the same either way: after the first step transformers.js 4.3.1 hands any file one token, past or no past."""
 NEW = 5
 USE = """async ([url, base, text, tokens, runtime]) => {
     const { goOn, load, see } = await import(new URL("app.js", globalThis.location?.href ?? APP).href);
     const loaded = await load(url, base, runtime);
+    const steps = [], { model: session } = loaded.model.sessions, run = session.run.bind(session);
+    session.run = (given, ...rest) => (steps.push(given.input_ids.dims[1]), run(given, ...rest));
     const outputs = Object.entries(await see(loaded, text));
     const shown = outputs.map(([name, { dims, data }]) => [name, { dims, data: Array.from(data, Number) }]);
-    return { outputs: Object.fromEntries(shown), text: await goOn(loaded, text, tokens) };
+    return { outputs: Object.fromEntries(shown), text: await goOn(loaded, text, tokens), steps };
 }"""
 
 
@@ -37,15 +43,22 @@ def packages(tool: Callable[[Callable[[], Path]], Path]) -> Path:
     return tool(lambda: npm.install(APP))
 
 
+@pytest.fixture(params=["released", "cached"])
+def model(request: pytest.FixtureRequest) -> Path:
+    """A release whose files run everything again for each token, and one whose files take keys and values."""
+    release: Path = request.getfixturevalue(request.param)
+    return release
+
+
 @pytest.fixture
-def site(tmp_path: Path, packages: Path, released: Path) -> Path:
+def site(tmp_path: Path, packages: Path, model: Path) -> Path:
     """The app with its model, as fetch.py lays it out."""
     app = tmp_path / "app"
     shutil.copytree(APP, app, ignore=shutil.ignore_patterns("node_modules"))
     (app / "node_modules").symlink_to(packages)
     outcome = call(
         cli.fetch,
-        *("--env-file", app / ".env.production", "--tag", released.name, "--from", f"local:{released.parent}"),
+        *("--env-file", app / ".env.production", "--tag", model.name, "--from", f"local:{model.parent}"),
         *("--layout", "transformers.js"),
     )
     assert outcome.code == 0, outcome.err
@@ -57,23 +70,28 @@ def url_of(app: Path) -> str:
     return text.partition("VITE_MODEL_URL=")[2].splitlines()[0]
 
 
+def text_for(released: Path) -> str:
+    return TEXT if manifest.read(released).selection.cache else WITHOUT_PAST
+
+
 def check(seen: dict[str, Any], released: Path) -> None:
     """Every activation is what onnxruntime returns, and the text goes on as the likeliest tokens do."""
     session = Session(released / "model_fp16.onnx")
     tokenizer = Tokenizer.from_file(str(released / "tokenizer.json"))
-    ids = tokenizer.encode(TEXT).ids
+    ids = tokenizer.encode(text_for(released)).ids
     expected = session.run(np.array([ids]))
     assert seen["outputs"].keys() == expected.keys()
     for name, value in seen["outputs"].items():
         np.testing.assert_allclose(np.reshape(value["data"], value["dims"]), expected[name], atol=1e-4, err_msg=name)
+    assert seen["steps"] == [len(ids), len(ids), *([1] * (NEW - 1))]
     for _ in range(NEW):
         ids.append(int(session.run(np.array([ids]))["logits"][0, -1].argmax()))
     assert seen["text"] == tokenizer.decode(ids)
 
 
 @pytest.mark.network
-def test_transformers_js_generates_and_shows_activations_in_node(site: Path, released: Path) -> None:
-    arguments = json.dumps([url_of(site), f"{site}/static/", TEXT, NEW])
+def test_transformers_js_generates_and_shows_activations_in_node(site: Path, model: Path) -> None:
+    arguments = json.dumps([url_of(site), f"{site}/static/", text_for(model), NEW])
     code = (
         f"const APP = {json.dumps((site / 'app.js').as_uri())}; console.log(JSON.stringify(await ({USE})({arguments})))"
     )
@@ -81,12 +99,12 @@ def test_transformers_js_generates_and_shows_activations_in_node(site: Path, rel
         ["node", "--input-type=module", "--eval", code], cwd=site, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    check(json.loads(done.stdout), released)
+    check(json.loads(done.stdout), model)
 
 
 @pytest.mark.network
 def test_transformers_js_does_the_same_in_chromium_behind_vite_preview(
-    site: Path, packages: Path, released: Path, browser: "Browser"
+    site: Path, packages: Path, model: Path, browser: "Browser"
 ) -> None:
     runtime = site / "static" / "runtime"
     runtime.mkdir()
@@ -99,4 +117,4 @@ def test_transformers_js_does_the_same_in_chromium_behind_vite_preview(
         page = context.new_page()
         context.route(lambda url: not url.startswith((origin, "blob:")), lambda route: route.abort())
         page.goto(origin)
-        check(page.evaluate(USE, [url_of(site), "/", TEXT, NEW, f"{origin}/runtime/"]), released)
+        check(page.evaluate(USE, [url_of(site), "/", text_for(model), NEW, f"{origin}/runtime/"]), model)

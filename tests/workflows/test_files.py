@@ -19,7 +19,7 @@ from standins.actions import standin
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 RELEASE = ROOT / ".github" / "workflows" / "release-model.yml"
-BOOLEANS = {"no_env", "no_browser", "dry_run", "create_env_file", "replace"}
+BOOLEANS = {"no_env", "no_browser", "dry_run", "create_env_file", "replace", "cache"}
 
 
 def run(tool: str, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -16,6 +16,7 @@ from model_release.base.errors import ManifestError
 from model_release.base.text import markdown_table
 from model_release.contract.activations import (
     CONTRACT_FOLDER,
+    CacheKind,
     OutputKind,
     load_contract,
     model_file_name,
@@ -59,6 +60,7 @@ def documents(commands: Iterable[click.Command]) -> dict[Path, str]:
         "version": lambda: f"Contract version **{load_contract().version}**.",
         "input": _input,
         "outputs": _outputs,
+        "cache": _cache,
         "dimensions": _dimensions,
         "clauses": _clauses,
         "sums": _sums,
@@ -95,6 +97,16 @@ def _outputs() -> str:
         for output in load_contract().outputs
     ]
     return markdown_table(["output", "shape", "default", "exists", "meaning", "TransformerLens"], rows)
+
+
+def _cache() -> str:
+    contract = load_contract()
+    rows = [
+        [f"`{tensor_name(row.kind, 0).replace('.0.', '.{L}.')}`", way, f"`[{', '.join(row.dims)}]`", row.meaning]
+        for way, kinds in (("input", contract.cache_inputs), ("output", contract.cache_outputs))
+        for row in kinds
+    ]
+    return markdown_table(["tensor", "", "shape", "meaning"], rows)
 
 
 def _dimensions() -> str:
@@ -188,7 +200,10 @@ def _types() -> str:
     """The names as TypeScript, for apps; shapes and meanings are comments, which editors show."""
     contract = load_contract()
     dimensions = "\n".join(f"//   {name}: {text}" for name, text in contract.dimensions.items())
-    outputs = "\n".join(map(_member, contract.outputs))
+    outputs = "\n".join(
+        (*map(_member, contract.outputs), *(_cached(row, "T | undefined") for row in contract.cache_outputs))
+    )
+    cached = "\n".join(_cached(row, "T") for row in contract.cache_inputs)
     return f"""\
 // The names of a released model's tensors: contract/activations.json as types, written by scripts/docs.py.
 // T is what a tensor is in the app. Dimensions:
@@ -204,6 +219,11 @@ export type ContractMajor = "{contract.version.split(".")[0]}";
 export type Inputs<T> = {{
   /** int64 `{_INPUT_SHAPE}`: {_INPUT_MEANING} */
   readonly {contract.input_name}: T;
+}};
+
+/** What a run of a file made with `--cache` takes. */
+export type CachedInputs<T> = Inputs<T> & {{
+{cached}
 }};
 
 /** What a run returns, every tensor float32: the logits, and what the model was exported with. */
@@ -224,6 +244,12 @@ def _member(output: OutputKind) -> str:
         member = f"{output.kind}: T" if output.kind == "logits" else f"{output.kind}?: T"
     exists = "" if output.exists == "always" else f" There is one {output.exists}."
     return f"  /** `[{', '.join(output.dims)}]`: {output.meaning}{exists} */\n  readonly {member};"
+
+
+def _cached(row: CacheKind, type_: str) -> str:
+    """A line of the table of `--cache` as a member of a type."""
+    name = tensor_name(row.kind, 0).replace(".0.", ".${number}.")
+    return f"  /** `[{', '.join(row.dims)}]`: {row.meaning} */\n  readonly [name: `{name}`]: {type_};"
 
 
 def _map() -> str:

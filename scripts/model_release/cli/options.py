@@ -160,11 +160,13 @@ models_options = options(
 
 
 def _selection(
-    layers: str | None, all_layers: bool, activations: str | None, logits: "Logits", opset: int
+    layers: str | None, all_layers: bool, activations: str | None, logits: "Logits", cache: bool, opset: int
 ) -> "SelectionRequest":
     from model_release.contract.request import SelectionRequest
 
-    return SelectionRequest(layers=layers, all_layers=all_layers, activations=activations, logits=logits, opset=opset)
+    return SelectionRequest(
+        layers=layers, all_layers=all_layers, activations=activations, logits=logits, cache=cache, opset=opset
+    )
 
 
 selection_options = options(
@@ -185,6 +187,11 @@ selection_options = options(
         default="all",
         show_default=True,
         help="Logits of all positions, or of the last one.",
+    ),
+    click.option(
+        "--cache",
+        is_flag=True,
+        help="Take keys and values of the tokens before, and return them, so that a step of generation runs one token.",
     ),
     click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 25."),
     handed_over("selection", _selection),

@@ -25,25 +25,38 @@ FULL_PRECISION = "fp32"
 
 _LIMIT_BYTES = 1 << 24
 _LAYERED = re.compile(r"layer_(0|[1-9][0-9]*)_([a-z][a-z0-9_]*)")
+# What transformers.js and optimum call keys and values, in and out.
+_CACHED = {
+    f"{kind}_{part}": (f"{prefix}.", f".{part}")
+    for kind, prefix in (("past", "past_key_values"), ("present", "present"))
+    for part in ("key", "value")
+}
+_CACHED_NAME = re.compile(r"(past_key_values|present)\.(0|[1-9][0-9]*)\.(key|value)")
 
 
 def tensor_name(kind: str, layer: int | None = None) -> str:
-    """The name of an output.
+    """The name of an output, or of an input of `--cache`.
 
-    >>> tensor_name("logits"), tensor_name("attn_probs", 11)
-    ('logits', 'layer_11_attn_probs')
+    >>> tensor_name("logits"), tensor_name("attn_probs", 11), tensor_name("present_key", 11)
+    ('logits', 'layer_11_attn_probs', 'present.11.key')
     """
-    return kind if layer is None else f"layer_{layer}_{kind}"
+    if layer is None:
+        return kind
+    before, after = _CACHED.get(kind, ("layer_", f"_{kind}"))
+    return f"{before}{layer}{after}"
 
 
 def parse_tensor_name(name: str) -> tuple[str, int | None]:
-    """The kind and layer of an output: the inverse of `tensor_name`.
+    """The kind and layer of an output or input: the inverse of `tensor_name`.
 
     >>> parse_tensor_name("layer_11_attn_probs"), parse_tensor_name("embedding_sum")
     (('attn_probs', 11), ('embedding_sum', None))
     """
-    match = _LAYERED.fullmatch(name)
-    return (match[2], int(match[1])) if match else (name, None)
+    if match := _LAYERED.fullmatch(name):
+        return match[2], int(match[1])
+    if match := _CACHED_NAME.fullmatch(name):
+        return f"{match[1].removesuffix('_key_values')}_{match[3]}", int(match[2])
+    return name, None
 
 
 def model_file_name(precision: str) -> str:
@@ -82,6 +95,36 @@ class OutputKind:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CacheKind:
+    """One row of the contract's table of `--cache`: an input or output that each layer has.
+
+    Attributes:
+        kind: Such as `past_key`; see `tensor_name`.
+        dims: Symbolic shape, float32.
+        meaning: One sentence for readers.
+    """
+
+    kind: str
+    dims: tuple[str, ...]
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """One input of one model.
+
+    Attributes:
+        name: See `tensor_name`.
+        dtype: As ONNX calls it.
+        dims: Its shape, with what differs from run to run left open.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Output:
     """One output of one model.
 
@@ -89,7 +132,7 @@ class Output:
         name: See `tensor_name`.
         kind: Of the contract.
         layer: Its layer's number, None where there is one a model.
-        dims: Its shape, with only `batch` and `seq` left open.
+        dims: Its shape, with only `batch`, `seq` and, with `--cache`, `total` left open.
         of: The kind of its layer, for what a rule needs to know besides.
         of_last_layer: Whether its layer is the model's last.
     """
@@ -174,7 +217,10 @@ class Contract:
 
     version: str
     input_name: str
+    input_dims: tuple[str, ...]
     outputs: tuple[OutputKind, ...]
+    cache_inputs: tuple[CacheKind, ...]
+    cache_outputs: tuple[CacheKind, ...]
     dimensions: Mapping[str, str]
     sums: tuple[Sum, ...]
     clauses: Mapping[str, Clause]
@@ -213,16 +259,34 @@ class Contract:
             )
         return self.precisions[name]
 
+    def expected_inputs(self, blueprint: Blueprint, selection: Selection) -> tuple[Input, ...]:
+        """The inputs a file must have: token ids, and with `--cache` keys and values of every layer."""
+        layers = range(blueprint.layers) if selection.cache else ()
+        return (
+            Input(name=self.input_name, dtype="INT64", dims=self.input_dims),
+            *(
+                Input(name=tensor_name(row.kind, layer), dtype="FLOAT", dims=_resolve(row, blueprint, layer, selection))
+                for layer in layers
+                for row in self.cache_inputs
+            ),
+        )
+
     def expected_outputs(self, blueprint: Blueprint, selection: Selection) -> tuple[Output, ...]:
-        """The outputs a file must have: the contract's order, layer after layer; what a layer has not is left out."""
+        """The outputs a file must have: the contract's order, layer after layer; what a layer has not is left out.
+
+        With `--cache` keys and values of every layer come last.
+        """
         chosen = [output for output in self.outputs if output.kind == "logits" or output.kind in selection.activations]
         # A row of the table before the first layered one comes before all layers, the others after.
         first = next((i for i, output in enumerate(self.outputs) if output.layered), len(self.outputs))
         before = [output for output in chosen if not output.layered and self.outputs.index(output) < first]
         after = [output for output in chosen if not output.layered and self.outputs.index(output) > first]
-        rows: list[tuple[OutputKind, int | None]] = [(output, None) for output in before]
+        rows: list[tuple[OutputKind | CacheKind, int | None]] = [(output, None) for output in before]
         rows += [(output, layer) for layer in selection.layers for output in chosen if output.layered]
         rows += [(output, None) for output in after]
+        rows = [(output, layer) for output, layer in rows if blueprint.has(output.kind, layer)]
+        if selection.cache:
+            rows += [(row, layer) for layer in range(blueprint.layers) for row in self.cache_outputs]
         return tuple(
             Output(
                 name=tensor_name(output.kind, layer),
@@ -233,7 +297,6 @@ class Contract:
                 of_last_layer=layer == blueprint.layers - 1,
             )
             for output, layer in rows
-            if blueprint.has(output.kind, layer)
         )
 
     def every_output(self, blueprint: Blueprint) -> tuple[str, ...]:
@@ -243,7 +306,7 @@ class Contract:
 
 
 def _resolve(
-    output: OutputKind, blueprint: Blueprint, layer: int | None, selection: Selection
+    output: OutputKind | CacheKind, blueprint: Blueprint, layer: int | None, selection: Selection
 ) -> tuple[int | str, ...]:
     """Symbolic dimensions as numbers, where the model fixes them."""
     sizes = {"vocab": blueprint.vocab, "hidden": blueprint.hidden, "1": 1}
@@ -258,6 +321,8 @@ def _resolve(
             "experts": kind.experts,
         }
     dims: tuple[int | str, ...] = tuple(sizes.get(dim, dim) for dim in output.dims)
+    if selection.cache and dims[-2:] == ("seq", "seq"):
+        return (*dims[:-1], "total")
     return (dims[0], 1, dims[2]) if output.kind in ("logits", "logit_lens") and selection.logits == "last" else dims
 
 
@@ -282,6 +347,9 @@ def _parse(document: Mapping[str, Any]) -> Contract:
     return Contract(
         version=document["contract_version"],
         input_name=document["input"]["name"],
+        input_dims=tuple(document["input"]["shape"]),
+        cache_inputs=_cache_kinds(document["cache"]["inputs"]),
+        cache_outputs=_cache_kinds(document["cache"]["outputs"]),
         outputs=tuple(
             OutputKind(
                 kind=row["kind"],
@@ -312,6 +380,17 @@ def _parse(document: Mapping[str, Any]) -> Contract:
         },
         min_opset=document["opsets"]["min"],
         max_opset=document["opsets"]["max"],
+    )
+
+
+def _cache_kinds(rows: Sequence[Mapping[str, Any]]) -> tuple[CacheKind, ...]:
+    return tuple(
+        CacheKind(
+            kind=parse_tensor_name(row["name"].replace("{L}", "0"))[0],
+            dims=tuple(row["shape"]),
+            meaning=row["meaning"],
+        )
+        for row in rows
     )
 
 

@@ -15,6 +15,9 @@ from model_release.contract.activations import load_contract
 VERIFIED = ("structure", "run", "reference")
 """The stages whose clauses belong to the verification of a model file."""
 
+STEPPED = ("steps",)
+"""The stages whose clauses belong to the verification of a file made with `--cache`, besides; no other has steps."""
+
 BROWSED = ("browser",)
 """The stages whose clauses belong to a browser's run of a release; it judges some of `VERIFIED` once more."""
 

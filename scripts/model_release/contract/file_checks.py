@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from model_release.contract.activations import Contract, Output, Precision, load_contract
 from model_release.contract.blueprint import Blueprint
@@ -54,7 +55,7 @@ def check_structure(facts: ModelFacts, metadata: ModelMetadata) -> Judgement:
     return sum(
         (
             check_version(metadata, contract),
-            check_input(facts, contract),
+            check_input(facts, metadata),
             check_names([value.name for value in facts.outputs], expected),
             check_types(known),
             check_dims(known, expected),
@@ -75,11 +76,20 @@ def check_version(metadata: ModelMetadata, contract: Contract) -> Iterator[Rulin
 
 
 @check("IO01", needs="a model file")
-def check_input(facts: ModelFacts, contract: Contract) -> Iterator[Ruling]:
+def check_input(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Ruling]:
     """Judges the inputs that a file declares."""
-    wanted = ValueFacts(name=contract.input_name, dtype="INT64", dims=("batch", "seq"))
-    got = ", ".join(_describe(value) for value in facts.inputs) or "none"
-    yield "", f"the only input must be {_describe(wanted)}, got {got}" if facts.inputs != (wanted,) else ""
+    ids, *past = (
+        ValueFacts(name=value.name, dtype=value.dtype, dims=value.dims)
+        for value in load_contract().expected_inputs(metadata.blueprint, metadata.selection)
+    )
+    if not past:
+        got = ", ".join(_describe(value) for value in facts.inputs) or "none"
+        yield "", f"the only input must be {_describe(ids)}, got {got}" if facts.inputs != (ids,) else ""
+        return
+    for number, (wanted, value) in enumerate(zip_longest((ids, *past), facts.inputs)):
+        must = _describe(wanted) if wanted else "none"
+        message = f"input {number} must be {must}, got {_describe(value) if value else 'none'}"
+        yield (wanted or value).name, message if value != wanted else ""
 
 
 @check("IO02", needs="a model file")

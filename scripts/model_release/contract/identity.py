@@ -48,6 +48,7 @@ class Asked:
             "layers": ",".join(map(str, self.selection.layers)),
             "activations": ",".join(self.selection.activations),
             "logits": self.selection.logits,
+            "keys and values": "in and out" if self.selection.cache else "",
             "opset": str(self.selection.opset),
             "precisions": ",".join(self.precisions),
             "delivery": self.delivery,

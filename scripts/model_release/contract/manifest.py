@@ -71,6 +71,7 @@ class SelectionEntry:
     activations: tuple[str, ...]
     logits: Logits
     opset: int
+    cache: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from model_release.contract.blueprint import Blueprint, gpt2_blueprint, parse_bl
 from model_release.contract.selection import Selection, parse_layers
 
 _PREFIX = "model_release."
+_CACHE = f"{_PREFIX}cache"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class ModelMetadata:
             f"{_PREFIX}activations": ",".join(self.selection.activations),
             f"{_PREFIX}logits": self.selection.logits,
             f"{_PREFIX}precision": self.precision,
-        }
+        } | ({_CACHE: "true"} if self.selection.cache else {})
 
 
 def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
@@ -65,7 +66,7 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
             f"META01: the model file must carry this project's metadata, {missing[0]!r} is missing. "
             "Export it with scripts/export.py."
         )
-    values = {key: props[key] for key in _keys()}
+    values = {key: props[key] for key in (*_keys(), _CACHE) if key in props}
     if not all(isinstance(value, str) for value in values.values()):  # protobuf gives bytes for what is no UTF-8
         raise ContractError("META01: the model file's metadata must be text. Export the model again.")
     blueprint = _blueprint(values[f"{_PREFIX}blueprint"])
@@ -81,6 +82,7 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
                 layers=parse_layers(values[f"{_PREFIX}layers"], blueprint.layers),
                 activations=parse_activations(activations) if activations else (),
                 logits="last" if _match(values, "logits", "all|last") == "last" else "all",
+                cache=_CACHE in values and _match(values, "cache", "true") == "true",
             ),
             precision=load_contract().precision(values[f"{_PREFIX}precision"]).name,
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model_release.contract.activations import (
+    FULL_PRECISION,
     Output,
     Precision,
     Tolerance,
@@ -34,10 +35,18 @@ class Run:
     Attributes:
         ids: What it was given, `[batch, seq]`.
         outputs: What it returned, by name.
+        past: Tokens before, whose keys and values it was given.
     """
 
     ids: Array
     outputs: Mapping[str, Array]
+    past: int = 0
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The dimensions that a file leaves open."""
+        batch, seq = self.ids.shape
+        return {"batch": batch, "seq": seq, "total": self.past + seq}
 
     def only(self, names: Collection[str]) -> "Run":
         """The same run with these of its outputs."""
@@ -79,15 +88,16 @@ def check_values(run: Run, expected: Sequence[Output]) -> Judgement:
 @check("RUN01", needs="an output under a name of the contract")
 def check_shapes(run: Run, expected: Sequence[Output]) -> Iterator[Ruling]:
     """Judges shapes and types; IO02 speaks of outputs that are missing."""
-    batch, seq = run.ids.shape
-    sizes = {"batch": batch, "seq": seq}
+    sizes = run.sizes
+    after = f", past {run.past}" if run.past else ""
     for output in expected:
         if output.name not in run.outputs:
             continue
         array = run.outputs[output.name]
         wanted = tuple(sizes[dim] if isinstance(dim, str) else dim for dim in output.dims)
         wrong = array.shape != wanted or array.dtype != np.float32
-        message = f"at batch {batch}, seq {seq} it must be float32 {wanted}, got {array.dtype} {array.shape}"
+        at = f"at batch {sizes['batch']}, seq {sizes['seq']}{after}"
+        message = f"{at} it must be float32 {wanted}, got {array.dtype} {array.shape}"
         yield output.name, message if wrong else ""
 
 
@@ -232,8 +242,8 @@ def check_causality(before: Run, after: Run, expected: Sequence[Output], precisi
     """Judges whether two runs that share their first tokens agree on those positions, and differ in later tokens."""
     changed = (before.ids != after.ids).any(axis=0)  # [seq]
     same = int(changed.argmax())  # The first position that differs; 0 if none does.
-    outputs = [output for output in expected if same and "seq" in output.dims]
-    parts = {output: tuple(slice(same) if dim == "seq" else slice(None) for dim in output.dims) for output in outputs}
+    outputs = [output for output in expected if same and not {"seq", "total"}.isdisjoint(output.dims)]
+    parts = {output: _part(output, seq=slice(same), total=slice(same)) for output in outputs}
     yield from _compare(
         (
             (output, after.outputs[output.name][parts[output]], before.outputs[output.name][parts[output]])
@@ -260,6 +270,42 @@ def check_batch_rows(
     )
 
 
+@check("STEP01", needs="inputs for keys and values, which --cache gives")
+def check_steps(whole: Run, steps: Sequence[Run], expected: Sequence[Output], precision: Precision) -> Iterator[Ruling]:
+    """Judges runs of a sequence's parts, each given the keys and values of those before, by one run of it.
+
+    Where numbers are computed in fp32 the two differ by fp32's rounding alone, however few bits are stored. Logits of
+    the last position alone are compared where both have them: at the end.
+    """
+    exact = load_contract().precision(FULL_PRECISION) if precision.computed == FULL_PRECISION else precision
+    for step in steps:
+        end = step.past + step.ids.shape[1]
+        is_last = end == whole.ids.shape[1]
+        outputs = [
+            output
+            for output in _in_both(expected, step.outputs, whole.outputs)
+            if is_last or not {"seq", "total"}.isdisjoint(output.dims)
+        ]
+        yield from _compare(
+            (
+                (
+                    output,
+                    step.outputs[output.name],
+                    whole.outputs[output.name][_part(output, seq=slice(step.past, end), total=slice(end))],
+                )
+                for output in outputs
+            ),
+            exact,
+            f"after {step.past} tokens must equal one run's",
+        )
+
+
+def _part(output: Output, *, seq: slice, total: slice) -> tuple[slice, ...]:
+    """An index of a part of the sequence."""
+    parts = {"seq": seq, "total": total}
+    return tuple(parts.get(str(dim), slice(None)) for dim in output.dims)
+
+
 @check("NUM01", needs="PyTorch's outputs")
 def check_reference(
     got: Mapping[str, Array], reference: Mapping[str, Array], expected: Sequence[Output], precision: Precision
@@ -282,7 +328,7 @@ def _compare(
 ) -> Iterator[Ruling]:
     """Element by element: |got - expected| <= atol + rtol x the largest |expected| of its row, but for `far_share`.
 
-    A row is a token's vector (last axis). A map of scores or probabilities, [seq, seq], counts as one
+    A row is a token's vector (last axis). A map of scores or probabilities, [seq, total], counts as one
     row: its first lines hold one or two entries, whose size says nothing about the arithmetic's.
     """
     for output, got, expected in pairs:
@@ -290,7 +336,8 @@ def _compare(
         if got.shape != expected.shape:
             yield output.name, f"{must}, shapes differ: {got.shape} and {expected.shape}"
             continue
-        width = int(np.prod(got.shape[-2:] if output.dims[-2:] == ("seq", "seq") else got.shape[-1:]))
+        is_map = output.dims[-2:] in (("seq", "seq"), ("seq", "total"))
+        width = int(np.prod(got.shape[-2:] if is_map else got.shape[-1:]))
         worst, largest, far = _furthest(got.reshape(-1, width), expected.reshape(-1, width), tolerance)
         if worst is None or (far <= far_share * got.size and np.isfinite(got).all()):
             yield output.name, ""

@@ -19,6 +19,7 @@ class SelectionRequest:
     all_layers: bool = False
     activations: str | None = None
     logits: Logits = "all"
+    cache: bool = False
     opset: int = DEFAULT_OPSET
 
     def __post_init__(self) -> None:
@@ -62,4 +63,4 @@ class SelectionRequest:
                     f"activations must be kinds that the model has, its layers {','.join(map(str, layers))} have no "
                     f"{kind}: there is one {row.exists}. Leave it out."
                 )
-        return Selection(layers=layers, activations=tuple(kept), logits=self.logits)
+        return Selection(layers=layers, activations=tuple(kept), logits=self.logits, cache=self.cache)

@@ -17,11 +17,13 @@ class Selection:
         layers: Layer numbers, ascending, without repeats.
         activations: Kinds besides `logits`, in the contract's order.
         logits: `"all"` positions, or the `"last"` one only.
+        cache: Whether a file takes keys and values of the tokens before, and returns them with those of its own.
     """
 
     layers: tuple[int, ...]
     activations: tuple[str, ...]
     logits: Logits = "all"
+    cache: bool = False
 
 
 def parse_layers(text: str, layer_count: int) -> tuple[int, ...]:

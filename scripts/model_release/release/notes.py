@@ -212,6 +212,7 @@ def _origin(document: Manifest, figures: Measured) -> str:
         ["layers to see", layers or "none"],
         ["activations", activations or "none"],
         ["logits", f"{selection.logits} positions"],
+        *([["keys and values", "in and out, for generation step by step"]] if selection.cache else []),
         *([["context", f"{model.context:,} tokens"]] if model.context else []),
         ["ONNX opset", str(selection.opset)],
         ["for the web app", f"{code(delivery.file)}, delivered by {delivery.mode}"],

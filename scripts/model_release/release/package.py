@@ -134,6 +134,7 @@ def package(
             layers=selection.layers,
             activations=selection.activations,
             logits=selection.logits,
+            cache=selection.cache,
             opset=request.selection.opset,
         ),
         delivery=delivery,

@@ -60,6 +60,7 @@ class BuildRequest:
                 layers=selection.layers,
                 activations=selection.activations,
                 logits=selection.logits,
+                cache=selection.cache,
                 opset=self.selection.opset,
             ),
             precisions=[FULL_PRECISION, *self.precisions],
@@ -88,6 +89,7 @@ class BuildRequest:
                 layers=self.selection.layers_of(layers),
                 activations=tuple(kind for kind in parse_activations(self.selection.activations) if kind in seen),
                 logits=self.selection.logits,
+                cache=self.selection.cache,
                 opset=self.selection.opset,
             )
         except UsageError:

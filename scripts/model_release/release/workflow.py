@@ -188,7 +188,8 @@ def describe_run(jobs: Iterable[tuple[WeightsJob, BuildRequest]]) -> list[list[s
             job.name,
             job.describe(),
             ("all layers" if request.selection.all_layers else f"layers {request.selection.layers or 'the last'}")
-            + (f", {job.context} tokens" if job.context else ""),
+            + (f", {job.context} tokens" if job.context else "")
+            + (", keys and values" if request.selection.cache else ""),
             ", ".join(("fp32", *request.precisions)),
         ]
         for job, request in jobs

@@ -93,11 +93,21 @@ export async function encode({ text, tokenizer, config }) {
   return new Tokenizer(vocabulary, settings).encode(text, { add_special_tokens: false }).ids;
 }
 
-/** @param {number[][]} rows */
+/**
+ * Rows of token ids, and keys and values of no tokens before, where the model takes any.
+ * @param {number[][]} rows
+ */
 function feeds(rows) {
   const ids = BigInt64Array.from(rows.flat(), BigInt);
   const [name = "input_ids"] = session.inputNames;
-  return { [name]: new ort.Tensor("int64", ids, [rows.length, ids.length / rows.length]) };
+  /** @type {Record<string, import("onnxruntime-web").Tensor>} */
+  const given = { [name]: new ort.Tensor("int64", ids, [rows.length, ids.length / rows.length]) };
+  for (const input of session.inputMetadata) {
+    if (!input.isTensor || !input.name.startsWith("past_key_values.")) continue;
+    const [, heads, , width] = input.shape;
+    given[input.name] = new ort.Tensor("float32", new Float32Array(), [rows.length, Number(heads), 0, Number(width)]);
+  }
+  return given;
 }
 
 /** @param {string} path */

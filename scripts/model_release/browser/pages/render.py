@@ -16,7 +16,7 @@ import jinja2
 from model_release.base.text import megabytes
 from model_release.browser.pages.plot import log_plot
 from model_release.contract.activations import load_contract
-from model_release.contract.clauses import VERIFIED
+from model_release.contract.clauses import STEPPED, VERIFIED
 from model_release.contract.manifest import Manifest
 from model_release.contract.measured import Measured
 from model_release.contract.measures import Deviation
@@ -46,6 +46,7 @@ def render_report(
         [(of.precision, of.size_bytes / 1e6, measured.agreement.mean_kl_nats) for of, measured in variants],
         floor=_SMALLEST_KL,
     )
+    stages = (*VERIFIED, *(STEPPED if document.selection.cache else ()))
     return _render(
         "report.html",
         scripts=(*_VIEWS, "report.js"),
@@ -56,7 +57,7 @@ def render_report(
         plot=plot,
         outputs=_error_rows(by_output),
         origin=_origin(document, figures),
-        clauses=[clause for clause in load_contract().clauses.values() if clause.stage in VERIFIED],
+        clauses=[clause for clause in load_contract().clauses.values() if clause.stage in stages],
     )
 
 

@@ -107,7 +107,7 @@ def _fitting_outputs(outputs: Sequence[Output], tokens: int) -> list[Output]:
 
 def _packed_bytes(outputs: Sequence[Output], tokens: int) -> float:
     """Bytes of outputs of one sequence, as base64 of float16."""
-    sizes = {"batch": 1, "seq": tokens}
+    sizes = {"batch": 1, "seq": tokens, "total": tokens}
     return sum(
         _BASE64_BYTES * float(np.prod([sizes[dim] if isinstance(dim, str) else dim for dim in output.dims]))
         for output in outputs

@@ -5,6 +5,7 @@ The model is traced on fake tensors: no weight is allocated, and time and memory
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -13,10 +14,11 @@ from transformers.pytorch_utils import Conv1D
 
 from model_release.base.errors import ExportError
 from model_release.base.text import first_lines
-from model_release.contract.activations import load_contract
+from model_release.contract.activations import Input, load_contract, tensor_name
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.selection import Logits, Selection
 from model_release.model.export.network import Network, give_fake_parameters, quiet
+from model_release.model.export.past import KeyValue
 from model_release.model.export.seams import Seams, route_of
 
 _MODULE = "model."  # Where `_SeeThrough` keeps the model; parameter names start with it.
@@ -36,9 +38,17 @@ def capture(network: Network, blueprint: Blueprint, selection: Selection, *, ops
         Outputs are those of `seen_outputs`, in its order.
 
     Raises:
-        ExportError: torch cannot export the model.
+        ExportError: torch cannot export the model, or with a cache its keys would not last.
     """
+    if selection.cache:
+        _require_lasting_keys(network, blueprint)
     names = seen_outputs(blueprint, selection, network.numbers)
+    inputs = load_contract().expected_inputs(blueprint, selection)
+    known = {input_.name: input_ for input_ in inputs}
+    of_layer = [
+        [known[tensor_name(kind, number)] for kind in ("past_key", "past_value")]
+        for number in (network.numbers if selection.cache else ())
+    ]
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with quiet(), torch.no_grad():
         give_fake_parameters(network, mode)
@@ -46,20 +56,26 @@ def capture(network: Network, blueprint: Blueprint, selection: Selection, *, ops
             if type(module) is Conv1D:
                 module.__class__ = _MatMulProjection
         with mode:
-            example = torch.zeros(2, 7, dtype=torch.int64)
-        dynamic = {0: torch.export.Dim("batch"), 1: torch.export.Dim("seq")}
+            examples: list[Any] = [torch.zeros(2, 7, dtype=torch.int64)]
+            if of_layer:
+                examples.append([tuple(map(_example, pair)) for pair in of_layer])
+        batch = torch.export.Dim("batch")
+        dynamic: dict[str, Any] = {"input_ids": {0: batch, 1: torch.export.Dim("seq")}}
+        if of_layer:
+            before = {0: batch, 2: torch.export.Dim("past")}
+            dynamic["past"] = [(before, before) for _ in of_layer]
         try:
             with mode:
                 program = torch.export.export(
                     _SeeThrough(network, selection.logits, names),
-                    (example,),
-                    dynamic_shapes={"input_ids": dynamic},
+                    tuple(examples),
+                    dynamic_shapes=dynamic,
                     strict=False,
                     prefer_deferred_runtime_asserts_over_guards=True,
                 )
             exported = torch.onnx.export(
                 program,
-                input_names=[load_contract().input_name],
+                input_names=[inputs[0].name, *(input_.name for pair in of_layer for input_ in pair)],
                 output_names=names,
                 opset_version=opset,
                 optimize=False,  # Folding needs values; `passes.fold` folds what can be folded without.
@@ -82,8 +98,26 @@ def seen_outputs(blueprint: Blueprint, selection: Selection, numbers: Sequence[i
     """
     some = replace(blueprint, pattern="".join(blueprint.pattern[number] for number in numbers))
     kinds = {*selection.activations, "resid_pre", "resid_post"} - {"logit_lens"}
-    every = Selection(layers=tuple(range(some.layers)), activations=tuple(sorted(kinds)), logits=selection.logits)
+    every = replace(selection, layers=tuple(range(some.layers)), activations=tuple(sorted(kinds)))
     return [output.name for output in load_contract().expected_outputs(some, every)]
+
+
+def _require_lasting_keys(network: Network, blueprint: Blueprint) -> None:
+    """Refuses rotary positions that turn all keys anew once a sequence is long: those handed in were turned before."""
+    rope = getattr(network.model.config, "rope_parameters", None) or {}
+    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
+    short = [kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"]
+    if short and min(short) < blueprint.context:
+        raise ExportError(
+            f"--cache needs keys that stay as they are, longrope turns all of them anew after {min(short)} tokens. "
+            f"Give --context {min(short)}, or leave --cache out."
+        )
+
+
+def _example(input_: Input) -> torch.Tensor:
+    """Keys or values of 5 tokens before, for a trace at batch 2."""
+    sizes = {"batch_size": 2, "past": 5}
+    return torch.zeros([sizes[dim] if isinstance(dim, str) else dim for dim in input_.dims])
 
 
 class _MatMulProjection(Conv1D):
@@ -104,10 +138,10 @@ class _SeeThrough(torch.nn.Module):
         self.logits = logits
         self.names = names
 
-    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """[batch, seq] int64 -> the outputs, in the contract's order."""
+    def forward(self, input_ids: torch.Tensor, past: Sequence[KeyValue] | None = None) -> tuple[torch.Tensor, ...]:
+        """[batch, seq] int64, and with `--cache` keys and values -> the outputs, in the contract's order."""
         with Seams(self.network, route=route_of(self.network), wanted=frozenset(self.names)) as seams:
-            seen = seams.run(input_ids, last_logits=self.logits == "last")
+            seen = seams.run(input_ids, last_logits=self.logits == "last", past=past)
         # Two names may mean one tensor (what leaves a layer enters the next); ONNX wants two values.
         tensors = [seen[name] for name in self.names]
         return tuple(

@@ -242,21 +242,37 @@ def spell_out_reshapes(model: ir.Model) -> bool:
 
 
 def name_dimensions(model: ir.Model) -> bool:
-    """Calls the two dynamic axes `batch` and `seq`, wherever they occur.
+    """Calls the dynamic axes `batch` and `seq`, and with `--cache` `past` and `total`, wherever they occur.
 
     Before: `input_ids [s72, s70]`. After: `input_ids [batch, seq]`.
+
+    The first axis of keys and values that are handed in is `batch` too, but is called what transformers.js wants.
     """
-    axes = model.graph.inputs[0].shape or ir.Shape([])
-    names = {str(dim): name for dim, name in zip(axes, ("batch", "seq"), strict=True)}
+    ids, *past = model.graph.inputs
+    names = _dimensions(ids, ("batch", "seq"))
+    for value in past:
+        names |= _dimensions(value, ("batch", "", "past"))
+    for value in model.graph.outputs:
+        if parse_tensor_name(str(value.name))[0] in ("present_key", "present_value"):
+            names |= _dimensions(value, ("batch", "", "total"))
     modified = False
     for value in _values(model):
         if value.shape is None:
             continue
         renamed = [names.get(str(dim), str(dim)) if isinstance(dim, ir.SymbolicDim) else dim for dim in value.shape]
+        if value in past:
+            renamed[0] = "batch_size"
         if renamed != list(value.shape):
             value.shape = ir.Shape(renamed)
             modified = True
     return modified
+
+
+def _dimensions(value: ir.Value, axes: Sequence[str]) -> dict[str, str]:
+    """The symbols of a value's dynamic axes, and what they are to be called."""
+    return {
+        str(dim): name for dim, name in zip(value.shape or (), axes, strict=False) if isinstance(dim, ir.SymbolicDim)
+    }
 
 
 def name_values(model: ir.Model, output_names: Sequence[str]) -> bool:

@@ -46,13 +46,15 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Attention:
-    """What one attention computed, [batch, heads or kv_heads, seq, ...].
+    """What one attention computed, [batch, heads or kv_heads, seq, ...]. Maps are [seq, total].
 
     Attributes:
         module: Whose attention it is.
         q: As multiplied with keys.
         k: As multiplied with queries.
         v: Values.
+        keys: Those of the tokens before and of these, [batch, kv_heads, total, head_dim].
+        values: Likewise.
         scores: Before the mask.
         probs: After softmax.
         z: probs x v.
@@ -66,6 +68,8 @@ class Attention:
     q: torch.Tensor
     k: torch.Tensor
     v: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
     scores: torch.Tensor
     probs: torch.Tensor
     z: torch.Tensor

@@ -11,7 +11,7 @@ softmax; this is what exports are compared with, and how families whose attentio
 import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -24,6 +24,7 @@ from model_release.base.errors import ExportError
 from model_release.contract.activations import tensor_name
 from model_release.contract.families import family_of
 from model_release.model.export.network import NAME, Network
+from model_release.model.export.past import KeyValue, Past, once
 from model_release.model.export.roles import (
     Attention,
     Event,
@@ -85,7 +86,8 @@ class Seams(contextlib.ExitStack):
         self._halves: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._last: Any = None
         self._kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._positions = self._causal = torch.empty(0)
+        self._positions = self._keys = self._causal = torch.empty(0)
+        self._past: Past | None = None
         for name, module in self.model.named_modules():
             if module is self.model or isinstance(module, torch.nn.ModuleList):
                 continue
@@ -100,13 +102,28 @@ class Seams(contextlib.ExitStack):
         _open.append(self)
         self.callback(_open.remove, self)
 
-    def run(self, input_ids: torch.Tensor, *, last_logits: bool = False) -> dict[str, torch.Tensor]:
-        """Runs [batch, seq] ids; returns the outputs that are wanted, by name."""
+    def run(
+        self, input_ids: torch.Tensor, *, last_logits: bool = False, past: Sequence[KeyValue] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Runs a model.
+
+        Args:
+            input_ids: [batch, seq].
+            last_logits: Whether only those of the last position are computed.
+            past: Keys and values of the tokens before, a pair a layer; without, there are no such tokens.
+
+        Returns:
+            The outputs that are wanted, by name.
+        """
         model = self.model
-        self._positions = torch.arange(input_ids.shape[1])
-        # One mask for all layers: [seq, seq], true where a query may see a key.
-        self._causal = self._positions[None, :] <= self._positions[:, None]
         options: dict[str, Any] = {"use_cache": False}
+        self._positions = self._keys = torch.arange(input_ids.shape[1])
+        if past is not None:
+            self._past = options["past_key_values"] = Past(past, self.network.numbers)
+            self._positions = self._past.length + self._positions
+            self._keys = torch.arange(self._past.length + input_ids.shape[1])
+        # One mask for all layers: [seq, total], true where a query may see a key.
+        self._causal = self._keys[None, :] <= self._positions[:, None]
         if self.route == "registered" and self.network.has_interface:
             options["attention_mask"] = create_masks_for_generate(model.config, input_ids, None, None)
         # Embeddings looked up here spare the graph two Reshapes around input_ids.
@@ -169,6 +186,9 @@ class Seams(contextlib.ExitStack):
             self._put("embedding_sum", outputs["resid_pre"])
         for kind, tensor in outputs.items():
             self._put(tensor_name(kind, number), tensor)
+        if self._attention is not None:
+            self._put(tensor_name("present_key", number), _give(self._attention.keys))
+            self._put(tensor_name("present_value", number), _give(self._attention.values))
         name = tensor_name("logit_lens", number)
         if self._wanted is not None and name in self._wanted:
             self._streams[name] = outputs["resid_post"]()
@@ -232,7 +252,10 @@ class Seams(contextlib.ExitStack):
         sliding_window: int | None = None,
         **_: object,
     ) -> tuple[torch.Tensor, None]:
-        """Attention in the open: [batch, heads, seq, head_dim] -> [batch, seq, heads, head_dim]."""
+        """Attention in the open: [batch, heads, seq, head_dim] -> [batch, seq, heads, head_dim].
+
+        With a past, keys and values are of all tokens, [batch, kv_heads, total, head_dim].
+        """
         batch, heads, seq, _width = query.shape
         kv_heads = key.shape[1]
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -259,11 +282,14 @@ class Seams(contextlib.ExitStack):
         else:
             probs = torch.softmax(masked, dim=-1)
         z = torch.matmul(probs, value) if heads == kv_heads else joined(torch.matmul(grouped(probs), value[:, :, None]))
+        own_key, own_value = (key, value) if self._past is None else self._past.given
         self._attention = Attention(
             module=module,
             q=query,
-            k=key,
-            v=value,
+            k=own_key,
+            v=own_value,
+            keys=key,
+            values=value,
             scores=scores,
             probs=probs,
             z=z,
@@ -274,8 +300,8 @@ class Seams(contextlib.ExitStack):
         return z.transpose(1, 2), None
 
     def mask(self, *, mask_function: Callable[..., torch.Tensor], **_: object) -> torch.Tensor:
-        """[1, 1, seq, seq], as transformers wants it; attention takes [seq, seq]."""
-        keys, queries = self._positions[None, :], self._positions[:, None]
+        """[1, 1, seq, total], as transformers wants it; attention takes [seq, total]."""
+        keys, queries = self._keys[None, :], self._positions[:, None]
         flat = mask_function(0, 0, queries, keys)
         mask = flat[None, None]
         self._masks[id(mask)] = (mask, flat)
@@ -295,12 +321,15 @@ class Seams(contextlib.ExitStack):
         if self._inside is None:
             return
         kv_heads = self._kv_heads(q.shape[1])
-        turned = [_once(tensor, kv_heads) if place % 2 else tensor for place, tensor in enumerate(self._turned)]
+        turned = [once(tensor, kv_heads) if place % 2 else tensor for place, tensor in enumerate(self._turned)]
+        own_key, own_value = (k, v) if self._past is None else self._past.given
         self._attention = Attention(
             module=self._inside,
             q=q,
-            k=_once(k, kv_heads),
-            v=_once(v, kv_heads),
+            k=once(own_key, kv_heads),
+            v=once(own_value, kv_heads),
+            keys=once(k, kv_heads),
+            values=once(v, kv_heads),
             turned=turned,
             scores=scores,
             probs=probs,
@@ -344,7 +373,7 @@ class Seams(contextlib.ExitStack):
     def _windowed(self, window: int) -> torch.Tensor | None:
         if not window:
             return None
-        return self._causal & (self._positions[None, :] > self._positions[:, None] - window)
+        return self._causal & (self._keys[None, :] > self._positions[:, None] - window)
 
     def _tap_rotary(self) -> None:
         """Sees queries and keys before and after they are turned by their positions."""
@@ -413,14 +442,6 @@ def _mask(**options: object) -> torch.Tensor:
 AttentionInterface.register(NAME, _attend)
 AttentionMaskInterface.register(NAME, _mask)
 ExpertsInterface.register(NAME, _dense_experts)
-
-
-def _once(tensor: torch.Tensor, kv_heads: int) -> torch.Tensor:
-    """[batch, heads, seq, head_dim] that repeats each kv head -> [batch, kv_heads, seq, head_dim]."""
-    batch, heads, *rest = tensor.shape
-    if heads == kv_heads:
-        return tensor
-    return tensor.reshape(batch, kv_heads, heads // kv_heads, *rest)[:, :, 0]
 
 
 def _give(tensor: torch.Tensor) -> Lazy:

@@ -13,7 +13,7 @@ from itertools import zip_longest
 
 import onnx_ir as ir
 
-from model_release.contract.activations import parse_tensor_name
+from model_release.contract.activations import parse_tensor_name, tensor_name
 
 TRACED_LAYERS = 2
 """Of a kind: as many as it takes to see that they are the same."""
@@ -48,12 +48,17 @@ class Traced:
         return len(self.numbers) == len(self.kinds)
 
     def place(self, name: str | None) -> int | None:
-        """The place among the traced layers that a parameter belongs to; None if to no layer."""
-        match = re.match(rf"{re.escape(self.path)}\.(\d+)\.", name or "")
-        return self.numbers.index(int(match[1])) if match else None
+        """The place among the traced layers that a parameter or an input belongs to; None if to no layer."""
+        if match := re.match(rf"{re.escape(self.path)}\.(\d+)\.", name or ""):
+            return self.numbers.index(int(match[1]))
+        _, number = parse_tensor_name(name or "")
+        return None if number is None else self.numbers.index(number)
 
     def renamed(self, name: str, number: int) -> str:
-        """A parameter's name in another layer."""
+        """A parameter's or an input's name in another layer."""
+        kind, layer = parse_tensor_name(name)
+        if layer is not None:
+            return tensor_name(kind, number)
         return re.sub(rf"^({re.escape(self.path)}\.)\d+\.", rf"\g<1>{number}.", name, count=1)
 
 
@@ -83,6 +88,7 @@ def unroll(model: ir.Model, names: Sequence[str], wanted: Sequence[str], traced:
             return False
     examples = range(len(traced.kinds)) if traced.is_whole else [of_kind[kind] for kind in traced.kinds]
     graph, end = model.graph, cut.edges[0]
+    _take(graph, examples, traced)
     found: dict[int, dict[ir.Value, ir.Value]] = {}
     layers: list[ir.Node] = []
     for number, place in enumerate(examples):
@@ -135,7 +141,8 @@ class _Cut:
                 if value is None:
                     continue
                 place = readers.get(value, owners.get(value))
-                if place is None and value.producer() is None:
+                # Sizes are the same in all layers: that of an input belongs to none.
+                if place is None and value.producer() is None and node.op_type != "Shape":
                     place = traced.place(value.name)
                 if place is not None:
                     places.add(place)
@@ -239,11 +246,30 @@ def _counterpart(
     if value.producer() is not None or traced.place(value.name) is None:
         return value  # Shared by all layers: a mask, a constant.
     name = traced.renamed(str(value.name), number)
+    if value.is_graph_input():
+        return next(other for other in graph.inputs if other.name == name)
     if name not in graph.initializers:
         (parameter,) = _like([value])
         parameter.name = name
         graph.initializers[name] = parameter
     return graph.initializers[name]
+
+
+def _take(graph: ir.Graph, examples: Sequence[int], traced: Traced) -> None:
+    """Gives a graph the inputs of every layer, each as those of the layer that is copied."""
+    of_place: dict[int | None, list[ir.Value]] = {}
+    for value in graph.inputs:
+        of_place.setdefault(traced.place(value.name), []).append(value)
+    known = {str(value.name): value for value in graph.inputs}
+    found = of_place.get(None, [])
+    for number, place in enumerate(examples):
+        for value in of_place.get(place, []):
+            name = traced.renamed(str(value.name), number)
+            if name not in known:
+                (known[name],) = _like([value])
+                known[name].name = name
+            found.append(known[name])
+    graph.inputs[:] = found
 
 
 def _like(values: Iterable[ir.Value]) -> Iterable[ir.Value]:

@@ -1,7 +1,7 @@
 """Runs model files with onnxruntime."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import onnxruntime
 
 from model_release.base.errors import ContractError, ReleaseError
 from model_release.base.text import first_lines
+from model_release.contract.activations import parse_tensor_name
 from model_release.contract.output_checks import Array
 from model_release.model.onnx_files.limits import check_limits
 
@@ -48,22 +49,43 @@ class Session:
                 f"RUN01: onnxruntime must load {called}, it says: {reason}. Export it again."
             ) from failure
         self._input = self._session.get_inputs()[0].name if self._session.get_inputs() else ""
+        self._past = [
+            value
+            for value in self._session.get_inputs()
+            if parse_tensor_name(value.name)[0] in ("past_key", "past_value")
+        ]
         self.output_names: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
 
-    def run(self, input_ids: Array, names: Sequence[str] | None = None) -> dict[str, Array]:
+    def run(
+        self, input_ids: Array, names: Sequence[str] | None = None, *, past: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
         """Runs `[batch, seq]` int64 ids; returns the named outputs (by default all).
+
+        Args:
+            input_ids: `[batch, seq]`, int64.
+            names: Of outputs.
+            past: Keys and values of the tokens before, by the names of the inputs; by default of none, where the
+                file takes them.
 
         Raises:
             RunError: onnxruntime cannot run the model on this input.
         """
         wanted = list(self.output_names if names is None else names)
         try:
-            arrays = self._session.run(wanted, {self._input: np.asarray(input_ids, dtype=np.int64)})
+            past = self._no_past(input_ids.shape[0]) if past is None else past
+            arrays = self._session.run(wanted, {self._input: np.asarray(input_ids, dtype=np.int64), **past})
             return dict(zip(wanted, (np.asarray(array) for array in arrays), strict=True))
         except _FAILURES as failure:
             raise RunError(
                 f"onnxruntime must run it at batch and seq {list(input_ids.shape)}, it says: {first_lines(failure)}"
             ) from failure
+
+    def _no_past(self, batch: int) -> dict[str, Array]:
+        """Keys and values of no tokens, `[batch, kv_heads, 0, head_dim]`."""
+        sizes = {"batch_size": batch, "past": 0}
+        return {
+            value.name: np.zeros([sizes.get(dim, dim) for dim in value.shape], dtype=np.float32) for value in self._past
+        }
 
 
 _state = onnxruntime.capi.onnxruntime_pybind11_state
@@ -77,4 +99,5 @@ _FAILURES = (
     _state.RuntimeException,
     ValueError,  # Raised by the Python layer for an input of a wrong name, and for text that is no UTF-8.
     RuntimeError,  # Raised by it for a type that numpy has not.
+    TypeError,  # Raised by numpy for an input of keys or values whose sizes are no numbers.
 )

@@ -1,6 +1,6 @@
 """The runs of one verification: what is run, and in which order. `output_checks` judges what comes back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from model_release.contract import output_checks
-from model_release.contract.activations import Output, load_contract
+from model_release.contract.activations import Output, load_contract, parse_tensor_name, tensor_name
 from model_release.contract.clauses import NOTHING_JUDGED, broken
 from model_release.contract.measures import (
     Agreement,
@@ -30,10 +30,37 @@ SEQUENCE_LENGTHS = (1, 2, 7)
 BATCH = 3
 
 
+STEPPED_TOKENS = 201
+"""Tokens of a sequence that is run in parts; more where a layer's window is longer."""
+
+
 _QUALITY_WINDOWS = 16
 
 
 QUALITY_TOKENS = 128
+
+
+def cuts_of(tokens: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Two ways to cut a sequence: few and many tokens after few and many, one alone at first and at last.
+
+    >>> cuts_of(201)
+    ((5, 1, 190, 1, 4), (1, 2, 100, 97, 1))
+    >>> cuts_of(3)
+    ((1, 1, 1), (1, 1, 1))
+    """
+    if tokens < 12:
+        return (1,) * tokens, (1,) * tokens
+    return (5, 1, tokens - 11, 1, 4), (1, 2, tokens // 2, tokens - tokens // 2 - 4, 1)
+
+
+def past_of(outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The keys and values that a run returned, as the next one takes them."""
+    found = {}
+    for name, array in outputs.items():
+        kind, layer = parse_tensor_name(name)
+        if kind in ("present_key", "present_value"):
+            found[tensor_name(kind.replace("present", "past"), layer)] = array
+    return found
 
 
 class PyTorchModel(Protocol):
@@ -92,6 +119,10 @@ class Probes:
         if self._blueprint.vocab > 1:
             steps.append(("later tokens changed", lambda: self._probe_causality(min(16, longest))))
             steps.append(("repeated tokens", lambda: self._probe_embedding(short)))
+        if self._selection.cache:
+            for batch, cuts in zip((1, BATCH), cuts_of(self._stepped_tokens()), strict=True):
+                shown = "+".join(map(str, cuts[:6])) + ("+…" if len(cuts) > 6 else "")
+                steps.append((f"batch {batch}, in steps of {shown}", partial(self._probe_steps, batch, cuts)))
         if self._reference is not None:
             steps.append(("next-token agreement with PyTorch", self._measure_agreement))
         for name, step in steps:
@@ -147,6 +178,22 @@ class Probes:
         ids = np.stack([np.zeros(length, np.int64), np.full(length, self._blueprint.vocab - 1, np.int64)])
         run = self._fitting(self._run(ids, ["embedding_sum"]))
         self.judgement += output_checks.check_embedding_parts(run, self._precision)
+
+    def _stepped_tokens(self) -> int:
+        """As many as any window that a sequence can fill, and some that fall out of it."""
+        windows = [kind.window + 12 for kind in self._blueprint.kinds.values() if kind.window < self._blueprint.context]
+        return min(self._blueprint.context, max(STEPPED_TOKENS, *windows, 0))
+
+    def _probe_steps(self, batch: int, cuts: Sequence[int]) -> None:
+        ids = self._ids(batch, sum(cuts))
+        whole = self._fitting(self._run(ids, self._names))
+        steps, past, start = [], None, 0
+        for cut in cuts:
+            part = ids[:, start : start + cut]
+            outputs = self._session.run(part, self._names, past=past)
+            steps.append(self._fitting(Run(ids=part, outputs=outputs, past=start)))
+            past, start = past_of(outputs), start + cut
+        self.judgement += output_checks.check_steps(whole, steps, self._expected, self._precision)
 
     def _judge(self, run: Run) -> Run:
         """Judges the outputs, against PyTorch's too where there is a reference; returns the fitting ones."""

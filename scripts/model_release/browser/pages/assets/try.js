@@ -84,6 +84,21 @@ function mostLikely(scores, tokenizer) {
   }));
 }
 
+/**
+ * Token ids, and keys and values of no tokens before, where the model takes any.
+ * @type {(ort: Ort, session: Session, ids: number[]) => Record<string, import("onnxruntime-web").Tensor>}
+ */
+function feeds(ort, session, ids) {
+  /** @type {Record<string, import("onnxruntime-web").Tensor>} */
+  const given = { input_ids: new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]) };
+  for (const input of session.inputMetadata) {
+    if (!input.isTensor || !input.name.startsWith("past_key_values.")) continue;
+    const [, heads, , width] = input.shape;
+    given[input.name] = new ort.Tensor("float32", new Float32Array(), [1, Number(heads), 0, Number(width)]);
+  }
+  return given;
+}
+
 /** @type {(model: { ort: Ort, session: Session }, release: Release, text: string) => Promise<Sample>} */
 async function runModel({ ort, session }, { manifest, tokenizer }, text) {
   const { ids } = tokenizer.encode(text, { add_special_tokens: false });
@@ -92,17 +107,20 @@ async function runModel({ ort, session }, { manifest, tokenizer }, text) {
     throw new Explained(
       `The text must have 1 to ${most} tokens, it has ${ids.length}. ${ids.length ? "Shorten it." : "Write something."}`,
     );
-  const input = new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
-  const { logits, ...others } = /** @type {Results} */ (/** @type {any} */ (await session.run({ input_ids: input })));
+  const { logits, ...others } = /** @type {Results} */ (
+    /** @type {any} */ (await session.run(feeds(ort, session, ids)))
+  );
   const [, rows, vocab] = logits.dims;
   const first = ids.length - rows; // A model may return the last position's scores alone.
   return {
     tokens: ids.map((id) => ({ id, text: spell(tokenizer, id) })),
     tensors: Object.fromEntries(
-      Object.entries(others).map(([name, { dims, data }]) => {
-        const [, ...shape] = dims;
-        return [name, { shape, values: data }];
-      }),
+      Object.entries(others)
+        .filter(([name]) => !name.startsWith("present."))
+        .map(([name, { dims, data }]) => {
+          const [, ...shape] = dims;
+          return [name, { shape, values: data }];
+        }),
     ),
     next: Array.from({ length: rows }, (_, row) => ({
       position: first + row,
