@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -122,6 +123,20 @@ def test_an_exported_file_keeps_every_clause_in_every_precision(
         # undecided that any rounding makes it choose other experts.
         is_fragile = precision in ("int4", "small") or "expert_weights" in kinds
         assert broken <= ({"NUM01", "REL01", "KL01", "TOP01"} if is_fragile else set()), precision
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "computed"), [("llama, llama3 rope", False), ("gemma3_text", False), ("phi3, longrope", True)]
+)
+def test_cosines_are_looked_up_unless_angles_follow_the_sequences_length(
+    name: str, computed: bool, tmp_path: Path
+) -> None:
+    """WebGPU's cosines are coarse: those of all positions are constants, which every runtime reads as they are."""
+    folder = family_folder(tmp_path / "model", EVERY[name])
+    export_model(SourceRequest(folder=folder), SelectionRequest(), tmp_path / "model.onnx")
+    operators = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+    assert operators & {"Cos", "Sin"} == ({"Cos", "Sin"} if computed else set())
 
 
 @pytest.mark.slow

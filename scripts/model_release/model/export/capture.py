@@ -3,8 +3,10 @@
 The model is traced on fake tensors: no weight is allocated, and time and memory depend on the graph alone.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import onnx_ir as ir
@@ -55,6 +57,8 @@ def capture(network: Network, blueprint: Blueprint, selection: Selection, *, ops
         for module in network.model.modules():
             if type(module) is Conv1D:
                 module.__class__ = _MatMulProjection
+            elif type(module).__name__.endswith("RotaryEmbedding") and _turns_alike(module):
+                module.forward = partial(_look_up, module.forward, blueprint.context)
         with mode:
             examples: list[Any] = [torch.zeros(2, 7, dtype=torch.int64)]
             if of_layer:
@@ -118,6 +122,30 @@ def _example(input_: Input) -> torch.Tensor:
     """Keys or values of 5 tokens before, for a trace at batch 2."""
     sizes = {"batch_size": 2, "past": 5}
     return torch.zeros([sizes[dim] if isinstance(dim, str) else dim for dim in input_.dims])
+
+
+def _turns_alike(rotary: torch.nn.Module) -> bool:
+    """Whether a position is turned by the same angles however long the sequence is."""
+    parameters = inspect.signature(rotary.forward).parameters
+    changing = ("dynamic", "longrope")
+    return "position_ids" in parameters and not any(word in str(vars(rotary)) for word in changing)
+
+
+def _look_up(
+    turn: Callable[..., tuple[torch.Tensor, torch.Tensor]],
+    context: int,
+    x: torch.Tensor,
+    position_ids: torch.Tensor,
+    *rest: object,
+    **named: object,
+) -> tuple[torch.Tensor, ...]:
+    """Cosines and sines of positions, taken from those of all positions: they depend on no input.
+
+    So a runtime computes them once, where it folds constants, by a processor's own functions. WebGPU's may be off by
+    2^-11 near 0, and by anything beyond π (https://www.w3.org/TR/WGSL/#concrete-float-accuracy).
+    """
+    tables = turn(x, torch.arange(context)[None], *rest, **named)  # Each [1, context, head_dim].
+    return tuple(torch.nn.functional.embedding(position_ids, table[0]) for table in tables)
 
 
 class _MatMulProjection(Conv1D):

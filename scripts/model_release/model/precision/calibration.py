@@ -13,6 +13,7 @@ from model_release.base.errors import ContractError, QuantizeError
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.output_checks import Array
 from model_release.model.onnx_files.file import read_model, write_model
+from model_release.model.onnx_files.limits import check_limits
 from model_release.model.onnx_files.session import RunError, Session
 
 WINDOW_TOKENS = 256
@@ -119,6 +120,7 @@ class Calibration:
             path = Path(folder) / "watched.onnx"
             write_model(self._watching(set(watched.values())), path, error=QuantizeError)
             try:
+                check_limits(self._source)  # Of all of it: what is watched leaves parts out.
                 session = Session(path)
                 for ids in self._windows():
                     values = session.run(ids, sorted(set(watched.values())))
