@@ -170,7 +170,7 @@ def family_state(blueprint: Blueprint, *, seed: int = 0) -> dict[str, torch.Tens
         if parameter.is_vector:
             state[name] = values * 0.2 + (norm if name.endswith("weight") else 0.0)
         else:
-            state[name] = values * (0.3 if parameter.is_table else parameter.dims[parameter.input_axis] ** -0.5)
+            state[name] = values * (0.3 if parameter.is_table else parameter.inputs**-0.5)
     return state
 
 

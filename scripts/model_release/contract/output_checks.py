@@ -242,7 +242,7 @@ def check_causality(before: Run, after: Run, expected: Sequence[Output], precisi
     """Judges whether two runs that share their first tokens agree on those positions, and differ in later tokens."""
     changed = (before.ids != after.ids).any(axis=0)  # [seq]
     same = int(changed.argmax())  # The first position that differs; 0 if none does.
-    outputs = [output for output in expected if same and not {"seq", "total"}.isdisjoint(output.dims)]
+    outputs = [output for output in expected if same and _has_tokens(output)]
     parts = {output: _part(output, seq=slice(same), total=slice(same)) for output in outputs}
     yield from _compare(
         (
@@ -282,9 +282,7 @@ def check_steps(whole: Run, steps: Sequence[Run], expected: Sequence[Output], pr
         end = step.past + step.ids.shape[1]
         is_last = end == whole.ids.shape[1]
         outputs = [
-            output
-            for output in _in_both(expected, step.outputs, whole.outputs)
-            if is_last or not {"seq", "total"}.isdisjoint(output.dims)
+            output for output in _in_both(expected, step.outputs, whole.outputs) if is_last or _has_tokens(output)
         ]
         yield from _compare(
             (
@@ -298,6 +296,11 @@ def check_steps(whole: Run, steps: Sequence[Run], expected: Sequence[Output], pr
             exact,
             f"after {step.past} tokens must equal one run's",
         )
+
+
+def _has_tokens(output: Output) -> bool:
+    """Whether an output has an axis of tokens."""
+    return not {"seq", "total"}.isdisjoint(output.dims)
 
 
 def _part(output: Output, *, seq: slice, total: slice) -> tuple[slice, ...]:

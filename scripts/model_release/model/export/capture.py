@@ -3,7 +3,6 @@
 The model is traced on fake tensors: no weight is allocated, and time and memory depend on the graph alone.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -52,12 +51,13 @@ def capture(network: Network, blueprint: Blueprint, selection: Selection, *, ops
         for number in (network.numbers if selection.cache else ())
     ]
     mode = FakeTensorMode(allow_non_fake_inputs=True)
+    turns_alike = {"dynamic", "longrope"}.isdisjoint(rope.get("rope_type") for rope in _ropes(network))
     with quiet(), torch.no_grad():
         give_fake_parameters(network, mode)
         for module in network.model.modules():
             if type(module) is Conv1D:
                 module.__class__ = _MatMulProjection
-            elif type(module).__name__.endswith("RotaryEmbedding") and _turns_alike(module):
+            elif turns_alike and type(module).__name__.endswith("RotaryEmbedding"):
                 module.forward = partial(_look_up, module.forward, blueprint.context)
         with mode:
             examples: list[Any] = [torch.zeros(2, 7, dtype=torch.int64)]
@@ -108,9 +108,9 @@ def seen_outputs(blueprint: Blueprint, selection: Selection, numbers: Sequence[i
 
 def _require_lasting_keys(network: Network, blueprint: Blueprint) -> None:
     """Refuses rotary positions that turn all keys anew once a sequence is long: those handed in were turned before."""
-    rope = getattr(network.model.config, "rope_parameters", None) or {}
-    kinds = [rope, *(value for value in rope.values() if isinstance(value, dict))]
-    short = [kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"]
+    short = [
+        rope["original_max_position_embeddings"] for rope in _ropes(network) if rope.get("rope_type") == "longrope"
+    ]
     if short and min(short) < blueprint.context:
         raise ExportError(
             f"--cache needs keys that stay as they are, longrope turns all of them anew after {min(short)} tokens. "
@@ -124,11 +124,10 @@ def _example(input_: Input) -> torch.Tensor:
     return torch.zeros([sizes[dim] if isinstance(dim, str) else dim for dim in input_.dims])
 
 
-def _turns_alike(rotary: torch.nn.Module) -> bool:
-    """Whether a position is turned by the same angles however long the sequence is."""
-    parameters = inspect.signature(rotary.forward).parameters
-    changing = ("dynamic", "longrope")
-    return "position_ids" in parameters and not any(word in str(vars(rotary)) for word in changing)
+def _ropes(network: Network) -> list[dict[str, Any]]:
+    """What the config says of rotary positions: once, and where layers differ, of each kind of them."""
+    rope = getattr(network.model.config, "rope_parameters", None) or {}
+    return [rope, *(value for value in rope.values() if isinstance(value, dict))]
 
 
 def _look_up(

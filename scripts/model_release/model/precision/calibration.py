@@ -97,8 +97,7 @@ class Calibration:
         return names
 
     def _width(self, name: str) -> int:
-        parameter = self._blueprint.parameters[name]
-        return parameter.dims[parameter.input_axis]
+        return self._blueprint.parameters[name].inputs
 
     def _collect_grams(self, names: Sequence[str]) -> dict[str, Array]:
         firsts = {self.inputs[name]: name for name in reversed(names)}  # Several matrices may have one input.

@@ -58,9 +58,8 @@ def store_int8_dynamic(model: ir.Model, metadata: ModelMetadata) -> None:
     """
     ways = _ways(metadata.blueprint)
 
-    def multiply(product: ir.Node, name: str, stored: ir.Value, scale: ir.Value) -> None:
-        inputs = metadata.blueprint.parameters[name].inputs
-        _multiply_integers(model, product, stored, scale, ways.get(name, _PLAIN), inputs)
+    def multiply(product: ir.Node, parameter: Parameter, stored: ir.Value, scale: ir.Value) -> None:
+        _multiply_integers(model, product, stored, scale, ways.get(parameter.name, _PLAIN), parameter.inputs)
 
     _store_int8(model, metadata, multiply, lambda name: ways.get(name, _PLAIN).weight)
 
@@ -92,20 +91,20 @@ def store_int8_static(model: ir.Model, metadata: ModelMetadata, calibration: Cal
     Before: `x @ w`. After: `DequantizeLinear(QuantizeLinear(x / step)) @ DequantizeLinear(w.int8)`.
     Before: `Gather(table, ids)`. After: `Cast(Gather(table.int8, ids)) x Gather(table.scale, ids)`.
     """
-    blueprint = metadata.blueprint
-    spiked = {name: way for name, way in _ways(blueprint).items() if way.twice}
+    spiked = {name: way for name, way in _ways(metadata.blueprint).items() if way.twice}
 
-    def multiply(product: ir.Node, name: str, stored: ir.Value, scale: ir.Value) -> None:
+    def multiply(product: ir.Node, parameter: Parameter, stored: ir.Value, scale: ir.Value) -> None:
+        name = parameter.name
         if name in spiked:
-            _multiply_integers(model, product, stored, scale, spiked[name], blueprint.parameters[name].inputs)
+            _multiply_integers(model, product, stored, scale, spiked[name], parameter.inputs)
         else:
             _multiply_quantized(model, product, name, stored, scale, calibration.range(name))
 
     _store_int8(model, metadata, multiply, lambda name: spiked.get(name, _PLAIN).weight)
 
 
-Multiply = Callable[[ir.Node, str, ir.Value, ir.Value], None]
-"""Replaces a product with a parameter of that name by one with its stored values [in, out] and scale."""
+Multiply = Callable[[ir.Node, Parameter, ir.Value, ir.Value], None]
+"""Replaces a product with a parameter by one with its stored values [in, out] and scale."""
 
 
 def _store_int8(model: ir.Model, metadata: ModelMetadata, multiply: Multiply, levels: Callable[[str], int]) -> None:
@@ -122,17 +121,16 @@ def _store_int8(model: ir.Model, metadata: ModelMetadata, multiply: Multiply, le
                 if node.op_type == "Gather":
                     _gather_decoded(model, node, stored, scale)
                 elif node.op_type == "Transpose":
-                    products, turned, turned_scale = _transposed(model, node, stored, scale)
-                    for product in products:
-                        multiply(product, name, turned, turned_scale)
+                    turned = _turned(model, node, stored, scale)
+                    for product, _ in list(node.outputs[0].uses()):
+                        if product.op_type == "MatMul":
+                            multiply(product, parameter, *turned)
                     if not node.outputs[0].uses():
                         model.graph.remove(node, safe=True)
                 elif node.op_type == "Gemm":  # With a tied table; products in integers cannot turn it themselves.
-                    build_here = Builder(model, node)
-                    turned, turned_scale = (build_here("Transpose", value, perm=[1, 0]) for value in (stored, scale))
-                    multiply(node, name, turned, turned_scale)
+                    multiply(node, parameter, *_turned(model, node, stored, scale))
                 elif node.op_type == "MatMul":
-                    multiply(node, name, stored, scale)
+                    multiply(node, parameter, stored, scale)
         if weight.uses():  # Read for something else than a product with tokens.
             build("Mul", build("Cast", stored, to=ir.DataType.FLOAT), scale, output=weight)
 
@@ -166,14 +164,10 @@ def _gather_decoded(model: ir.Model, gather: ir.Node, stored: ir.Value, scale: i
     build.replace(build("Mul", rows, build("Gather", scale, ids, axis=0)))
 
 
-def _transposed(
-    model: ir.Model, transpose: ir.Node, stored: ir.Value, scale: ir.Value
-) -> tuple[list[ir.Node], ir.Value, ir.Value]:
-    """A matrix [out, in] is read transposed: so are the stored values, and their scales become a row."""
-    build = Builder(model, transpose)
-    turned = build("Transpose", stored, perm=[1, 0])
-    turned_scale = build("Transpose", scale, perm=[1, 0])
-    return [node for node, _ in transpose.outputs[0].uses() if node.op_type == "MatMul"], turned, turned_scale
+def _turned(model: ir.Model, before: ir.Node, stored: ir.Value, scale: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """The stored values of a matrix [out, in] as [in, out], and their scales as a row."""
+    build = Builder(model, before)
+    return build("Transpose", stored, perm=[1, 0]), build("Transpose", scale, perm=[1, 0])
 
 
 def _multiply_integers(
