@@ -84,23 +84,39 @@ function mostLikely(scores, tokenizer) {
   }));
 }
 
+// Whether heads of a model can be switched off: it was exported with --interventions.
+/** @type {(session: Session) => boolean} */
+const canSwitchHeads = (session) => session.inputNames.includes("head_gain");
+
 /**
- * Token ids, and keys and values of no tokens before, where the model takes any.
- * @type {(ort: Ort, session: Session, ids: number[]) => Record<string, import("onnxruntime-web").Tensor>}
+ * Token ids; where the model takes any, keys and values of no tokens before, gains that remove the heads that are
+ * switched off, and vectors that steer nowhere.
+ * @type {(ort: Ort, session: Session, ids: number[], off: Head[]) => Record<string, import("onnxruntime-web").Tensor>}
  */
-function feeds(ort, session, ids) {
+function feeds(ort, session, ids, off) {
   /** @type {Record<string, import("onnxruntime-web").Tensor>} */
   const given = { input_ids: new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]) };
   for (const input of session.inputMetadata) {
-    if (!input.isTensor || !input.name.startsWith("past_key_values.")) continue;
-    const [, heads, , width] = input.shape;
-    given[input.name] = new ort.Tensor("float32", new Float32Array(), [1, Number(heads), 0, Number(width)]);
+    if (!input.isTensor) continue;
+    const dims = input.shape.map(Number);
+    const [rows = 0, columns = 0, , width = 0] = dims;
+    if (input.name.startsWith("past_key_values.")) {
+      given[input.name] = new ort.Tensor("float32", new Float32Array(), [1, columns, 0, width]);
+    } else if (input.name === "head_gain") {
+      const gains = new Float32Array(rows * columns).fill(1);
+      for (const { layer, head } of off) gains[layer * columns + head] = 0;
+      given[input.name] = new ort.Tensor("float32", gains, dims);
+    } else if (input.name === "steering") {
+      given[input.name] = new ort.Tensor("float32", new Float32Array(rows * columns), dims);
+    }
   }
   return given;
 }
 
-/** @type {(model: { ort: Ort, session: Session }, release: Release, text: string) => Promise<Sample>} */
-async function runModel({ ort, session }, { manifest, tokenizer }, text) {
+/** @type {(model: { ort: Ort, session: Session }, release: Release, text: string, off?: Head[]) => Promise<Sample>} */
+async function runModel({ ort, session }, { manifest, tokenizer }, text, off = []) {
+  if (off.length && !canSwitchHeads(session))
+    throw new Explained("Heads of this model cannot be switched off. Release it with --interventions.");
   const { ids } = tokenizer.encode(text, { add_special_tokens: false });
   const most = Math.min(MAX_TOKENS, manifest.model.shape.context ?? manifest.model.shape.positions ?? MAX_TOKENS);
   if (ids.length < 1 || ids.length > most)
@@ -108,7 +124,7 @@ async function runModel({ ort, session }, { manifest, tokenizer }, text) {
       `The text must have 1 to ${most} tokens, it has ${ids.length}. ${ids.length ? "Shorten it." : "Write something."}`,
     );
   const { logits, ...others } = /** @type {Results} */ (
-    /** @type {any} */ (await session.run(feeds(ort, session, ids)))
+    /** @type {any} */ (await session.run(feeds(ort, session, ids, off)))
   );
   const [, rows, vocab] = logits.dims;
   const first = ids.length - rows; // A model may return the last position's scores alone.

@@ -108,6 +108,12 @@ interface Manifest {
   files: ListedFile[];
 }
 
+/** A head by the numbers of its layer and of itself, both counted from 0. */
+interface Head {
+  layer: number;
+  head: number;
+}
+
 type Ort = typeof import("onnxruntime-web");
 type Session = import("onnxruntime-web").InferenceSession;
 type Tokenizer = import("@huggingface/tokenizers").Tokenizer;
