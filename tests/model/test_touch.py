@@ -134,13 +134,13 @@ def test_gains_that_are_only_shown_are_rejected(tmp_path: Path, monkeypatch: pyt
 
 
 def exported(folder: Path, output: Path, **request: Any) -> Path:
-    request = {"activations": "attn_z,head_output,attn_output,resid_post", "all_layers": True} | request
-    export_model(SourceRequest(folder=folder), SelectionRequest(**request), output)
+    selection = SelectionRequest(activations="attn_z,head_output,attn_output,resid_post", all_layers=True, **request)
+    export_model(SourceRequest(folder=folder), selection, output)
     return output
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gemma3_text", "bloom", "falcon, new", "gptj", "gpt_oss"])
+@pytest.mark.parametrize("name", ["gemma3_text", "bloom", "gpt_oss"])
 def test_a_family_s_file_keeps_every_clause(name: str, tmp_path: Path) -> None:
     folder = family_folder(tmp_path / "model", EVERY[name])
     model = exported(folder, tmp_path / "model.onnx", interventions=True, cache=name == "gpt_oss", logits="last")
@@ -175,11 +175,10 @@ def test_the_inputs_stand_last_and_have_a_row_a_layer(model: Path) -> None:
 
 
 @pytest.mark.slow
-def test_neutral_values_change_no_bit(folder: Path, tmp_path: Path) -> None:
-    plain = Session(exported(folder, tmp_path / "plain.onnx"))
-    touched = Session(exported(folder, tmp_path / "touched.onnx", interventions=True))
+def test_neutral_values_change_no_bit(folder: Path, model: Path, tmp_path: Path) -> None:
+    plain = Session(exported(folder, tmp_path / "plain.onnx", cache=True))
     ids = np.arange(20, dtype=np.int64).reshape(2, 10)
-    expected, got = plain.run(ids), touched.run(ids)
+    expected, got = plain.run(ids), Session(model).run(ids)
     assert expected.keys() == got.keys()
     assert [name for name, array in expected.items() if array.tobytes() != got[name].tobytes()] == []
 
