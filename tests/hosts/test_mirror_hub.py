@@ -51,7 +51,7 @@ def upload(dist: Path, told: list[str] | None = None) -> str:
     checked = check_dist(dist, parse_tag(TAG))
     place = HubMirror(f"hub:{REPOSITORY}", retry_policy=QUICK, progress=(told if told is not None else []).append)
     return AppMirror(mirror=place, web=Web(timeout_s=2), origin=APP, retry_policy=QUICK)(
-        checked.document, dist, checked.entries
+        checked.document, dist, checked.entries, was_public=False
     )
 
 
@@ -100,6 +100,21 @@ def test_a_release_that_others_removed_or_half_wrote_is_put_right(server: StandI
     assert f"/resolve/{history.head}/" in second
     assert history.commits[history.head][f"{TAG}/model_fp16.onnx"].path.read_bytes() == MODEL
     assert upload(dist) == second
+
+
+def test_what_a_try_left_goes_with_the_release_s_own_commit(server: StandInHub, dist: Path) -> None:
+    history = server.history(REPOSITORY)
+    assert history is not None
+    files = history.commits[history.head]
+    history.commits["e" * 40] = {
+        **files,
+        f"{TAG}/of_a_try.onnx": files["README.md"],
+        f"{TAG}-rc.1/kept": files["README.md"],
+    }
+    upload(dist)
+    held = set(history.commits[history.head])
+    assert held == {"README.md", f"{TAG}-rc.1/kept"} | {f"{TAG}/{path.name}" for path in dist.iterdir()}
+    assert len(history.commits) == 3
 
 
 def requests_of_a_clean_run(tmp_path: Path) -> list[tuple[str, str]]:
@@ -163,7 +178,7 @@ def test_a_repository_that_is_not_there_is_one_sentence(dist: Path) -> None:
     entries = check_dist(dist, parse_tag(TAG)).entries
     place = HubMirror("hub:octocat/nothing", retry_policy=QUICK)
     with pytest.raises(HostError, match=r"octocat/nothing must be open to us.*Create the model repository"):
-        place.upload(TAG, dist, entries)
+        place.upload(TAG, dist, entries, was_public=False)
 
 
 def test_a_token_that_may_not_write_is_one_sentence(server: StandInHub, dist: Path) -> None:

@@ -1,7 +1,7 @@
 """A mirror in a model repository of the Hugging Face Hub, whose files any page may read.
 
-A release is one commit that puts its files into the folder named by its tag; the URL names that commit, so
-what it gives never changes. Running again finds the commit and makes no other.
+A release is one commit that puts its files, and no others, into the folder named by its tag; the URL names that
+commit, so what it gives never changes. Running again finds the commit and makes no other.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import EntryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from model_release.base.errors import HostError
@@ -39,8 +40,17 @@ class HubMirror:
         self._retry_policy = retry_policy or RetryPolicy(request_timeout_s=60.0)
         self._progress = progress
 
-    def upload(self, tag: str, dist: Path, entries: Iterable[FileEntry]) -> tuple[str, tuple[str, ...]]:
+    def upload(
+        self,
+        tag: str,
+        dist: Path,
+        entries: Iterable[FileEntry],
+        *,
+        was_public: bool,  # noqa: ARG002 - a page's URL names its commit, which nothing changes
+    ) -> tuple[str, tuple[str, ...]]:
         """Commits what is missing, and reads back that all of it is there.
+
+        What else lay in the tag's folder goes in the same commit.
 
         Returns:
             The URL of the release's folder at its commit, and the names that were committed.
@@ -94,7 +104,10 @@ class _Attempt:
         self.progress(f"mirror: {len(missing)} files, {size_bytes / 1e6:.1f} MB, to {self.repository}")
         made = self.api.create_commit(
             self.repository,
-            [CommitOperationAdd(path_in_repo=path, path_or_fileobj=self._file(path)) for path in missing],
+            [
+                *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=self._file(path)) for path in missing),
+                *(CommitOperationDelete(path_in_repo=path, is_folder=False) for path in self._surplus(head)),
+            ],
             commit_message=f"Release {self.tag}",
             revision=_BRANCH,
             parent_commit=head,
@@ -112,6 +125,14 @@ class _Attempt:
         """What a commit has at the paths of the release."""
         found = self.api.get_paths_info(self.repository, list(self.wanted), expand=True, revision=commit)
         return {file.path: file for file in found if isinstance(file, RepoFile)}
+
+    def _surplus(self, commit: str) -> list[str]:
+        """What a commit has in the tag's folder that the release has not."""
+        try:
+            found = list(self.api.list_repo_tree(self.repository, self.tag, recursive=True, revision=commit))
+        except EntryNotFoundError:  # The folder is not there yet.
+            return []
+        return sorted(file.path for file in found if isinstance(file, RepoFile) and file.path not in self.wanted)
 
     def _missing(self, present: Mapping[str, RepoFile]) -> list[str]:
         """The paths that are not there, or with other bytes."""

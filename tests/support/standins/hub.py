@@ -164,7 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
     hub: StandInHub
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # Headers and body are two writes; without this each answer waits 40 ms.
-    _API = re.compile(r"/api/models/(?P<id>[^/]+(?:/[^/]+)?)(?:/(?P<what>revision|tree)/(?P<revision>[^/]+))?")
+    _API = re.compile(
+        r"/api/models/(?P<id>[^/]+(?:/[^/]+)?)(?:/(?P<what>revision|tree)/(?P<revision>[^/]+)(?:/(?P<folder>.+))?)?"
+    )
     _WRITE = re.compile(
         r"/(?:api/models/)?(?P<id>[^/]+/[^/.]+)"
         r"(?:/(?P<what>preupload|commit|paths-info)/(?P<revision>[^/]+)|\.git/info/(?P<lfs>lfs)/objects/batch)"
@@ -202,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.command in {"POST", "PUT"}:
             self._write(path, body, fault)
         elif match := self._API.fullmatch(path):
-            self._api(match["id"], match["what"], match["revision"] or "main", fault)
+            self._api(match["id"], match["what"], match["revision"] or "main", match["folder"] or "", fault)
         elif match := self._RESOLVE.fullmatch(path):
             self._resolve(match["id"], match["revision"], match["name"], fault)
         else:
@@ -244,11 +246,14 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(200, {"Content-Type": "application/json"}, json.dumps(answer).encode(), fault)
 
-    def _api(self, repository: str, what: str | None, revision: str, fault: Fault | None) -> None:
+    def _api(self, repository: str, what: str | None, revision: str, folder: str, fault: Fault | None) -> None:
         files = self._files_at(repository, revision)
         if files is None:
             return
-        entries = [file.as_json(name) for name, file in files.items()]
+        entries = [file.as_json(name) for name, file in files.items() if not folder or name.startswith(f"{folder}/")]
+        if folder and not entries:
+            self._refuse(404, code="EntryNotFound")
+            return
         commit = self.hub.commit(repository)
         info = {"id": repository, "modelId": repository, "sha": commit, "private": False, "siblings": entries}
         body = json.dumps(entries if what == "tree" else info).encode()

@@ -124,9 +124,12 @@ class History:
         header, *lines = (json.loads(line) for line in body.splitlines())
         if header["value"].get("parentCommit") not in (None, self.head):
             raise RefusedError(412, "The branch has moved on")
-        contents = {}
+        contents, removed = {}, []
         for line in lines:
             value = line["value"]
+            if line["key"] == "deletedFile":
+                removed.append(value["path"])
+                continue
             if line["key"] == "lfsFile" and value["oid"] not in self.large:
                 raise RefusedError(400, "LfsFileNotFound")
             contents[value["path"]] = (
@@ -140,5 +143,8 @@ class History:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             files[name] = StoredFile(path, commit)
+        for name in removed:
+            if files.pop(name, None) is None:
+                raise RefusedError(400, "A file that is removed must be there")
         self.commits[commit] = files
         return commit
