@@ -79,8 +79,8 @@ def upload(
 
 def uploads(dist: Path, endpoint: str) -> list[str]:
     """The names that a run brings."""
-    entries = check_dist(dist, parse_tag(TAG)).entries
-    return list(S3Mirror(f"s3://{BUCKET}/gpt2", endpoint_url=endpoint).upload(TAG, dist, entries, was_public=True)[1])
+    checked, mirror = check_dist(dist, parse_tag(TAG)), S3Mirror(f"s3://{BUCKET}/gpt2", endpoint_url=endpoint)
+    return list(mirror.upload(checked.document, dist, checked.entries, was_public=True)[1])
 
 
 def test_a_release_is_mirrored_once_and_the_app_can_be_built_from_it(dist: Path, endpoint: str, tmp_path: Path) -> None:
@@ -196,8 +196,9 @@ def test_a_bucket_that_is_not_there_is_one_sentence(dist: Path, endpoint: str) -
 
 def test_a_file_that_changed_meanwhile_is_not_uploaded(dist: Path, endpoint: str) -> None:
     entry = FileEntry(name=CHECKSUMS_NAME, size_bytes=1, sha256="0" * 64)
+    document = check_dist(dist, parse_tag(TAG)).document
     with pytest.raises(HostError, match="must have the sha256"):
-        S3Mirror(f"s3://{BUCKET}", endpoint_url=endpoint).upload(TAG, dist, [entry], was_public=True)
+        S3Mirror(f"s3://{BUCKET}", endpoint_url=endpoint).upload(document, dist, [entry], was_public=True)
 
 
 @pytest.mark.parametrize(

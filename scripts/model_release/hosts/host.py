@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from model_release.contract.manifest import FileEntry
+from model_release.contract.manifest import FileEntry, Manifest
 from model_release.hosts.reconcile import Action, ReleaseState
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class Mirror(Protocol):
     """A place that serves files to any origin."""
 
     def upload(
-        self, tag: str, dist: Path, entries: Iterable[FileEntry], *, was_public: bool
+        self, document: Manifest, dist: Path, entries: Iterable[FileEntry], *, was_public: bool
     ) -> tuple[str, tuple[str, ...]]:
         """Uploads what is missing; returns the folder's URL and the names that were uploaded.
 

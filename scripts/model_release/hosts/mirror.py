@@ -76,7 +76,7 @@ class AppMirror:
             ManifestError: The mirror serves other bytes.
             HostError: The mirror refuses, or would not let a page of `origin` read the model.
         """
-        folder, uploaded = self.mirror.upload(document.tag, dist, tuple(entries), was_public=was_public)
+        folder, uploaded = self.mirror.upload(document, dist, tuple(entries), was_public=was_public)
         model = document.app_model
         url = f"{folder}/{model.name}?v={version_query(document.version, model.sha256)}"
         result = self._probe(url, model)

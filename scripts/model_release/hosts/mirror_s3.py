@@ -18,7 +18,7 @@ from model_release.base.errors import HostError, UsageError
 from model_release.base.files import open_file, sha256_of
 from model_release.base.http import CONTENT_TYPES
 from model_release.base.progress import Progress, silent
-from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry, checksums
+from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry, Manifest, checksums
 from model_release.hosts.mirror import match_target
 
 FOREVER = "public, max-age=31536000, immutable"
@@ -74,12 +74,12 @@ class S3Mirror:
         self._public_url = (public_url or _address(str(self._client.meta.endpoint_url), self._bucket)).rstrip("/")
 
     def upload(
-        self, tag: str, dist: Path, entries: Iterable[FileEntry], *, was_public: bool
+        self, document: Manifest, dist: Path, entries: Iterable[FileEntry], *, was_public: bool
     ) -> tuple[str, tuple[str, ...]]:
         """Uploads what is missing and verifies all of it; the checksums come last.
 
         Args:
-            tag: Of the release; the key holds it for people, and the content's hash for machines.
+            document: The release's manifest; a key holds its tag for people, and the content's hash for machines.
             dist: The folder that has them.
             entries: The files.
             was_public: Whether a release under the tag has been public; else other content under it is of no use.
@@ -92,7 +92,7 @@ class S3Mirror:
         """
         entries = sorted(entries, key=lambda entry: (entry.name == CHECKSUMS_NAME, entry.name))
         content = hashlib.sha256(checksums(entries)).hexdigest()
-        folder = "/".join(part for part in (self._prefix, f"{tag}-{content[:16]}") if part)
+        folder = "/".join(part for part in (self._prefix, f"{document.tag}-{content[:16]}") if part)
         uploaded = []
         for entry in entries:
             key = f"{folder}/{entry.name}"
@@ -110,7 +110,7 @@ class S3Mirror:
                     "Check the bucket, the endpoint and the credentials, and run it again."
                 ) from failure
         if not was_public:
-            self._remove_tries(tag, folder)
+            self._remove_tries(document.tag, folder)
         return f"{self._public_url}/{quote(folder)}", tuple(uploaded)
 
     def _remove_tries(self, tag: str, folder: str) -> None:

@@ -169,8 +169,9 @@ class _Handler(BaseHTTPRequestHandler):
     )
     _WRITE = re.compile(
         r"/(?:api/models/)?(?P<id>[^/]+/[^/.]+)"
-        r"(?:/(?P<what>preupload|commit|paths-info)/(?P<revision>[^/]+)|\.git/info/(?P<lfs>lfs)/objects/batch)"
+        r"(?:/(?P<what>preupload|commit|paths-info|tag)/(?P<revision>[^/]+)|\.git/info/(?P<lfs>lfs)/objects/batch)"
     )
+    _REFS = re.compile(r"/api/models/(?P<id>[^/]+/[^/]+)/refs")
     _LARGE = re.compile(r"/(?P<id>[^/]+/[^/]+)/lfs/(?P<oid>[0-9a-f]{64})")
     _RESOLVE = re.compile(r"/(?P<id>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<name>.+)")
 
@@ -184,6 +185,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_PUT(self) -> None:
+        self._answer()
+
+    def do_DELETE(self) -> None:
         self._answer()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -201,8 +205,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault and fault.kind.isdecimal():
             self._refuse(int(fault.kind), retry_after=fault.retry_after)
-        elif self.command in {"POST", "PUT"}:
+        elif self.command in {"POST", "PUT", "DELETE"}:
             self._write(path, body, fault)
+        elif (match := self._REFS.fullmatch(path)) and (history := self.hub.history(match["id"])):
+            self._send(200, {"Content-Type": "application/json"}, json.dumps(history.refs()).encode(), fault)
         elif match := self._API.fullmatch(path):
             self._api(match["id"], match["what"], match["revision"] or "main", match["folder"] or "", fault)
         elif match := self._RESOLVE.fullmatch(path):
@@ -229,6 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
                 if large:
                     history.put(match["oid"], body)
                     answer = None
+                elif self.command == "DELETE":
+                    answer = history.tags.pop(match["revision"], None)
                 else:
                     what, revision = match["lfs"] or match["what"], match["revision"] or "main"
                     answer = history.answer(
@@ -250,7 +258,9 @@ class _Handler(BaseHTTPRequestHandler):
         files = self._files_at(repository, revision)
         if files is None:
             return
-        entries = [file.as_json(name) for name, file in files.items() if not folder or name.startswith(f"{folder}/")]
+        entries = [
+            file.as_json(name) for name, file in files.items() if what != "tree" or name.rpartition("/")[0] == folder
+        ]
         if folder and not entries:
             self._refuse(404, code="EntryNotFound")
             return
