@@ -30,16 +30,21 @@ class Session:
         path: An ONNX file.
         name: What to call it in messages, if not by its own name.
         threads: Threads within an operator; 0 lets onnxruntime choose.
+        decode_in_runs: Weights are decoded where they are read and freed after it, in each run, in place of once and
+            for all: a run takes some twelve times as long, and the session a fraction of the memory.
 
     Raises:
         ContractError: The graph is absurd, see `limits.check_limits`; or onnxruntime cannot load the file.
     """
 
-    def __init__(self, path: Path, *, name: str = "", threads: int = 0) -> None:
+    def __init__(self, path: Path, *, name: str = "", threads: int = 0, decode_in_runs: bool = False) -> None:
         check_limits(path, name=name)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # Failures raise; its warnings are for its developers.
+        if decode_in_runs:
+            options.add_session_config_entry(_LARGEST_FOLDED, str(_SMALL_BYTES))
+            options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # Both keep what was freed.
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except _FAILURES as failure:
@@ -102,6 +107,8 @@ class Session:
         }
 
 
+_LARGEST_FOLDED = "optimization.constant_folding_max_output_size_in_bytes"
+_SMALL_BYTES = 1 << 18
 _state = onnxruntime.capi.onnxruntime_pybind11_state
 _FAILURES = (
     _state.Fail,
