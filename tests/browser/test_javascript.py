@@ -95,10 +95,10 @@ def test_the_linter_finds_nothing(checkers: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "right", "wrong", "finding"),
     [
-        ("views.js", "sample.tokens.length - 1", "sample.token.length - 1", "TS2551"),
-        ("views.js", "if (!shown) return null;\n", "", "TS18048"),
-        ("views.js", "column] ?? NaN)", "column])", "TS2322"),
-        ("views.js", 'element("next-hint")', 'element("next-hints")', "TS2345"),
+        ("stage.js", "sample.tokens.length - 1", "sample.token.length - 1", "TS2551"),
+        ("stage.js", "if (!shown) return null;\n", "", "TS18048"),
+        ("stage.js", "column] ?? NaN)", "column])", "TS2322"),
+        ("next.js", 'element("next-hint")', 'element("next-hints")', "TS2345"),
         ("colours.js", "brush(bar)", "brush(place)", "TS2740"),
         ("try.js", "if (!release || !model) return;\n", "", "TS2345"),
         ("try.js", "tokenizer.encode(text,", "tokenizer.encode(text.length,", "TS2769"),

@@ -1,4 +1,4 @@
-"""A released model's outputs on one prompt, packed for a page: what `views.js` draws."""
+"""A released model's outputs on one prompt, packed for a page: what its views draw."""
 
 import base64
 from collections.abc import Sequence

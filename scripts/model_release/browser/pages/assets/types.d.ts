@@ -91,6 +91,26 @@ interface Sample {
   next: { position: number; top: (Token & { p: number })[] }[];
 }
 
+/** What is chosen among all that there is to see. */
+interface Choice {
+  layer: number;
+  head: number;
+  position: number;
+}
+
+/** Whether any of these is new; all are with a new sample, and when colours change. */
+type Changed = (...names: ("sample" | keyof Choice)[]) => boolean;
+
+/** Draws its part of the page again. */
+type View = (changed: Changed) => void;
+
+interface Attention {
+  heads: number;
+  seq: number;
+  /** NaN is no cell. */
+  at(head: number, row: number, column: number): number;
+}
+
 interface ListedFile {
   name: string;
   size_bytes: number;

@@ -1,0 +1,31 @@
+// What the model expects after the chosen token.
+
+/** @type {(stage: Stage) => View} */
+function nextView(stage) {
+  return (changed) => {
+    if (!changed("sample", "position")) return;
+    const { sample } = stage;
+    const { position } = stage.chosen;
+    const entry = sample.next.find((entry) => entry.position === position);
+    const follower = sample.tokens[position + 1];
+    const came = follower ? ` What came: ${stage.word(position + 1)}.` : "";
+    element("next-hint").textContent = entry
+      ? `What the model expects after ${stage.word(position)}.${came}`
+      : "This model returns the distribution after the last token alone.";
+    element("next").replaceChildren(
+      ...(entry?.top ?? []).map(({ id, text, p }) => {
+        const bar = make("i", { "aria-hidden": "true" });
+        bar.style.width = `${100 * p}%`;
+        const right = follower?.id === id;
+        const name = make("b", { title: `id ${id}` }, glyphs(text));
+        return make(
+          "li",
+          right ? { class: "came" } : {},
+          name,
+          make("span", { class: "bar" }, bar),
+          make("span", { class: "number" }, `${(100 * p).toFixed(1)} %`),
+        );
+      }),
+    );
+  };
+}
