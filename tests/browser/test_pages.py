@@ -7,8 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from tokenizers import pre_tokenizers
 
-from pages import HEADS, HOSTILE, LAYERS, choose_head, facts_of, hostile_report, number, opened, shown_numbers, unpacked
+from pages import (
+    HEADS,
+    HOSTILE,
+    LAYERS,
+    choose_head,
+    facts_of,
+    hostile_report,
+    number,
+    opened,
+    report_of,
+    sample_of,
+    shown_numbers,
+    unpacked,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -176,3 +190,32 @@ def test_hostile_texts_are_shown_and_do_nothing(browser: "Browser", tmp_path: Pa
         assert shown == [text.replace(" ", "·").replace("\u202e", "\ufffd") for text in HOSTILE]
         assert page.locator("img").count() == 0
         assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def byte_tokens(text: str) -> list[dict[str, object]]:
+    """A text as a byte-level tokenizer without merges gives it: a token a byte."""
+    ((letters, _),) = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
+    bytewise = zip(text.encode(), letters, strict=True)
+    return [
+        {"id": byte, "text": chr(byte)} if byte < 128 else {"id": byte, "text": "\ufffd", "piece": letter}
+        for byte, letter in bytewise
+    ]
+
+
+def test_bytes_stand_under_their_character_in_every_script(browser: "Browser", tmp_path: Path) -> None:
+    fallback = [{"id": 300 + byte, "text": "\ufffd", "piece": f"<0x{byte:02X}>"} for byte in "文".encode()]
+    emoji = "👩\u200d💻"
+    whole = [{"id": 600, "text": "می\u200cخواهم"}, {"id": 601, "text": "\u0301"}, {"id": 602, "text": "\u200d"}]
+    tokens = [*byte_tokens(f"中a{emoji}aب"), *fallback, *whole, *byte_tokens("中")[:2]]
+    with opened(browser, report_of(tmp_path, sample_of(tokens)).as_uri()) as page:
+        shown = "".join(page.locator("#tokens span").evaluate_all("spans => spans.map(span => span.firstChild.data)"))
+        assert shown == f"中a{emoji}aب文می\u200cخواهم◌\u0301\ufffd⟨E4⟩⟨B8⟩"
+        assert page.locator("#tokens small").all_text_contents()[:4] == ["E4", "B8", "AD", "3"]
+        names = page.locator("#tokens input").evaluate_all("inputs => inputs.map(input => input.ariaLabel)")
+        assert len(set(names)) == len(names)
+        assert names[:4] == ["中\u200e 1/3", "中\u200e 2/3", "中\u200e 3/3", "a\u200e₃"]
+        assert names[5] == f"{emoji}\u200e 2/11"
+        follower = page.locator("#next b").first  # After E4 B8, the first of all tokens is E4: no character.
+        assert follower.inner_text() == "⟨E4⟩"
+        page.locator("#tokens label").nth(1).click()
+        assert page.locator("#next b").nth(2).inner_text() == "中 ⟨AD⟩"

@@ -23,7 +23,7 @@ from model_release.contract.measures import Deviation
 
 ASSETS = Path(__file__).parent / "assets"
 _VIEWS = (
-    *("basics.js", "colours.js", "grid.js", "stage.js"),
+    *("basics.js", "colours.js", "grid.js", "labels.js", "stage.js"),
     *("prompt.js", "attention.js", "next.js", "vectors.js", "views.js"),
 )
 _SMALLEST_KL = 1e-9

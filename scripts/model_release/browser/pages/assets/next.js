@@ -13,11 +13,12 @@ function nextView(stage) {
       ? `What the model expects after ${stage.word(position)}.${came}`
       : "This model returns the distribution after the last token alone.";
     element("next").replaceChildren(
-      ...(entry?.top ?? []).map(({ id, text, p }) => {
+      ...(entry?.top ?? []).map((token) => {
+        const { id, p } = token;
         const bar = make("i", { "aria-hidden": "true" });
         bar.style.width = `${100 * p}%`;
         const right = follower?.id === id;
-        const name = make("b", { title: `id ${id}` }, glyphs(text));
+        const name = make("b", { title: `id ${id}` }, followerName(sample.tokens.slice(0, position + 1), token));
         return make(
           "li",
           right ? { class: "came" } : {},

@@ -5,6 +5,8 @@ class Stage {
   sample;
   /** @type {Choice} */
   chosen = { layer: -1, head: 0, position: 0 };
+  /** @type {TokenLabel[]} */
+  labels = [];
   /** @type {View[]} */
   #views = [];
 
@@ -16,6 +18,7 @@ class Stage {
   /** @param {Sample} sample */
   show(sample) {
     this.sample = sample;
+    this.labels = labelTokens(sample.tokens);
     const { layers } = this;
     if (!layers.includes(this.chosen.layer)) this.chosen.layer = layers.at(-1) ?? 0;
     this.chosen.position = sample.tokens.length - 1;
@@ -45,12 +48,13 @@ class Stage {
   }
 
   get names() {
-    return this.sample.tokens.map((token) => glyphs(token.text));
+    return this.labels.map(({ name }) => name);
   }
 
+  // Isolated, from left to right: what runs from right to left turns nothing around it.
   /** @param {number} position */
   word(position) {
-    return `“${this.names[position]}”`;
+    return `“\u2066${this.labels[position]?.name}\u2069”`;
   }
 
   // The output of a kind: the chosen layer's, or the model's.

@@ -81,6 +81,28 @@ interface Shown {
 interface Token {
   id: number;
   text: string;
+  /** As the vocabulary writes it, where the text is a part of a character. */
+  piece?: string | undefined;
+}
+
+/** Tokens from `start` up to `end` that stand for one text together, most often one token. */
+interface TokenGroup {
+  start: number;
+  end: number;
+  text: string;
+}
+
+interface TokenLabel {
+  /** In sentences and beside maps; no two of a prompt are equal. */
+  name: string;
+  /** In the prompt: the first token of a character shows it. */
+  shown: string;
+  /** In the prompt: the bytes of a part of a character. */
+  hint: string;
+  part: number;
+  parts: number;
+  /** Whether the prompt has the same token elsewhere. */
+  again: boolean;
 }
 
 /** One prompt, and what the model returned for it. */
