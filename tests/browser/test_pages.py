@@ -60,6 +60,7 @@ def test_hovering_shows_a_cells_value_and_a_later_token_is_out_of_sight(report: 
         x, y = place(row, column)
         report.hover("#map", position={"x": x, "y": y})
         said = report.inner_text("#map-value")
+        assert report.inner_text(".tip") == said, "it stands beside the pointer, too"
         assert f"(row {row}, column {column})" in said
         found = re.search(r": ([0-9.e−]+) \(", said)
         assert found
@@ -96,7 +97,8 @@ def test_a_larger_probability_is_darker_on_paper_and_lighter_in_the_dark(report:
 
 def test_keys_move_over_the_map_and_enter_chooses_a_token(report: "Page") -> None:
     report.focus("#layer")
-    report.keyboard.press("Tab")  # The heads,
+    report.keyboard.press("Tab")  # How attention is shown, the heads,
+    report.keyboard.press("Tab")
     report.keyboard.press("ArrowRight")
     assert report.locator("#heads input").nth(1).is_checked()
     report.keyboard.press("Tab")  # then the map, at the chosen token, which is the last.
@@ -108,6 +110,32 @@ def test_keys_move_over_the_map_and_enter_chooses_a_token(report: "Page") -> Non
     report.keyboard.press("Enter")
     assert report.locator("#tokens input").nth(last - 2).is_checked()
     assert "What came: " in report.inner_text("#next-hint")
+
+
+def test_a_head_of_the_whole_model_opens_and_the_address_brings_it_back(report: "Page", released: Path) -> None:
+    report.check("#view input[value=whole]", force=True)
+    assert report.locator("#whole button").count() == LAYERS * HEADS
+    report.locator("#whole button").first.focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight", "ArrowLeft", "Home", "End"):
+        report.keyboard.press(key)
+    report.keyboard.press("Enter")
+    assert report.locator("#map:visible").count() == 1
+    assert report.locator("#heads input").nth(HEADS - 1).is_checked()
+    report.locator("#tokens label").nth(5).click()
+    report.check("#view input[value=lines]", force=True)
+    facts = facts_of((released / "report.html").read_bytes())
+    expected = unpacked(facts["tensors"][f"layer_{LAYERS - 1}_attn_probs"])[HEADS - 1, 5]
+    shares = report.locator("#lines tspan").all_text_contents()
+    assert [number(share.removesuffix(" %") or "0") for share in shares[:6]] == pytest.approx(100 * expected[:6], abs=1)
+    assert set(shares[6:]) == {""}, "later tokens are out of sight"
+    address = report.url
+    assert address.endswith(f"#layer={LAYERS - 1}&head={HEADS - 1}&position=5&view=lines")
+    report.goto("about:blank")
+    report.goto(address)
+    assert report.locator("#lines tspan").all_text_contents() == shares
+    assert report.input_value("#layer") == str(LAYERS - 1)
+    report.goto(address.replace("layer=1", "layer=77").replace("position=5", "position=999&head=x"))
+    assert report.locator("#lines .chosen").count() == 1, "what is not there is not asked for"
 
 
 def test_a_chosen_token_changes_every_view_and_moves_nothing(report: "Page", released: Path) -> None:

@@ -8,7 +8,10 @@ interface Ids {
   layers: "p";
   layer: "select";
   attention: "section";
+  view: "div";
   heads: "div";
+  lines: "div";
+  whole: "div";
   map: "canvas";
   "map-value": "output";
   "map-legend": "div";
@@ -111,6 +114,8 @@ interface Sample {
   tensors: Record<string, Shown>;
   /** Positions without an entry have no scores. */
   next: { position: number; top: (Token & { p: number })[] }[];
+  /** What to show first. */
+  telling?: Partial<Choice>;
 }
 
 /** What is chosen among all that there is to see. */
@@ -118,6 +123,9 @@ interface Choice {
   layer: number;
   head: number;
   position: number;
+  /** What the chosen token is compared with; -1 is the one it looks at most. */
+  key: number;
+  view: "map" | "lines" | "whole";
 }
 
 /** Whether any of these is new; all are with a new sample, and when colours change. */

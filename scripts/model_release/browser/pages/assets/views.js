@@ -2,7 +2,9 @@
 
 function createViews() {
   const stage = new Stage();
-  stage.add(promptView(stage), attentionView(stage), nextView(stage), vectorsView(stage));
+  stage.add(promptView(stage), attentionView(stage), linesView(stage), wholeView(stage));
+  stage.add(nextView(stage), vectorsView(stage));
+  window.addEventListener("scroll", () => tip.hide(), { capture: true, passive: true });
   onThemeChange(() => stage.redraw());
   return {
     /** @param {Sample} sample */
