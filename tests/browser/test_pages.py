@@ -254,6 +254,38 @@ def test_bytes_stand_under_their_character_in_every_script(browser: "Browser", t
         assert page.locator("#next b").nth(2).inner_text() == "中 ⟨AD⟩"
 
 
+def test_prompts_to_try_show_the_head_that_they_were_chosen_for(browser: "Browser", tmp_path: Path) -> None:
+    words = [{"id": token, "text": text} for token, text in enumerate(("a", "b", "c", "d"))]
+    telling = {"layer": 0, "head": 0, "position": 1}
+    found = {"name": "induction", "says": "what came", "score": 0.9, "chance": 0.12, "text": "abcd"}
+    rest = {"name": "previous token", "says": "the token just before", "score": 0.2, "chance": 0.15}
+    facts = sample_of(byte_tokens("xyz")) | {
+        "tries": [found | {"sample": sample_of(words) | {"telling": telling}}, rest]
+    }
+    path = report_of(tmp_path, facts)
+    with opened(browser, path.as_uri(), forced_colors="active") as page:
+        assert "No previous token head: the nearest looks at the token just before with 20 %" in said(page, "#tries")
+        page.click("#tries button")
+        assert "Layer 0, head 0 looks at what came with 90 % of its attention (evenly spread: 12 %)" in said(
+            page, "#tries"
+        )
+        assert page.locator("#tokens span").all_text_contents() == ["a", "b", "c", "d"]
+        assert page.locator("#tokens input").nth(1).is_checked()
+        bar, track = (
+            page.locator(part).first.evaluate("one => getComputedStyle(one).backgroundColor")
+            for part in ("#next i", "#next .bar")
+        )
+        assert bar != track, "the system's colours leave a bar"
+        page.locator("#tokens label").nth(2).click()
+        address = page.url
+        page.click("#first-prompt")
+        assert page.locator("#tokens span").all_text_contents() == ["x", "y", "z"]
+        page.goto("about:blank")
+        page.goto(address)
+        assert page.locator("#tokens span").all_text_contents() == ["a", "b", "c", "d"]
+        assert page.locator("#tokens input").nth(2).is_checked()
+
+
 @pytest.fixture
 def everything(browser: "Browser", tiny: Path, export: Callable[..., Path], tmp_path: Path) -> "Iterator[Page]":
     """The report of a model that returns all there is."""

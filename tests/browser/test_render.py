@@ -77,6 +77,19 @@ def test_in_the_plot_smaller_is_further_left_and_closer_is_further_down() -> Non
     assert [tick.label for tick in plot.x_ticks] == ["50", "100", "200", "500"]
 
 
+def test_in_the_plot_no_label_covers_another_or_a_point() -> None:
+    sizes = {"fp32": 498, "fp16": 249, "int8-dynamic": 126, "int8-static": 126, "int4": 90, "int4-other": 88}
+    plot = log_plot([(name, size, 2e-2 - size / 1e5) for name, size in sizes.items()], floor=1e-9)
+    half = {mark.label: len(mark.label) * 11.5 / 2 for mark in plot.points}  # Of the letters on a phone.
+    for mark in plot.points:
+        assert 0 <= mark.label_at - half[mark.label] < mark.label_at + half[mark.label] <= plot.width
+        for other in plot.points:
+            aside = abs(mark.label_at - other.label_at) >= half[mark.label] + half[other.label]
+            assert mark is other or aside or abs(mark.label_y - other.label_y) >= 20
+            beside = abs(mark.label_at - other.at) >= half[mark.label] + 6
+            assert beside or not mark.label_y - 22 < other.y < mark.label_y + 10
+
+
 def test_the_same_model_gives_the_same_sample(tiny: Path, tiny_onnx: Path) -> None:
     selection = Selection(layers=(0, 1, 2), activations=load_contract().common_activations)
     first, second = (

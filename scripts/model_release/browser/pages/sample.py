@@ -52,7 +52,7 @@ def take_sample(model: Path, weights: Weights, selection: Selection, tokenizer: 
     Returns:
         Plain data: `tokens` (id and text), `tensors` (shape and float16 values in base64, as many outputs as
         fit), `next` (of each position the most likely tokens), `lens` (the same of each layer, the likeliest
-        alone), `writes` (what each head writes, if that is an output), `left_out` (names of outputs there was no room for),
+        alone), `writes` (what heads write, if it is an output), `left_out` (names of outputs there was no room for),
         `telling` (the head to show first) and `tries` (other prompts, with the heads they were chosen for).
         Equal models give equal data.
 
@@ -144,19 +144,19 @@ class _Sampler:
         if not layers:
             return None
         facts = {"layers": layers, "norms": pack(writes.head_norms(arrays, layers))}
-        if set(writes.needed(self._blueprint)) <= arrays.keys():
-            top = np.argsort(-arrays["logits"], axis=-1, kind="stable")[:, :EXPLAINED]
-            parts = writes.contributions(arrays, layers, self._weights, top)
-            if parts is not None:
-                facts["parts"] = pack(parts)
-        return facts
+        if not set(writes.needed(self._blueprint)) <= arrays.keys():
+            return facts | {"why": f"needs {', '.join(writes.needed(self._blueprint))} of the file, too"}
+        top = np.argsort(-arrays["logits"], axis=-1, kind="stable")[:, :EXPLAINED]
+        parts = writes.contributions(arrays, layers, self._weights, top)
+        if parts is None:
+            return facts | {"why": "is no sum here: this model norms or caps more than its last norm does"}
+        return facts | {"parts": pack(parts)}
 
     def _tries(self) -> list[dict[str, Any]]:
         """For each pattern the prompt and the head that show it best; the score alone if no head follows it."""
         runs = []
         names = [output.name for output in self._outputs if output.kind == "attn_probs"]
-        for text in TRIES if names else ():
-            ids = prompt_ids(text, self._blueprint.vocab, min(TRY_TOKENS, self._blueprint.context), self._tokenizer)
+        for ids in self._try_ids() if names else ():
             runs.append((ids, self._run(ids, names)))
         tries = []
         for pattern in telling.PATTERNS:
@@ -182,6 +182,13 @@ class _Sampler:
             where = {"layer": head.layer, "head": head.head, "position": head.position}
             entry["sample"] = facts | {"telling": where, "left_out": []}
         return tries
+
+    def _try_ids(self) -> list[list[int]]:
+        """The prompts to find heads with; where there are no words, ids that differ and ids that come again."""
+        longest = min(TRY_TOKENS, self._blueprint.context)
+        half = spread_ids(self._blueprint.vocab, longest // 2)
+        found = [prompt_ids(text, self._blueprint.vocab, longest, self._tokenizer) for text in TRIES]
+        return found if found[0] != found[1] else [found[0], half + half]
 
     def _most_likely(self, scores: Array, count: int = TOP) -> list[dict[str, Any]]:
         """The most likely tokens of one position, from scores [vocab]; of equal ones the smaller id first."""

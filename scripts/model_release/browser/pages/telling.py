@@ -72,7 +72,7 @@ class Found:
         head: Its number.
         position: A query that shows it.
         score: The attention at the pattern's keys, a mean over all its queries.
-        chance: The same of a head that looks at all tokens alike.
+        chance: The same of a head that looks at all tokens that it can see alike.
     """
 
     pattern: Pattern
@@ -103,14 +103,15 @@ def best_head(pattern: Pattern, ids: Sequence[int], attention: Mapping[int, Arra
     keys = np.zeros((len(ids), len(ids)))
     for query, key in pairs:
         keys[query, key] = 1
-    evenly = np.tri(len(ids)) / np.arange(1, len(ids) + 1)[:, None]
-    chance = float((evenly * keys).sum(axis=-1)[queries].mean().round(3))
     found = []
     for layer, probabilities in attention.items():
         by_query = (probabilities * keys).sum(axis=-1)[:, queries]  # [heads, queries]
         scores = by_query.mean(axis=-1).round(3)
         head = int(scores.argmax())
         position = queries[int(by_query[head].round(3).argmax())]
+        seen = probabilities.max(axis=0) > 0  # A window hides what is further away.
+        evenly = seen / seen.sum(axis=-1, keepdims=True).clip(1)
+        chance = float((evenly * keys).sum(axis=-1)[queries].mean().round(3))
         score = float(scores[head])
         found.append(Found(pattern=pattern, layer=layer, head=head, position=position, score=score, chance=chance))
     return max(found, key=lambda one: one.score)

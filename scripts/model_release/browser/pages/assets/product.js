@@ -101,7 +101,8 @@ function productView(stage) {
     const usual = Math.abs(found.scale * root - 1) < 0.02;
     const scale = usual ? `√${keyRow.length}` : "";
     const scores = found.sums.map((one) => one * found.scale);
-    const rows = found.row.map((p, other) => {
+    const rows = found.row.flatMap((p, other) => {
+      if (!p) return []; // A window hides it.
       const bar = make("i", { "aria-hidden": "true" });
       bar.style.width = `${100 * p}%`;
       const button = make("button", { type: "button", class: "plain" }, stage.names[other] ?? "");

@@ -147,6 +147,8 @@ interface Writes {
   norms: Shown;
   /** [seq, k, layers, heads]: what it adds to the score of each of the k likeliest next tokens. */
   parts?: Shown;
+  /** Why there are none. */
+  why?: string;
 }
 
 /** A query, the keys of its row, and how their products lead to probabilities. */

@@ -34,7 +34,7 @@ function writesView(stage) {
   function draw() {
     if (!facts) return;
     const { position } = stage.chosen;
-    const { layers, norms, parts } = facts;
+    const { layers, norms, parts, why = "needs the unembedding, which this page does not have" } = facts;
     const [rows = 0, heads = 0, seq = 0] = norms.shape;
     const [, explained = 0] = parts?.shape ?? [];
     const chosen = Number(element("spoken-for").value || -1);
@@ -46,13 +46,11 @@ function writesView(stage) {
         : valuesOf(norms)[(row * heads + head) * seq + position]) ?? NaN;
     const all = layers.flatMap((_, row) => Array.from({ length: heads }, (_, head) => Math.abs(value(row, head))));
     const limit = Math.max(...all.filter((one) => !Number.isNaN(one))) || 1;
-    const scale = signedScale(limit);
+    const scale = speaks ? signedScale(limit) : lengthScale(limit);
     const name = speaks ? (element("spoken-for").selectedOptions[0]?.textContent ?? "") : "";
     element("writes-hint").textContent = speaks
       ? `What each head adds by itself to the score of ${name} after ${stage.word(position)}: its output, scaled as the last norm scaled here, times the token’s row of the unembedding. What later layers make of it is not in it.`
-      : `How much each head writes at ${stage.word(position)}: the length of its output. ${
-          parts ? "" : "What that adds to a next token’s score needs the unembedding, which this page does not have."
-        }`;
+      : `How much each head writes at ${stage.word(position)}: the length of its output.${parts ? "" : ` What that adds to a next token’s score ${why}.`}`;
     element("writes").setAttribute("aria-label", `What heads write: ${rows} layers by ${heads} heads`);
     grid.draw({
       rows,
