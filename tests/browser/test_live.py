@@ -1,6 +1,7 @@
 """try.html: a release that runs in the browser it is shown in."""
 
 import contextlib
+import json
 import re
 import shutil
 import signal
@@ -12,14 +13,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer
+from transformers import GPT2LMHeadModel
 
 import cli
 from commands import assert_refused, call, start
 from model_release.browser import npm
 from model_release.browser.pages.live import serve_release
 from model_release.contract import manifest
-from pages import choose_head, number, opened, outputs_for, shown_numbers
+from model_release.model.weights.source import DEMO_FOLDER
+from pages import LAYERS, choose_head, number, opened, outputs_for, shown_numbers
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -53,6 +57,141 @@ def test_the_live_page_runs_the_released_model_on_any_text(browser: "Browser", r
             best, abs=0.1
         )
         assert page.evaluate("document.getElementById('progress').value") == 1
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model, released with a cache."""
+    out = tmp_path_factory.mktemp("speaking")
+    arguments = ("--demo", "--cache", "--precision", "fp16", "--no-env", "--host", f"local:{out}")
+    outcome = call(cli.release, "--tag", "model-v1.0.0", *arguments)
+    assert outcome.code == 0, outcome.err
+    return out / "model-v1.0.0"
+
+
+def write(page: "Page", *, tokens: int, **settings: float) -> list[int]:
+    """Lets the page write on; returns the ids of all the text."""
+    for name, value in settings.items():
+        page.fill(f"#{name.replace('_', '-')}", str(value))
+    page.fill("#count", str(tokens))
+    page.click("#write")
+    page.wait_for_selector("#write:enabled")
+    return shown_ids(page)
+
+
+def shown_ids(page: "Page") -> list[int]:
+    titles = page.locator("#tokens label").evaluate_all("labels => labels.map(label => label.title)")
+    return [int(re.findall(r"id (\d+)", title)[0]) for title in titles]
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize("kind", ["released", "cached"])
+def test_what_the_live_page_writes_is_what_the_model_finds_most_likely(
+    browser: "Browser", request: pytest.FixtureRequest, kind: str
+) -> None:
+    release: Path = request.getfixturevalue(kind)
+    with serve_release(release) as url, live(browser, url) as page:
+        page.wait_for_selector("#run:enabled")
+        assert page.locator("#no-cache:visible").count() == (kind == "released")
+        page.fill("#text", "Ünï 🙂")
+        ids = write(page, tokens=7, temperature=0)
+        assert len(ids) == 10 + 7
+        expected = outputs_for(release, ids)
+        assert [int(row.argmax()) for row in expected["logits"][9:-1]] == ids[10:]
+        for layer in range(LAYERS):
+            choose_head(page, layer, 1)
+            np.testing.assert_allclose(shown_numbers(page), expected[f"layer_{layer}_attn_probs"][1], atol=6e-4, rtol=0)
+        assert re.search(r"Wrote 7 tokens: [\d.]+ ms each in the model", page.inner_text("#status"))
+        page.click("#step")
+        page.wait_for_selector("#step:enabled")
+        assert shown_ids(page) == [*ids, int(expected["logits"][-1].argmax())]
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.usefixtures("packages")
+def test_the_live_page_writes_the_same_text_as_pytorch(browser: "Browser", speaking: Path) -> None:
+    tokenizer, text = Tokenizer.from_file(str(speaking / "tokenizer.json")), "And God said, Let there be"
+    ids = tokenizer.encode(text).ids
+    model = GPT2LMHeadModel.from_pretrained(DEMO_FOLDER)
+    written = list(ids)
+    for _ in range(40):
+        written.append(int(model(torch.tensor([written])).logits[0, -1].argmax()))
+    with serve_release(speaking) as url, live(browser, url) as page:
+        page.wait_for_selector("#run:enabled")
+        page.select_option("#precision", "model.onnx")
+        page.get_by_text(re.compile("^model.onnx: ")).wait_for()
+        page.fill("#text", text)
+        assert write(page, tokens=40, temperature=0) == written
+        assert page.input_value("#text") == tokenizer.decode(written)
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("packages")
+def test_a_seed_writes_the_same_text_in_steps_and_in_one_go(browser: "Browser", cached: Path) -> None:
+    with serve_release(cached) as url, live(browser, url) as page:
+        page.wait_for_selector("#run:enabled")
+
+        def writing(seed: int, *parts: int) -> list[int]:
+            page.fill("#text", "abc")
+            return [write(page, tokens=tokens, temperature=3, top_k=0, seed=seed) for tokens in parts][-1]
+
+        once = writing(5, 12)
+        assert writing(5, 1, 4, 7) == once
+        assert writing(6, 12) != once
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("packages")
+def test_writing_ends_with_the_context_and_with_a_token_that_ends_a_text(
+    browser: "Browser", cached: Path, tmp_path: Path
+) -> None:
+    with serve_release(cached) as url, live(browser, url) as page:
+        page.wait_for_selector("#run:enabled")
+        page.fill("#text", "a" * 35)
+        ids = write(page, tokens=20, temperature=0)
+        assert len(ids) == 40
+        assert page.inner_text("#status").endswith("The text must have at most 40 tokens, and has as many. Shorten it.")
+        page.fill("#text", "a" * 35)
+        write(page, tokens=2)
+        page.locator("#next button").first.click()
+        page.wait_for_selector("#tokens label:nth-child(38):last-child")
+        assert shown_ids(page) == ids[:38]
+        page.locator("#tokens label").nth(4).click()
+        page.locator("#next button").nth(2).click()
+        page.wait_for_selector("#tokens label:nth-child(6):last-child")
+        assert page.input_value("#text").startswith("aaaaa")
+    ending = shutil.copytree(cached, tmp_path / "ending")
+    document = manifest.read(ending)
+    config = json.loads((ending / "config.json").read_bytes()) | {"eos_token_id": [ids[37]]}
+    (ending / "config.json").write_text(json.dumps(config))
+    assert "config.json" in {entry.name for entry in document.files}
+    with serve_release(ending) as url, live(browser, url) as page:
+        page.wait_for_selector("#run:enabled")
+        page.fill("#text", "a" * 35)
+        kept = write(page, tokens=20, temperature=0)
+        assert kept == ids[: ids.index(ids[37], 35)]
+        assert "The model ends the text here, with" in page.inner_text("#status")
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("packages")
+def test_the_stop_button_and_escape_stop_the_writing(browser: "Browser", cached: Path) -> None:
+    with serve_release(cached) as url, live(browser, url) as page:
+        page.wait_for_selector("#run:enabled")
+        for stop in ("document.getElementById('stop').click()", "document.body.dispatchEvent(ESCAPE)"):
+            page.fill("#text", "ab")
+            page.fill("#count", "30")
+            script = stop.replace("ESCAPE", "new KeyboardEvent('keydown', {key: 'Escape', bubbles: true})")
+            page.evaluate(
+                f"""() => new MutationObserver((_, observer) => {{
+                    if (document.querySelectorAll("#tokens label").length === 7) {{ observer.disconnect(); {script}; }}
+                }}).observe(document.getElementById("tokens"), {{ childList: true }})"""
+            )
+            page.click("#write")
+            page.wait_for_selector("#write:enabled")
+            assert len(shown_ids(page)) == 7
 
 
 @pytest.mark.network

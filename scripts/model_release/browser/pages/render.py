@@ -72,7 +72,8 @@ def render_live(prompt: str) -> bytes:
     """
     return _render(
         "try.html",
-        scripts=(*_VIEWS, "fetching.js", "try.js"),
+        styles=("live.css",),
+        scripts=(*_VIEWS, "fetching.js", "loading.js", "sampling.js", "generate.js", "try.js"),
         policy={
             "default-src": "'none'",
             "connect-src": "'self'",
@@ -109,9 +110,16 @@ def _origin(document: Manifest, figures: Measured) -> list[tuple[str, str]]:
     ]
 
 
-def _render(template: str, *, scripts: tuple[str, ...], policy: Mapping[str, str], **facts: object) -> bytes:
-    """A template with its style and scripts in place, and a policy that allows these and no others."""
-    style, script = _asset("page.css"), "\n".join(_asset(name) for name in scripts)
+def _render(
+    template: str,
+    *,
+    scripts: tuple[str, ...],
+    styles: tuple[str, ...] = (),
+    policy: Mapping[str, str],
+    **facts: object,
+) -> bytes:
+    """A template with its styles and scripts in place, and a policy that allows these and no others."""
+    style, script = ("\n".join(map(_asset, names)) for names in (("page.css", *styles), scripts))
     allowed = {**policy, "style-src": _source(style)}
     allowed["script-src"] = " ".join(filter(None, (policy.get("script-src", ""), _source(script))))
     return (

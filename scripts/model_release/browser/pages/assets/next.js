@@ -2,6 +2,15 @@
 
 /** @type {(stage: Stage) => View} */
 function nextView(stage) {
+  /** @type {(name: string, position: number, id: number) => HTMLElement} */
+  function nameNext(name, position, id) {
+    const { append } = stage;
+    if (!append) return make("b", { title: `id ${id}` }, name);
+    const button = make("button", { type: "button", title: `go on with it, id ${id}` }, name);
+    button.addEventListener("click", () => append(position, id));
+    return button;
+  }
+
   return (changed) => {
     if (!changed("sample", "position")) return;
     const { sample } = stage;
@@ -17,7 +26,7 @@ function nextView(stage) {
         const bar = make("i", { "aria-hidden": "true" });
         bar.style.width = `${100 * p}%`;
         const right = follower?.id === id;
-        const name = make("b", { title: `id ${id}` }, glyphs(text));
+        const name = nameNext(glyphs(text), position, id);
         return make(
           "li",
           right ? { class: "came" } : {},

@@ -5,6 +5,11 @@ class Stage {
   sample;
   /** @type {Choice} */
   chosen = { layer: -1, head: 0, position: 0 };
+  /**
+   * Goes on with a token after a position; only where a model is at hand.
+   * @type {((position: number, id: number) => void) | undefined}
+   */
+  append;
   /** @type {View[]} */
   #views = [];
 

@@ -25,6 +25,16 @@ interface Ids {
   text: "textarea";
   precision: "select";
   run: "button";
+  step: "button";
+  write: "button";
+  stop: "button";
+  count: "input";
+  temperature: "input";
+  "top-k": "input";
+  seed: "input";
+  pace: "span";
+  "no-cache": "p";
+  stale: "p";
   progress: "progress";
   status: "p";
   error: "p";
@@ -110,38 +120,6 @@ interface Attention {
   /** NaN is no cell. */
   at(head: number, row: number, column: number): number;
 }
-
-interface ListedFile {
-  name: string;
-  size_bytes: number;
-  sha256: string;
-}
-
-/** The parts of manifest.json that the live page reads. */
-interface Manifest {
-  name: string;
-  version: string;
-  tag: string;
-  model: { shape: { context?: number; positions?: number } }; // Releases before contract 1.2 say positions.
-  variants: { precision: string; file: string; size_bytes: number }[];
-  delivery: { file: string };
-  files: ListedFile[];
-}
-
-type Ort = typeof import("onnxruntime-web");
-type Session = import("onnxruntime-web").InferenceSession;
-type Tokenizer = import("@huggingface/tokenizers").Tokenizer;
-
-/** What the live page reads of a release before it loads a model. */
-interface Release {
-  manifest: Manifest;
-  tokenizer: Tokenizer;
-}
-
-/** What a run returns for one text: by the contract all outputs are float32, and the scores are among them. */
-type Results = Record<string, { dims: [batch: number, ...Shown["shape"]]; data: Float32Array }> & {
-  logits: { dims: [batch: number, rows: number, vocab: number]; data: Float32Array };
-};
 
 interface Performance {
   /** Chromium's alone. */

@@ -1,7 +1,9 @@
 // The views of one prompt.
 
-function createViews() {
+/** @param {{ append?: Stage["append"] }} [actions] */
+function createViews({ append } = {}) {
   const stage = new Stage();
+  stage.append = append;
   stage.add(promptView(stage), attentionView(stage), nextView(stage), vectorsView(stage));
   onThemeChange(() => stage.redraw());
   return {
