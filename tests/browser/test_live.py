@@ -26,7 +26,7 @@ from model_release.model.weights.source import DEMO_FOLDER
 from pages import LAYERS, choose_head, number, opened, outputs_for, shown_numbers
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +194,62 @@ def test_the_stop_button_and_escape_stop_the_writing(browser: "Browser", cached:
             assert len(shown_ids(page)) == 7
 
 
+def wait_for_progress(page: "Page", share: float) -> None:
+    page.evaluate(
+        """share => new Promise((resolve) => {
+            const bar = document.getElementById("progress");
+            const look = () => Math.abs(bar.value - share) < 1e-6 ? resolve() : setTimeout(look, 20);
+            look();
+        })""",
+        share,
+    )
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("packages")
+def test_the_runtime_comes_beside_the_model_and_counts_in_the_bar(browser: "Browser", cached: Path) -> None:
+    sizes = {path.name: path.stat().st_size for path in (npm.BROWSER / "node_modules/onnxruntime-web/dist").iterdir()}
+    model = manifest.read(cached).delivery
+    runtime = sizes["ort-wasm-simd-threaded.wasm"]
+    with serve_release(cached) as url, live(browser, url) as page:
+        page.wait_for_selector("#run:enabled")
+        held: list[Route] = []
+        page.route(f"**/{model.file}", lambda route: held.append(route))
+        page.reload()
+        share = runtime / (runtime + model.size_bytes)
+        # The whole runtime is here, and of the model nothing.
+        wait_for_progress(page, share)
+        held[0].continue_()
+        wait_for_progress(page, 1)
+        page.wait_for_selector("#run:enabled")
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("packages")
+def test_pictures_of_another_text_are_marked_until_ctrl_enter_runs_this_one(browser: "Browser", cached: Path) -> None:
+    with serve_release(cached) as url, live(browser, url) as page:
+        page.wait_for_selector("#run:enabled")
+        page.fill("#text", "ab")
+        page.click("#run")
+        page.wait_for_selector("#tokens label:nth-child(2):last-child")
+        page.wait_for_selector("#run:enabled")
+        assert page.locator("#stale:visible").count() == 0
+        page.fill("#text", "abc")
+        assert page.locator("#stale:visible").count() == 1
+        page.press("#text", "Control+Enter")
+        page.wait_for_selector("#tokens label:nth-child(3):last-child")
+        page.wait_for_selector("#run:enabled")
+        assert page.locator("#stale:visible").count() == 0
+        page.press("#text", "d")
+        assert page.locator("#stale:visible").count() == 1
+        page.press("#text", "Backspace")
+        assert page.locator("#stale:visible").count() == 0, "it is the same text again"
+        page.fill("#text", "a" * 41)
+        page.press("#text", "Control+Enter")
+        page.wait_for_selector("#error:visible")
+        assert page.locator("#stale:visible").count() == 1
+
+
 @pytest.mark.network
 @pytest.mark.usefixtures("packages")
 def test_the_live_page_changes_the_precision_and_refuses_a_text_that_is_too_long(
@@ -225,6 +281,12 @@ def test_the_live_page_refuses_a_model_that_is_not_the_manifests(
         page.wait_for_selector("#error:visible")
         assert f"{model.name} must be the file of the manifest, its sha256 is" in page.inner_text("#error")
         assert page.locator("#views:visible").count() == 0
+        assert page.inner_text("#run") == "Try again"
+        shutil.copy(released / model.name, model)
+        page.fill("#text", "abc")
+        page.click("#run")
+        page.wait_for_selector("#views:visible")
+        assert (page.inner_text("#run"), page.locator("#error:visible").count()) == ("Run", 0)
 
 
 @pytest.mark.network
@@ -239,7 +301,13 @@ def test_the_live_page_of_a_release_without_a_tokenizer_says_so_and_offers_nothi
     with serve_release(silent) as url, live(browser, url) as page:
         page.wait_for_selector("#error:visible")
         assert page.inner_text("#error").startswith("The release must hold tokenizer.json to read text, it has none.")
-        assert page.locator("#ask :enabled").all_inner_texts() == [""], "only the text can be changed"
+        page.wait_for_selector("#run:enabled")
+        buttons = page.locator("#ask button:enabled, #ask select:enabled").all_inner_texts()
+        assert buttons == ["Try again"], "nothing can be run"
+        (silent / manifest.MANIFEST_NAME).write_bytes(manifest.render(document))
+        page.fill("#text", "abc")
+        page.click("#run")
+        page.wait_for_selector("#views:visible")
 
 
 @pytest.mark.network
@@ -251,7 +319,9 @@ def test_serving_says_where_the_page_is_and_ends_with_ctrl_c(released: Path, tmp
             assert process.stdout
             url = process.stdout.readline().strip()
             assert url.endswith("/try.html")
-            with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - http, as the command said
+            origin = url.removesuffix("try.html")
+            with urllib.request.urlopen(origin, timeout=10) as answer:  # noqa: S310 - http, as the command said
+                assert answer.url == url
                 assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
                 assert b"<h1>" in answer.read()
             process.send_signal(signal.SIGINT)

@@ -1,7 +1,7 @@
 // Files of a release and of the packages beside it, into memory: the tokenizer, the runtime, a model.
 
 const ORT = "/packages/onnxruntime-web/dist/";
-const WASM = `${ORT}ort-wasm-simd-threaded.wasm`;
+const WASM = `${ORT}ort-wasm-simd-threaded`; // .mjs and .wasm
 const TOKENIZERS = "/packages/@huggingface/tokenizers/dist/tokenizers.mjs";
 
 // A script of a package. Browsers remember an import that failed, so that one is tried only where there is a server.
@@ -73,10 +73,15 @@ const filesOf = (model, files) => files.filter(({ name }) => name === model || n
 async function loadRuntime(tell, signal) {
   /** @type {Ort} */
   const ort = await importPackage(`${ORT}ort.wasm.min.mjs`);
-  if (ort.env.wasm.wasmBinary) return ort;
-  const answer = await fetchFile(WASM, { signal });
+  if (ort.env.wasm.wasmBinary) {
+    tell(0, 0);
+    return ort;
+  }
+  await importPackage(`${WASM}.mjs`); // The runtime itself tries to import it but once.
+  const answer = await fetchFile(`${WASM}.wasm`, { signal });
   const size = Number(answer.headers.get("Content-Length"));
-  ort.env.wasm.wasmBinary = await receive(WASM, answer, size, (received) => tell(received, size));
+  tell(0, size);
+  ort.env.wasm.wasmBinary = await receive(answer.url, answer, size, (received) => tell(received, size));
   ort.env.wasm.wasmPaths = ORT;
   ort.env.wasm.numThreads = window.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
   return ort;
@@ -88,9 +93,9 @@ async function loadModel(file, manifest, tell) {
   const began = performance.now();
   const files = filesOf(file, manifest.files);
   const size = files.reduce((sum, { size_bytes }) => sum + size_bytes, 0);
-  const sizes = { model: size, runtime: 0 };
   const received = { model: 0, runtime: 0 };
-  const told = () => tell((received.model + received.runtime) / (sizes.model + sizes.runtime));
+  let whole = NaN; // Until the runtime's size is known.
+  const told = () => Number.isNaN(whole) || tell((received.model + received.runtime) / whole);
   const stop = new AbortController();
   /** @type {Record<string, Uint8Array>} */
   const contents = {};
@@ -107,8 +112,9 @@ async function loadModel(file, manifest, tell) {
       );
     }
   }
-  const runtime = loadRuntime((here, whole) => {
-    [received.runtime, sizes.runtime] = [here, whole];
+  const runtime = loadRuntime((here, of) => {
+    received.runtime = here;
+    whole = size + of;
     told();
   }, stop.signal);
   try {
