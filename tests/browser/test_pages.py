@@ -7,8 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from tokenizers import pre_tokenizers
 
-from pages import HEADS, HOSTILE, LAYERS, choose_head, facts_of, hostile_report, number, opened, shown_numbers, unpacked
+from pages import (
+    HEADS,
+    HOSTILE,
+    LAYERS,
+    choose_head,
+    facts_of,
+    hostile_report,
+    number,
+    opened,
+    report_of,
+    sample_of,
+    shown_numbers,
+    unpacked,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -46,6 +60,7 @@ def test_hovering_shows_a_cells_value_and_a_later_token_is_out_of_sight(report: 
         x, y = place(row, column)
         report.hover("#map", position={"x": x, "y": y})
         said = report.inner_text("#map-value")
+        assert report.inner_text(".tip") == said, "it stands beside the pointer, too"
         assert f"(row {row}, column {column})" in said
         found = re.search(r": ([0-9.e−]+) \(", said)
         assert found
@@ -82,7 +97,8 @@ def test_a_larger_probability_is_darker_on_paper_and_lighter_in_the_dark(report:
 
 def test_keys_move_over_the_map_and_enter_chooses_a_token(report: "Page") -> None:
     report.focus("#layer")
-    report.keyboard.press("Tab")  # The heads,
+    report.keyboard.press("Tab")  # How attention is shown, the heads,
+    report.keyboard.press("Tab")
     report.keyboard.press("ArrowRight")
     assert report.locator("#heads input").nth(1).is_checked()
     report.keyboard.press("Tab")  # then the map, at the chosen token, which is the last.
@@ -94,6 +110,32 @@ def test_keys_move_over_the_map_and_enter_chooses_a_token(report: "Page") -> Non
     report.keyboard.press("Enter")
     assert report.locator("#tokens input").nth(last - 2).is_checked()
     assert "What came: " in report.inner_text("#next-hint")
+
+
+def test_a_head_of_the_whole_model_opens_and_the_address_brings_it_back(report: "Page", released: Path) -> None:
+    report.check("#view input[value=whole]", force=True)
+    assert report.locator("#whole button").count() == LAYERS * HEADS
+    report.locator("#whole button").first.focus()
+    for key in ("ArrowDown", "ArrowRight", "ArrowRight", "ArrowLeft", "Home", "End"):
+        report.keyboard.press(key)
+    report.keyboard.press("Enter")
+    assert report.locator("#map:visible").count() == 1
+    assert report.locator("#heads input").nth(HEADS - 1).is_checked()
+    report.locator("#tokens label").nth(5).click()
+    report.check("#view input[value=lines]", force=True)
+    facts = facts_of((released / "report.html").read_bytes())
+    expected = unpacked(facts["tensors"][f"layer_{LAYERS - 1}_attn_probs"])[HEADS - 1, 5]
+    shares = report.locator("#lines tspan").all_text_contents()
+    assert [number(share.removesuffix(" %") or "0") for share in shares[:6]] == pytest.approx(100 * expected[:6], abs=1)
+    assert set(shares[6:]) == {""}, "later tokens are out of sight"
+    address = report.url
+    assert address.endswith(f"#layer={LAYERS - 1}&head={HEADS - 1}&position=5&view=lines")
+    report.goto("about:blank")
+    report.goto(address)
+    assert report.locator("#lines tspan").all_text_contents() == shares
+    assert report.input_value("#layer") == str(LAYERS - 1)
+    report.goto(address.replace("layer=1", "layer=77").replace("position=5", "position=999&head=x"))
+    assert report.locator("#lines .chosen").count() == 1, "what is not there is not asked for"
 
 
 def test_a_chosen_token_changes_every_view_and_moves_nothing(report: "Page", released: Path) -> None:
@@ -176,3 +218,32 @@ def test_hostile_texts_are_shown_and_do_nothing(browser: "Browser", tmp_path: Pa
         assert shown == [text.replace(" ", "·").replace("\u202e", "\ufffd") for text in HOSTILE]
         assert page.locator("img").count() == 0
         assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def byte_tokens(text: str) -> list[dict[str, object]]:
+    """A text as a byte-level tokenizer without merges gives it: a token a byte."""
+    ((letters, _),) = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
+    bytewise = zip(text.encode(), letters, strict=True)
+    return [
+        {"id": byte, "text": chr(byte)} if byte < 128 else {"id": byte, "text": "\ufffd", "piece": letter}
+        for byte, letter in bytewise
+    ]
+
+
+def test_bytes_stand_under_their_character_in_every_script(browser: "Browser", tmp_path: Path) -> None:
+    fallback = [{"id": 300 + byte, "text": "\ufffd", "piece": f"<0x{byte:02X}>"} for byte in "文".encode()]
+    emoji = "👩\u200d💻"
+    whole = [{"id": 600, "text": "می\u200cخواهم"}, {"id": 601, "text": "\u0301"}, {"id": 602, "text": "\u200d"}]
+    tokens = [*byte_tokens(f"中a{emoji}aب"), *fallback, *whole, *byte_tokens("中")[:2]]
+    with opened(browser, report_of(tmp_path, sample_of(tokens)).as_uri()) as page:
+        shown = "".join(page.locator("#tokens span").evaluate_all("spans => spans.map(span => span.firstChild.data)"))
+        assert shown == f"中a{emoji}aب文می\u200cخواهم◌\u0301\ufffd⟨E4⟩⟨B8⟩"
+        assert page.locator("#tokens small").all_text_contents()[:4] == ["E4", "B8", "AD", "3"]
+        names = page.locator("#tokens input").evaluate_all("inputs => inputs.map(input => input.ariaLabel)")
+        assert len(set(names)) == len(names)
+        assert names[:4] == ["中\u200e 1/3", "中\u200e 2/3", "中\u200e 3/3", "a\u200e₃"]
+        assert names[5] == f"{emoji}\u200e 2/11"
+        follower = page.locator("#next b").first  # After E4 B8, the first of all tokens is E4: no character.
+        assert follower.inner_text() == "⟨E4⟩"
+        page.locator("#tokens label").nth(1).click()
+        assert page.locator("#next b").nth(2).inner_text() == "中 ⟨AD⟩"

@@ -23,8 +23,8 @@ from model_release.contract.measures import Deviation
 
 ASSETS = Path(__file__).parent / "assets"
 _VIEWS = (
-    *("basics.js", "colours.js", "grid.js", "stage.js"),
-    *("prompt.js", "attention.js", "next.js", "vectors.js", "views.js"),
+    *("basics.js", "colours.js", "tip.js", "grid.js", "labels.js", "stage.js"),
+    *("prompt.js", "attention.js", "lines.js", "whole.js", "next.js", "vectors.js", "views.js"),
 )
 _SMALLEST_KL = 1e-9
 """Where the plot's axis begins at the latest: float32 tells no smaller divergence."""

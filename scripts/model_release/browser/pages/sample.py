@@ -59,7 +59,7 @@ def take_sample(model: Path, blueprint: Blueprint, selection: Selection, tokeniz
     logits = arrays["logits"][0]  # [seq or 1, vocab]
     first = len(ids) - len(logits)  # `--logits last` has the last position alone.
     return {
-        "tokens": [{"id": token, "text": _text(tokenizer, token)} for token in ids],
+        "tokens": [_token(tokenizer, token) for token in ids],
         "tensors": {name: _pack(arrays[name][0]) for name in names},
         "next": [
             {"position": first + row, "top": _most_likely(scores, tokenizer)} for row, scores in enumerate(logits)
@@ -125,12 +125,11 @@ def _most_likely(scores: Array, tokenizer: Tokenizer | None) -> list[dict[str, A
     """The most likely tokens of one position, from scores [vocab]; of equal ones the smaller id first."""
     probabilities = softmax(scores)
     best = np.argsort(-probabilities, kind="stable")[:TOP]
-    return [
-        {"id": int(token), "text": _text(tokenizer, int(token)), "p": float(f"{probabilities[token]:.3g}")}
-        for token in best
-    ]
+    return [_token(tokenizer, int(token)) | {"p": float(f"{probabilities[token]:.3g}")} for token in best]
 
 
-def _text(tokenizer: Tokenizer | None, token: int) -> str:
-    """A token's text; a number sign and its id where there is no text."""
-    return (tokenizer.spell(token) if tokenizer is not None else "") or f"#{token}"
+def _token(tokenizer: Tokenizer | None, token: int) -> dict[str, Any]:
+    """Id, text (a number sign and the id where there is none), and its piece where it is part of a character."""
+    text = tokenizer.spell(token) if tokenizer is not None else ""
+    piece = tokenizer.piece(token) if tokenizer is not None and "\ufffd" in text else ""
+    return {"id": token, "text": text or f"#{token}"} | ({"piece": piece} if piece else {})

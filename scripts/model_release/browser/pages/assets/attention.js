@@ -2,7 +2,11 @@
 
 /** @type {(stage: Stage) => View} */
 function attentionView(stage) {
-  const map = new Grid(element("map"), element("map-value"), (position) => stage.choose({ position }));
+  const map = new Grid(element("map"), element("map-value"), (position, key) =>
+    stage.choose(key <= position ? { position, key } : { position }),
+  );
+  for (const input of element("view").querySelectorAll("input"))
+    input.addEventListener("change", () => stage.choose({ view: /** @type {Choice["view"]} */ (input.value) }));
   element("numbers").addEventListener("toggle", () => element("numbers").open && drawNumbers());
 
   /** @type {(shown: Attention) => void} */
@@ -29,9 +33,6 @@ function attentionView(stage) {
     const scale = probabilityScale();
     /** @type {Cells["value"]} */
     const at = (row, column) => shown.at(head, row, column);
-    const best = Array.from({ length: position + 1 }, (_, key) => key).reduce((a, b) =>
-      at(position, b) > at(position, a) ? b : a,
-    );
     element("map").setAttribute(
       "aria-label",
       `Attention of layer ${layer}, head ${head}: ${shown.seq} tokens by ${shown.seq}`,
@@ -44,11 +45,8 @@ function attentionView(stage) {
       labels: names,
       columnLabels: names,
       marked: position,
-      rest: `${stage.word(position)} looks most at ${best === position ? "itself" : stage.word(best)}: ${figure(at(position, best))}`,
-      describe: (row, column) =>
-        column > row
-          ? `${stage.word(row)} cannot see ${stage.word(column)}: it comes later`
-          : `${stage.word(row)} → ${stage.word(column)}: ${figure(at(row, column))} (row ${row}, column ${column})`,
+      rest: stage.lookOf(),
+      describe: (row, column) => stage.pairOf(row, column) + (column > row ? "" : ` (row ${row}, column ${column})`),
     });
     drawLegend(element("map-legend"), scale);
   }
@@ -79,6 +77,9 @@ function attentionView(stage) {
     element("attention").hidden = !shown;
     if (!shown) return;
     stage.chosen.head = Math.min(stage.chosen.head, shown.heads - 1);
+    for (const input of element("view").querySelectorAll("input")) input.checked = input.value === stage.chosen.view;
+    for (const panel of /** @type {NodeListOf<HTMLElement>} */ (element("attention").querySelectorAll("[data-views]")))
+      panel.hidden = !panel.dataset.views?.split(" ").includes(stage.chosen.view);
     if (changed("sample", "layer")) buildHeads(shown);
     for (const [head, input] of element("heads").querySelectorAll("input").entries())
       input.checked = head === stage.chosen.head;

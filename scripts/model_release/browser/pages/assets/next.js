@@ -4,10 +4,10 @@
 function nextView(stage) {
   /** @type {(name: string, position: number, id: number) => HTMLElement} */
   function nameNext(name, position, id) {
-    const { append } = stage;
-    if (!append) return make("b", { title: `id ${id}` }, name);
+    const { actions } = stage;
+    if (!actions) return make("b", { title: `id ${id}` }, name);
     const button = make("button", { type: "button", title: `go on with it, id ${id}` }, name);
-    button.addEventListener("click", () => append(position, id));
+    button.addEventListener("click", () => actions.append(position, id));
     return button;
   }
 
@@ -22,11 +22,12 @@ function nextView(stage) {
       ? `What the model expects after ${stage.word(position)}.${came}`
       : "This model returns the distribution after the last token alone.";
     element("next").replaceChildren(
-      ...(entry?.top ?? []).map(({ id, text, p }) => {
+      ...(entry?.top ?? []).map((token) => {
+        const { id, p } = token;
         const bar = make("i", { "aria-hidden": "true" });
         bar.style.width = `${100 * p}%`;
         const right = follower?.id === id;
-        const name = nameNext(glyphs(text), position, id);
+        const name = nameNext(followerName(sample.tokens.slice(0, position + 1), token), position, id);
         return make(
           "li",
           right ? { class: "came" } : {},

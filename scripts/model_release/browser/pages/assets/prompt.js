@@ -5,14 +5,17 @@ function promptView(stage) {
   element("layer").addEventListener("change", () => stage.choose({ layer: Number(element("layer").value) }));
 
   function buildTokens() {
-    const group = stage.sample.tokens.map((token, position) => {
-      const input = make("input", { type: "radio", name: "token", value: position });
+    const group = stage.sample.tokens.map(({ id }, position) => {
+      const label = /** @type {TokenLabel} */ (stage.labels[position]);
+      const input = make("input", { type: "radio", name: "token", value: position, "aria-label": label.name });
       input.addEventListener("change", () => stage.choose({ position }));
+      const part = label.parts > 1 ? `, part ${label.part + 1} of ${label.parts} of a character` : "";
+      const small = label.hint || (label.again ? String(position) : "");
       return make(
         "label",
-        { title: `position ${position}, id ${token.id}` },
+        { title: `position ${position}, id ${id}${part}`, ...(label.part ? { class: "part" } : {}) },
         input,
-        make("span", {}, glyphs(token.text)),
+        make("span", {}, label.shown, ...(small ? [make("small", {}, small)] : [])),
       );
     });
     element("tokens").replaceChildren(...group);

@@ -4,14 +4,19 @@ class Stage {
   /** @type {Sample} */
   sample;
   /** @type {Choice} */
-  chosen = { layer: -1, head: 0, position: 0 };
-  /**
-   * Goes on with a token after a position; only where a model is at hand.
-   * @type {((position: number, id: number) => void) | undefined}
-   */
-  append;
+  chosen = { layer: -1, head: 0, position: 0, key: -1, view: "map" };
+  /** @type {TokenLabel[]} */
+  labels = [];
+  /** @type {Actions | undefined} */
+  actions;
   /** @type {View[]} */
   #views = [];
+
+  #fresh = true;
+
+  constructor() {
+    window.addEventListener("hashchange", () => this.sample && this.choose(this.#addressed()));
+  }
 
   /** @param {View[]} views */
   add(...views) {
@@ -21,16 +26,45 @@ class Stage {
   /** @param {Sample} sample */
   show(sample) {
     this.sample = sample;
+    this.labels = labelTokens(sample.tokens);
     const { layers } = this;
+    Object.assign(this.chosen, { position: sample.tokens.length - 1, key: -1 });
+    if (this.#fresh) Object.assign(this.chosen, sample.telling, this.#addressed());
     if (!layers.includes(this.chosen.layer)) this.chosen.layer = layers.at(-1) ?? 0;
-    this.chosen.position = sample.tokens.length - 1;
+    this.#fresh = false;
     this.redraw();
   }
 
   /** @param {Partial<Choice>} choice */
   choose(choice) {
+    if ("position" in choice || "layer" in choice || "head" in choice) this.chosen.key = -1;
     Object.assign(this.chosen, choice);
     this.#draw((...names) => names.some((name) => name in choice));
+    const { layer, head, position, key, view } = this.chosen;
+    const address = { layer, head, position, ...(key < 0 ? {} : { key }), view };
+    const entries = Object.entries(address).map(([name, value]) => `${name}=${value}`);
+    history.replaceState(null, "", `#${entries.join("&")}`);
+  }
+
+  // What the page's address asks for, as far as it is there.
+  /** @returns {Partial<Choice>} */
+  #addressed() {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    /** @type {(name: string, most: number) => Record<string, number>} */
+    const number = (name, most) => {
+      const text = asked.get(name) ?? "";
+      return /^\d{1,6}$/.test(text) && Number(text) <= most ? { [name]: Number(text) } : {};
+    };
+    const last = this.sample.tokens.length - 1;
+    const layer = number("layer", Infinity);
+    const view = VIEWS.find((view) => view === asked.get("view"));
+    return {
+      ...(this.layers.includes(layer.layer ?? -1) ? layer : {}),
+      ...number("head", Infinity),
+      ...number("position", last),
+      ...number("key", last),
+      ...(view ? { view } : {}),
+    };
   }
 
   // For a new prompt, and when colours change.
@@ -50,23 +84,24 @@ class Stage {
   }
 
   get names() {
-    return this.sample.tokens.map((token) => glyphs(token.text));
+    return this.labels.map(({ name }) => name);
   }
 
+  // Isolated, from left to right: what runs from right to left turns nothing around it.
   /** @param {number} position */
   word(position) {
-    return `“${this.names[position]}”`;
+    return `“\u2066${this.labels[position]?.name}\u2069”`;
   }
 
-  // The output of a kind: the chosen layer's, or the model's.
-  /** @param {string} kind */
-  tensor(kind) {
-    return this.sample.tensors[`layer_${this.chosen.layer}_${kind}`] ?? this.sample.tensors[kind];
+  // The output of a kind: a layer's, by default the chosen one's, or the model's.
+  /** @type {(kind: string, layer?: number) => Shown | undefined} */
+  tensor(kind, layer = this.chosen.layer) {
+    return this.sample.tensors[`layer_${layer}_${kind}`] ?? this.sample.tensors[kind];
   }
 
   // [head, query, key] -> probability; later keys are no cells.
-  attention() {
-    const shown = this.tensor("attn_probs");
+  attention(layer = this.chosen.layer) {
+    const shown = this.tensor("attn_probs", layer);
     if (!shown) return null;
     const [heads, seq] = shown.shape;
     const values = valuesOf(shown);
@@ -77,4 +112,30 @@ class Stage {
       at: (head, row, column) => (column > row ? NaN : (values[(head * seq + row) * seq + column] ?? NaN)),
     };
   }
+
+  // What the chosen token looks at most, in words.
+  lookOf(layer = this.chosen.layer, head = this.chosen.head) {
+    const { position } = this.chosen;
+    const shown = this.attention(layer);
+    if (!shown) return "";
+    const best = mostOf(position + 1, (key) => shown.at(head, position, key));
+    const what = best === position ? "itself" : this.word(best);
+    return `${this.word(position)} looks most at ${what}: ${figure(shown.at(head, position, best))}`;
+  }
+
+  // The attention from one token to another, in words.
+  /** @type {(query: number, key: number) => string} */
+  pairOf(query, key) {
+    if (key > query) return `${this.word(query)} cannot see ${this.word(key)}: it comes later`;
+    const p = this.attention()?.at(this.chosen.head, query, key) ?? NaN;
+    return `${this.word(query)} → ${this.word(key)}: ${figure(p)}`;
+  }
 }
+
+/** @type {Choice["view"][]} */
+const VIEWS = ["map", "lines", "whole"];
+
+// The index of the largest of some values.
+/** @type {(count: number, value: (index: number) => number) => number} */
+const mostOf = (count, value) =>
+  Array.from({ length: count }, (_, index) => index).reduce((a, b) => (value(b) > value(a) ? b : a));

@@ -8,7 +8,10 @@ interface Ids {
   layers: "p";
   layer: "select";
   attention: "section";
+  view: "div";
   heads: "div";
+  lines: "div";
+  whole: "div";
   map: "canvas";
   "map-value": "output";
   "map-legend": "div";
@@ -91,6 +94,28 @@ interface Shown {
 interface Token {
   id: number;
   text: string;
+  /** As the vocabulary writes it, where the text is a part of a character. */
+  piece?: string | undefined;
+}
+
+/** Tokens from `start` up to `end` that stand for one text together, most often one token. */
+interface TokenGroup {
+  start: number;
+  end: number;
+  text: string;
+}
+
+interface TokenLabel {
+  /** In sentences and beside maps; no two of a prompt are equal. */
+  name: string;
+  /** In the prompt: the first token of a character shows it. */
+  shown: string;
+  /** In the prompt: the bytes of a part of a character. */
+  hint: string;
+  part: number;
+  parts: number;
+  /** Whether the prompt has the same token elsewhere. */
+  again: boolean;
 }
 
 /** One prompt, and what the model returned for it. */
@@ -99,6 +124,8 @@ interface Sample {
   tensors: Record<string, Shown>;
   /** Positions without an entry have no scores. */
   next: { position: number; top: (Token & { p: number })[] }[];
+  /** What to show first. */
+  telling?: Partial<Choice>;
 }
 
 /** What is chosen among all that there is to see. */
@@ -106,10 +133,19 @@ interface Choice {
   layer: number;
   head: number;
   position: number;
+  /** What the chosen token is compared with; -1 is the one it looks at most. */
+  key: number;
+  view: "map" | "lines" | "whole";
 }
 
 /** Whether any of these is new; all are with a new sample, and when colours change. */
 type Changed = (...names: ("sample" | keyof Choice)[]) => boolean;
+
+/** What a page that has the model at hand can do besides showing. */
+interface Actions {
+  /** Goes on with a token after a position. */
+  append(position: number, id: number): void;
+}
 
 /** Draws its part of the page again. */
 type View = (changed: Changed) => void;

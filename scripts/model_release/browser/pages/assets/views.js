@@ -1,10 +1,12 @@
 // The views of one prompt.
 
-/** @param {{ append?: Stage["append"] }} [actions] */
-function createViews({ append } = {}) {
+/** @param {Actions} [actions] */
+function createViews(actions) {
   const stage = new Stage();
-  stage.append = append;
-  stage.add(promptView(stage), attentionView(stage), nextView(stage), vectorsView(stage));
+  stage.actions = actions;
+  stage.add(promptView(stage), attentionView(stage), linesView(stage), wholeView(stage));
+  stage.add(nextView(stage), vectorsView(stage));
+  window.addEventListener("scroll", () => tip.hide(), { capture: true, passive: true });
   onThemeChange(() => stage.redraw());
   return {
     /** @param {Sample} sample */
