@@ -73,7 +73,7 @@ def render_live(prompt: str) -> bytes:
     return _render(
         "try.html",
         styles=("live.css",),
-        scripts=(*_VIEWS, "fetching.js", "loading.js", "sampling.js", "generate.js", "try.js"),
+        scripts=(*_VIEWS, "fetching.js", "loading.js", "sampling.js", "generate.js", "switches.js", "try.js"),
         policy={
             "default-src": "'none'",
             "connect-src": "'self'",

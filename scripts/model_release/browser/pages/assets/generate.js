@@ -3,6 +3,9 @@
 const PAST = "past_key_values.";
 const PRESENT = "present.";
 const TOP = 10;
+const GAIN = "head_gain"; // [layers, heads]: 1 keeps a head, 0 removes it
+/** @type {Record<string, number>} */
+const NEUTRAL = { [GAIN]: 1, steering: 0 };
 
 /** @type {(session: Session) => { name: string, shape: readonly (number | string)[] }[]} */
 const inputsOf = (session) => session.inputMetadata.filter((input) => input.isTensor);
@@ -10,28 +13,52 @@ const inputsOf = (session) => session.inputMetadata.filter((input) => input.isTe
 /** @param {Session} session */
 const hasCache = (session) => inputsOf(session).some(({ name }) => name.startsWith(PAST));
 
+/** @param {Session} session */
+const hasGains = (session) => inputsOf(session).some(({ name }) => name === GAIN);
+
+// What every input besides the tokens begins with: keys and values of no tokens, and values that change nothing.
+/** @type {(model: Model, off: Head[]) => Record<string, Tensor>} */
+function startOf({ ort, session }, off) {
+  /** @type {Record<string, Tensor>} */
+  const start = {};
+  for (const { name, shape } of inputsOf(session)) {
+    const sizes = shape.map(Number);
+    if (name.startsWith(PAST)) {
+      const [, heads = 0, , width = 0] = sizes;
+      start[name] = new ort.Tensor("float32", new Float32Array(), [1, heads, 0, width]);
+    } else if (name in NEUTRAL) {
+      const values = new Float32Array(sizes.reduce((product, size) => product * size, 1)).fill(NEUTRAL[name] ?? 0);
+      const [, heads = 0] = sizes;
+      if (name === GAIN) for (const { layer, head } of off) values[layer * heads + head] = 0;
+      start[name] = new ort.Tensor("float32", values, sizes);
+    }
+  }
+  return start;
+}
+
 // What the model returned for the tokens so far.
 class Reading {
   /** @type {number[]} */
   ids = [];
   took = 0; // milliseconds of the last run
   #model;
-  /** @type {Record<string, Tensor>} */
-  #past = {};
+  #fed; // besides the tokens
   /** @type {Record<string, Grown>} */
   #outputs = {};
   /** @type {Map<number, Float32Array>} */
   #scores = new Map();
 
-  /** @param {Model} model */
-  constructor(model) {
+  /** @type {Head[]} */
+  off;
+
+  /**
+   * @param {Model} model
+   * @param {Head[]} off  Heads that write nothing.
+   */
+  constructor(model, off = []) {
     this.#model = model;
-    const { Tensor } = model.ort;
-    for (const { name, shape } of inputsOf(model.session)) {
-      const [, heads, , width] = shape;
-      if (name.startsWith(PAST))
-        this.#past[name] = new Tensor("float32", new Float32Array(), [1, Number(heads), 0, Number(width)]);
-    }
+    this.off = off;
+    this.#fed = startOf(model, off);
   }
 
   // Runs these tokens, which come after those that are there.
@@ -42,7 +69,7 @@ class Reading {
     const given = hasCache(session) ? more : ids;
     const tokens = new ort.Tensor("int64", BigInt64Array.from(given, BigInt), [1, given.length]);
     const began = performance.now();
-    const results = /** @type {Results} */ (await session.run({ input_ids: tokens, ...this.#past }));
+    const results = /** @type {Results} */ (await session.run({ input_ids: tokens, ...this.#fed }));
     this.took = performance.now() - began;
     this.ids = ids;
     this.#keep(results, given.length < ids.length);
@@ -55,7 +82,7 @@ class Reading {
       this.#scores.set(this.ids.length - rows + row, logits.data.subarray(row * vocab, (row + 1) * vocab));
     for (const [name, tensor] of Object.entries(others)) {
       if (name.startsWith(PRESENT)) {
-        this.#past[name.replace(PRESENT, PAST)] = tensor;
+        this.#fed[name.replace(PRESENT, PAST)] = tensor;
         continue;
       }
       const shape = /** @type {Part["shape"]} */ (/** @type {unknown} */ (tensor.dims.slice(1)));
@@ -64,17 +91,25 @@ class Reading {
     }
   }
 
+  /** @param {Tokenizer} tokenizer */
+  #expected(tokenizer) {
+    return Array.from(this.#scores, ([position, scores]) => new Expected(position, scores, tokenizer));
+  }
+
   // Of the token that comes next: [vocab].
   get scores() {
     return /** @type {Float32Array} */ (this.#scores.get(this.ids.length - 1));
   }
 
-  /** @type {(tokenizer: Tokenizer) => Sample} */
-  sample(tokenizer) {
+  // `plain` is the same text with all heads on, to compare with.
+  /** @type {(tokenizer: Tokenizer, plain: Reading) => Sample} */
+  sample(tokenizer, plain) {
     return {
       tokens: this.ids.map((id) => ({ id, text: spell(tokenizer, id) })),
       tensors: { ...this.#outputs },
-      next: Array.from(this.#scores, ([position, scores]) => new Expected(position, scores, tokenizer)),
+      next: this.#expected(tokenizer),
+      ...(hasGains(this.#model.session) ? { off: this.off } : {}),
+      ...(plain !== this && plain.ids.length === this.ids.length ? { before: plain.#expected(tokenizer) } : {}),
     };
   }
 }
@@ -89,7 +124,7 @@ class Grown {
   }
 
   get shape() {
-    return this.#whole.shape;
+    return joinedShape(this.parts);
   }
 
   get values() {
@@ -103,26 +138,30 @@ class Grown {
   }
 }
 
-// [..., rows, width]: rows below rows. Later keys, which a part could not see, get 0, as after a softmax.
+// [..., rows, width]: rows below rows, as wide as the widest.
+/** @type {(parts: Part[]) => Part["shape"]} */
+function joinedShape(parts) {
+  const rows = parts.reduce((sum, { shape }) => sum + Number(shape.at(-2)), 0);
+  const width = Math.max(...parts.map(({ shape }) => Number(shape.at(-1))));
+  return /** @type {Part["shape"]} */ ([...(parts[0]?.shape.slice(0, -2) ?? []), rows, width]);
+}
+
+// Later keys, which a part could not see, get 0, as after a softmax.
 /** @type {(parts: Part[]) => Part} */
 function joinParts(parts) {
-  const sizes = parts.map(({ shape }) => ({ rows: Number(shape.at(-2)), width: Number(shape.at(-1)) }));
-  const rows = sizes.reduce((sum, size) => sum + size.rows, 0);
-  const width = Math.max(...sizes.map((size) => size.width));
-  const lead = parts[0]?.shape.slice(0, -2) ?? [];
-  const blocks = lead.reduce((product, size) => product * size, 1);
-  const values = new Float32Array(blocks * rows * width);
+  const shape = joinedShape(parts);
+  const [rows, width] = [Number(shape.at(-2)), Number(shape.at(-1))];
+  const values = new Float32Array(shape.reduce((product, size) => product * size, 1));
   let first = 0;
-  parts.forEach((part, index) => {
-    const size = /** @type {{ rows: number, width: number }} */ (sizes[index]);
-    for (let row = 0; row < blocks * size.rows; row++) {
-      const [block, here] = [Math.floor(row / size.rows), row % size.rows];
-      const cells = part.values.subarray(row * size.width, (row + 1) * size.width);
-      values.set(cells, (block * rows + first + here) * width);
+  for (const part of parts) {
+    const [given, narrow] = [Number(part.shape.at(-2)), Number(part.shape.at(-1))];
+    for (let row = 0; row * narrow < part.values.length; row++) {
+      const to = Math.floor(row / given) * rows + first + (row % given);
+      values.set(part.values.subarray(row * narrow, (row + 1) * narrow), to * width);
     }
-    first += size.rows;
-  });
-  return { shape: /** @type {Part["shape"]} */ ([...lead, rows, width]), values };
+    first += given;
+  }
+  return { shape, values };
 }
 
 // What may come after a position: counted when it is looked at, once.
@@ -142,6 +181,12 @@ class Expected {
     this.position = position;
     this.#scores = scores;
     this.#tokenizer = tokenizer;
+  }
+
+  /** @param {number} id */
+  shareOf(id) {
+    const [best] = this.top;
+    return best ? best.p * Math.exp((this.#scores[id] ?? NaN) - (this.#scores[best.id] ?? NaN)) : NaN;
   }
 
   get top() {

@@ -66,6 +66,8 @@ interface Settings {
 interface Written {
   model: Model;
   reading: Reading;
+  /** With all heads on, to compare with: the same, or up to date when nothing more is written. */
+  plain: Reading;
   /** What a person typed, and how many tokens it has: what is beyond them was written by the model. */
   typed: string;
   prompt: number;

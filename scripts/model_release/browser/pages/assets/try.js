@@ -3,13 +3,21 @@
 const MAX_TOKENS = 256; // Pictures of more are too small to read.
 
 function startPage() {
-  const views = createViews({ append: (position, id) => attempt(() => goOn(position, id)) });
+  const views = createViews(
+    {
+      append: (position, id) => attempt(() => goOn(position, id)),
+      switchHead: (head) => attempt(() => switchHead(head)),
+    },
+    switchesView,
+  );
   /** @type {Release | undefined} */
   let release;
   /** @type {Model | undefined} */
   let model;
   /** @type {Written | undefined} */
   let shown;
+  /** @type {Head[]} */
+  let off = [];
   let isStopped = false;
 
   /** @param {string} text */
@@ -94,9 +102,11 @@ function startPage() {
       throw new Explained(
         `The text must have 1 to ${most} tokens, it has ${ids.length}. ${ids.length ? "Shorten it." : "Write something."}`,
       );
-    const reading = new Reading(model);
+    const reading = new Reading(model, hasGains(model.session) ? off : []);
     await reading.read(ids);
-    show({ model, reading, typed: text, prompt: ids.length, text }, tokenizer);
+    const plain = off.length ? new Reading(model) : reading;
+    show({ model, reading, plain, typed: text, prompt: ids.length, text }, tokenizer);
+    await compare();
     say(`${model.loaded}; ran ${ids.length} tokens in ${Math.round(reading.took)} ms`);
   }
 
@@ -105,7 +115,32 @@ function startPage() {
     shown = written;
     element("text").value = written.text;
     element("text").scrollTop = element("text").scrollHeight;
-    views.show(written.reading.sample(tokenizer));
+    views.show(written.reading.sample(tokenizer, written.plain));
+  }
+
+  // Lets the model with all heads on catch up, so that what both expect stands side by side.
+  async function compare() {
+    const { tokenizer } = await getRelease();
+    if (!shown || shown.plain === shown.reading) return;
+    const { ids } = shown.reading;
+    const missing = ids.slice(shown.plain.ids.length);
+    if (missing.length) await shown.plain.read(missing);
+    show(shown, tokenizer);
+  }
+
+  /** @param {Head} [head] */
+  async function switchHead(head) {
+    if (!shown) return;
+    const others = head ? off.filter((each) => !hasHead([each], head.layer, head.head)) : [];
+    off = head && others.length === off.length ? [...off, head] : others;
+    const { ids } = shown.reading;
+    await compare();
+    const { plain, model } = shown;
+    const reading = off.length ? new Reading(model, off) : plain;
+    if (reading !== plain) await reading.read(ids);
+    shown = { ...shown, reading };
+    show(shown, (await getRelease()).tokenizer);
+    say(`${model.loaded}; ran ${ids.length} tokens in ${Math.round(reading.took)} ms`);
   }
 
   // What was typed stays as it was; tokens are spelled together, for one may hold a part of a character.
@@ -131,13 +166,15 @@ function startPage() {
     const before = shown.reading.ids.slice(0, position + 1);
     if (before.length >= longest(manifest)) throw new Explained(fullSentence(manifest));
     if (before.length < shown.reading.ids.length) {
-      const reading = new Reading(shown.model);
+      const reading = new Reading(shown.model, shown.reading.off);
       await reading.read(before);
+      const plain = off.length ? new Reading(shown.model) : reading;
       const prompt = Math.min(shown.prompt, before.length);
       const typed = prompt < shown.prompt ? spellAll(tokenizer, before) : shown.typed;
-      shown = { ...shown, reading, prompt, typed };
+      shown = { ...shown, reading, plain, prompt, typed };
     }
     await append(id);
+    await compare();
     say(`${shown.model.loaded}; the new token took ${Math.round(shown.reading.took)} ms`);
   }
 
@@ -165,10 +202,12 @@ function startPage() {
       element("pace").textContent = `${times.length} of ${count} tokens`;
       await new Promise((resolve) => setTimeout(resolve)); // Lets the browser draw, and the button stop.
     }
+    const whole = performance.now() - began;
+    await compare();
     const each = (/** @type {number} */ whole) => `${(whole / times.length).toFixed(1)} ms`;
     const model = times.reduce((sum, time) => sum + time, 0);
     const pace = times.length
-      ? `Wrote ${times.length} ${times.length === 1 ? "token" : "tokens"}: ${each(model)} each in the model, ${each(performance.now() - began)} with the pictures.`
+      ? `Wrote ${times.length} ${times.length === 1 ? "token" : "tokens"}: ${each(model)} each in the model, ${each(whole)} with the pictures.`
       : "Wrote nothing.";
     say(pace + end);
   }

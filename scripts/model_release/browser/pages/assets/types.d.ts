@@ -118,12 +118,29 @@ interface TokenLabel {
   again: boolean;
 }
 
+/** What may come after a position. */
+interface Expectation {
+  position: number;
+  top: (Token & { p: number })[];
+  /** The probability of any token, where all are at hand. */
+  shareOf?(id: number): number;
+}
+
+interface Head {
+  layer: number;
+  head: number;
+}
+
 /** One prompt, and what the model returned for it. */
 interface Sample {
   tokens: Token[];
   tensors: Record<string, Shown>;
   /** Positions without an entry have no scores. */
-  next: { position: number; top: (Token & { p: number })[] }[];
+  next: Expectation[];
+  /** Heads that were switched off; none can be where this is missing. */
+  off?: Head[];
+  /** With all heads on. */
+  before?: Expectation[];
   /** What to show first. */
   telling?: Partial<Choice>;
 }
@@ -145,6 +162,8 @@ type Changed = (...names: ("sample" | keyof Choice)[]) => boolean;
 interface Actions {
   /** Goes on with a token after a position. */
   append(position: number, id: number): void;
+  /** Switches a head off, or on again; all on without one. */
+  switchHead(head?: Head): void;
 }
 
 /** Draws its part of the page again. */

@@ -1,11 +1,14 @@
 // The views of one prompt.
 
-/** @param {Actions} [actions] */
-function createViews(actions) {
+/**
+ * @param {Actions} [actions]
+ * @param {((stage: Stage) => View)[]} more  Views that only this page has.
+ */
+function createViews(actions, ...more) {
   const stage = new Stage();
   stage.actions = actions;
   stage.add(promptView(stage), attentionView(stage), linesView(stage), wholeView(stage));
-  stage.add(nextView(stage), vectorsView(stage));
+  stage.add(nextView(stage), vectorsView(stage), ...more.map((view) => view(stage)));
   window.addEventListener("scroll", () => tip.hide(), { capture: true, passive: true });
   onThemeChange(() => stage.redraw());
   return {
