@@ -16,7 +16,7 @@ import jinja2
 from model_release.base.text import megabytes
 from model_release.browser.pages.plot import log_plot
 from model_release.contract.activations import load_contract
-from model_release.contract.clauses import STEPPED, VERIFIED
+from model_release.contract.clauses import STEPPED, TOUCHED, VERIFIED
 from model_release.contract.manifest import Manifest
 from model_release.contract.measured import Measured
 from model_release.contract.measures import Deviation
@@ -50,6 +50,7 @@ def render_report(
         floor=_SMALLEST_KL,
     )
     stages = (*VERIFIED, *(STEPPED if document.selection.cache else ()))
+    stages += TOUCHED if document.selection.interventions else ()
     return _render(
         "report.html",
         scripts=(*_VIEWS, "report.js"),
