@@ -9,6 +9,11 @@ import numpy as np
 import pytest
 from tokenizers import pre_tokenizers
 
+from model_release.browser.pages.sample import take_sample
+from model_release.contract.activations import parse_activations
+from model_release.contract.blueprint import gpt2_blueprint
+from model_release.contract.selection import Selection
+from model_release.model.weights.folder import load_folder
 from pages import (
     HEADS,
     HOSTILE,
@@ -96,9 +101,9 @@ def test_a_larger_probability_is_darker_on_paper_and_lighter_in_the_dark(report:
 
 
 def test_keys_move_over_the_map_and_enter_chooses_a_token(report: "Page") -> None:
-    report.focus("#layer")
-    report.keyboard.press("Tab")  # How attention is shown, the heads,
-    report.keyboard.press("Tab")
+    choose_head(report, 0, 0)
+    report.focus("#view input:checked")
+    report.keyboard.press("Tab")  # The heads,
     report.keyboard.press("ArrowRight")
     assert report.locator("#heads input").nth(1).is_checked()
     report.keyboard.press("Tab")  # then the map, at the chosen token, which is the last.
@@ -247,3 +252,75 @@ def test_bytes_stand_under_their_character_in_every_script(browser: "Browser", t
         assert follower.inner_text() == "⟨E4⟩"
         page.locator("#tokens label").nth(1).click()
         assert page.locator("#next b").nth(2).inner_text() == "中 ⟨AD⟩"
+
+
+@pytest.fixture
+def everything(browser: "Browser", tiny: Path, export: Callable[..., Path], tmp_path: Path) -> "Iterator[Page]":
+    """The report of a model that returns all there is."""
+    activations = "all,head_output,logit_lens"
+    model = export(tiny, all_layers=True, activations=activations)
+    selection = Selection(layers=(0, 1, 2), activations=parse_activations(activations))
+    facts = take_sample(model, load_folder(tiny, source="local"), selection, None)
+    with opened(browser, report_of(tmp_path, facts).as_uri()) as page:
+        yield page
+
+
+def test_a_pair_is_explained_from_query_and_key_to_its_probability(everything: "Page") -> None:
+    choose_head(everything, 1, 1)
+    everything.locator("#tokens label").nth(7).click()
+    everything.locator("#product-rows .softmax button").nth(3).click()
+    expected = shown_numbers(everything)[7, :8]
+    rows = [row.split("\n") for row in everything.locator("#product-rows .softmax li").all_inner_texts()]
+    scores = np.array([number(row[1]) for row in rows])
+    assert [number(row[-1]) for row in rows] == pytest.approx(list(expected), abs=1e-3)
+    assert np.exp(scores) / np.exp(scores).sum() == pytest.approx(expected, abs=5e-3)
+    found = re.search(
+        r"Sum (\S+) ÷ √8 = score (\S+)\. Softmax over the row makes it (\S+)\.$", said(everything, ".sum")
+    )
+    assert found
+    total, score, probability = map(number, found.groups())
+    assert score == pytest.approx(total / np.sqrt(8), abs=2e-3)
+    assert (score, probability) == pytest.approx((scores[3], expected[3]), abs=1e-3)
+    products = everything.locator("#product-rows canvas").nth(2).get_attribute("aria-label") or ""
+    assert sum(map(number, products.split(": ")[1].split(", "))) == pytest.approx(total, abs=5e-3)
+    everything.locator("#tokens label").first.click()
+    assert "Choose a later token" in said(everything, "#product-rows")
+
+
+def said(page: "Page", selector: str) -> str:
+    return page.locator(selector).inner_text()
+
+
+def test_the_last_layer_of_the_lens_says_what_the_model_says(everything: "Page") -> None:
+    columns = everything.locator("#lens-rows thead th").count() - 1
+    last = everything.locator("#lens-rows tbody tr").first
+    assert last.locator("th").inner_text() == "2"
+    for position in (0, 4, columns - 1):
+        last.locator("button").nth(position).click()
+        best = everything.locator("#next li").first
+        assert last.locator("button").nth(position).inner_text() == best.locator("b").inner_text()
+        share = number((last.locator("button").nth(position).get_attribute("aria-label") or "").rsplit(" ", 1)[1])
+        assert number(best.locator(".number").inner_text().removesuffix(" %")) == pytest.approx(100 * share, abs=0.06)
+
+
+def test_every_kind_of_output_is_shown_and_what_heads_write_opens_them(everything: "Page") -> None:
+    shown = everything.locator("#kinds details:not([hidden])")
+    kinds = [str(kind) for kind in shown.evaluate_all("all => all.map(one => one.dataset.kind)")]
+    blueprint = gpt2_blueprint(layers=3, heads=2, hidden=16, intermediate=64, vocab=31, positions=12, tied=True)
+    elsewhere = {"logits", "attn_probs", "logit_lens"}
+    assert set(kinds) == {*blueprint.outputs, *blueprint.kinds["A"].outputs} - elsewhere
+    for kind in kinds:
+        everything.evaluate("kind => document.querySelector(`[data-kind=${kind}]`).open = true", kind)
+        everything.wait_for_selector(f"#strip-{kind}:visible")
+        assert re.search(r"from \S+ to \S+$", said(everything, f"#{kind}-value"))
+    everything.evaluate("document.getElementById('missing').open = true")
+    missing = everything.locator("#missing li:visible")
+    assert "q_rot, where positions are rotary: export --activations default,q_rot." in " ".join(
+        missing.all_inner_texts()
+    )
+    assert everything.locator("#spoken-for option").count() == 4
+    everything.focus("#writes")
+    for key in ("ArrowUp", "ArrowUp", "ArrowUp", "End", "Enter"):
+        everything.keyboard.press(key)
+    assert everything.input_value("#layer") == "0"
+    assert everything.locator("#heads input").nth(1).is_checked()

@@ -84,6 +84,7 @@ def sample_of(tokens: list[dict[str, Any]]) -> dict[str, Any]:
         "tensors": {"layer_0_attn_probs": {"shape": [1, seq, seq], "float16": values}},
         "next": [{"position": position, "top": [{**token, "p": 0.1} for token in tokens]} for position in range(seq)],
         "left_out": [],
+        "tries": [],
     }
 
 

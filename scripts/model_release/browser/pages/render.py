@@ -24,8 +24,12 @@ from model_release.contract.measures import Deviation
 ASSETS = Path(__file__).parent / "assets"
 _VIEWS = (
     *("basics.js", "colours.js", "tip.js", "grid.js", "labels.js", "stage.js"),
-    *("prompt.js", "attention.js", "lines.js", "whole.js", "next.js", "vectors.js", "views.js"),
+    *("prompt.js", "attention.js", "lines.js", "whole.js", "product.js"),
+    *("next.js", "lens.js", "writes.js", "vectors.js", "tries.js", "views.js"),
 )
+_ELSEWHERE = ("logits", "attn_probs", "logit_lens")
+"""Kinds of outputs that have a view of their own, and no strip."""
+
 _SMALLEST_KL = 1e-9
 """Where the plot's axis begins at the latest: float32 tells no smaller divergence."""
 
@@ -130,6 +134,7 @@ def _render(
             style=style,
             script=script,
             policy="; ".join(f"{name} {sources}" for name, sources in allowed.items()),
+            kinds=[kind for kind in load_contract().outputs if kind.kind not in _ELSEWHERE],
             **facts,
         )
         .encode()

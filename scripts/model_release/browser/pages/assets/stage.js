@@ -13,6 +13,8 @@ class Stage {
   #views = [];
 
   #fresh = true;
+  // The number of a prompt among those that a page offers; 0 is its first.
+  prompt = 0;
 
   constructor() {
     window.addEventListener("hashchange", () => this.sample && this.choose(this.#addressed()));
@@ -23,13 +25,14 @@ class Stage {
     this.#views.push(...views);
   }
 
-  /** @param {Sample} sample */
-  show(sample) {
+  /** @type {(sample: Sample, prompt?: number) => void} */
+  show(sample, prompt = 0) {
     this.sample = sample;
+    this.prompt = prompt;
     this.labels = labelTokens(sample.tokens);
     const { layers } = this;
     Object.assign(this.chosen, { position: sample.tokens.length - 1, key: -1 });
-    if (this.#fresh) Object.assign(this.chosen, sample.telling, this.#addressed());
+    Object.assign(this.chosen, sample.telling, this.#fresh ? this.#addressed() : {});
     if (!layers.includes(this.chosen.layer)) this.chosen.layer = layers.at(-1) ?? 0;
     this.#fresh = false;
     this.redraw();
@@ -41,7 +44,14 @@ class Stage {
     Object.assign(this.chosen, choice);
     this.#draw((...names) => names.some((name) => name in choice));
     const { layer, head, position, key, view } = this.chosen;
-    const address = { layer, head, position, ...(key < 0 ? {} : { key }), view };
+    const address = {
+      ...(this.prompt ? { prompt: this.prompt } : {}),
+      layer,
+      head,
+      position,
+      ...(key < 0 ? {} : { key }),
+      view,
+    };
     const entries = Object.entries(address).map(([name, value]) => `${name}=${value}`);
     history.replaceState(null, "", `#${entries.join("&")}`);
   }
@@ -103,7 +113,7 @@ class Stage {
   attention(layer = this.chosen.layer) {
     const shown = this.tensor("attn_probs", layer);
     if (!shown) return null;
-    const [heads, seq] = shown.shape;
+    const [heads = 0, seq = 0] = shown.shape;
     const values = valuesOf(shown);
     return {
       heads,
@@ -111,6 +121,31 @@ class Stage {
       /** @type {(head: number, row: number, column: number) => number} */
       at: (head, row, column) => (column > row ? NaN : (values[(head * seq + row) * seq + column] ?? NaN)),
     };
+  }
+
+  // Whether the file has no output of this kind; what a page left out, the file has.
+  /** @param {string} kind */
+  lacks(kind) {
+    const { tensors, left_out: left = [], lens, writes } = this.sample;
+    if ((kind === "logit_lens" && Object.keys(lens ?? {}).length) || (kind === "head_output" && writes)) return false;
+    return ![...Object.keys(tensors), ...left].some((name) => name.replace(/^layer_\d+_/, "") === kind);
+  }
+
+  // How to get what a file lacks, or why a page does not show it.
+  /** @type {(...kinds: string[]) => string} */
+  absence(...kinds) {
+    const lacking = kinds.filter((kind) => this.lacks(kind));
+    if (!lacking.length) return this.elsewhere(kinds[0] ?? "");
+    return `This file has no ${lacking.join(" and ")}. To get ${lacking.length > 1 ? "them" : "it"}: export --activations default,${lacking.join(",")}`;
+  }
+
+  // Where a kind is that the file has, and this picture not.
+  /** @param {string} kind */
+  elsewhere(kind) {
+    const of = Object.keys(this.sample.tensors).map((name) => /^layer_(\d+)_(.*)$/.exec(name));
+    const layers = of.flatMap((match) => (match?.[2] === kind ? [match[1]] : []));
+    if (layers.length) return `Of this layer the page has no ${kind}. It has that of layer ${layers.join(", ")}.`;
+    return `The file returns ${kind}; this page has no room for all of it.`;
   }
 
   // What the chosen token looks at most, in words.

@@ -18,8 +18,23 @@ interface Ids {
   numbers: "details";
   "next-hint": "p";
   next: "ol";
-  vectors: "section";
-  strips: "div";
+  product: "section";
+  "product-hint": "p";
+  "product-rows": "div";
+  "lens-rows": "div";
+  "lens-missing": "p";
+  "writes-place": "div";
+  "writes-missing": "p";
+  "writes-hint": "p";
+  "writes-value": "output";
+  "writes-legend": "div";
+  writes: "canvas";
+  "spoken-for": "select";
+  "spoken-for-row": "p";
+  kinds: "div";
+  missing: "details";
+  tries: "div";
+  "first-prompt": "button";
   sample: "script";
   tag: "span";
   name: "span";
@@ -84,9 +99,9 @@ interface Cell {
   column: number;
 }
 
-/** [heads, seq, seq] or [seq, channels]. It holds its values, or float16 in base64 until they are asked for. */
+/** [heads, seq, channels] or [seq, channels]. It holds its values, or float16 in base64 until they are asked for. */
 interface Shown {
-  shape: [number, number, number] | [number, number];
+  shape: number[];
   values?: Float32Array;
   float16?: string;
 }
@@ -141,8 +156,47 @@ interface Sample {
   off?: Head[];
   /** With all heads on. */
   before?: Expectation[];
+  /** Outputs of the file that a page had no room for. */
+  left_out?: string[];
+  /** Layer -> of each position the likeliest next token as far as the layer knows. */
+  lens?: Record<string, Sample["next"]>;
+  /** A token of the vocabulary, for those who read scores. */
+  spell?: (id: number) => Token;
+  writes?: Writes | null;
   /** What to show first. */
   telling?: Partial<Choice>;
+}
+
+/** What heads write into the residual stream. */
+interface Writes {
+  layers: number[];
+  /** [layers, heads, seq]: the length of each head's output; NaN is no head. */
+  norms: Shown;
+  /** [seq, k, layers, heads]: what it adds to the score of each of the k likeliest next tokens. */
+  parts?: Shown;
+}
+
+/** A query, the keys of its row, and how their products lead to probabilities. */
+interface Product {
+  kinds: string;
+  query: Float32Array;
+  keyOf(key: number): Float32Array;
+  sums: number[];
+  row: number[];
+  scale: number;
+  /** The largest of a logarithm. */
+  error: number;
+}
+
+/** A prompt that shows a kind of head, or the best score where no head is of that kind. */
+interface Try {
+  name: string;
+  says: string;
+  /** The attention at the keys of its kind, a mean; and what it were if a head looked at all alike. */
+  score: number;
+  chance: number;
+  text?: string;
+  sample?: Sample;
 }
 
 /** What is chosen among all that there is to see. */

@@ -8,14 +8,15 @@ function createViews(actions, ...more) {
   const stage = new Stage();
   stage.actions = actions;
   stage.add(promptView(stage), attentionView(stage), linesView(stage), wholeView(stage));
-  stage.add(nextView(stage), vectorsView(stage), ...more.map((view) => view(stage)));
+  stage.add(productView(stage), nextView(stage), lensView(stage), writesView(stage), vectorsView(stage));
+  stage.add(...more.map((view) => view(stage)));
   window.addEventListener("scroll", () => tip.hide(), { capture: true, passive: true });
   onThemeChange(() => stage.redraw());
   return {
-    /** @param {Sample} sample */
-    show(sample) {
+    /** @type {(sample: Sample, prompt?: number) => void} */
+    show(sample, prompt = 0) {
       element("views").hidden = false;
-      stage.show(sample);
+      stage.show(sample, prompt);
     },
   };
 }
