@@ -22,8 +22,10 @@ from commands import assert_refused, call, start
 from model_release.browser import npm
 from model_release.browser.pages.live import serve_release
 from model_release.contract import manifest
+from model_release.contract.measures import Array, softmax
+from model_release.model.onnx_files.session import Session
 from model_release.model.weights.source import DEMO_FOLDER
-from pages import LAYERS, choose_head, number, opened, outputs_for, shown_numbers
+from pages import HEADS, LAYERS, choose_head, facts_of, number, opened, outputs_for, shown_numbers
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -203,6 +205,87 @@ def wait_for_progress(page: "Page", share: float) -> None:
         })""",
         share,
     )
+
+
+def shown_shares(page: "Page") -> list[tuple[float, float]]:
+    """The bars of the next token, before and after heads were switched off."""
+    rows = page.locator("#next .number").all_inner_texts()
+    return [(float(before), float(after)) for before, after in (re.findall(r"[\d.]+(?= %)", row) for row in rows)]
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("packages")
+def test_a_head_that_is_switched_off_changes_what_comes_next_and_both_stand_side_by_side(
+    browser: "Browser", touched: Path
+) -> None:
+    session = Session(touched / manifest.read(touched).delivery.file)
+    gains = np.ones((LAYERS, HEADS), dtype=np.float32)
+    gains[0, 1] = 0
+
+    def shares(ids: list[int], gains: Array) -> Array:
+        scores = session.run(np.array([ids]), ["logits"], touch={"head_gain": gains})["logits"]
+        return 100 * softmax(scores[0].astype(np.float64))
+
+    with serve_release(touched) as url, live(browser, url) as page:
+        page.wait_for_selector("#run:enabled")
+        page.fill("#text", "abcdefgh")
+        page.click("#run")
+        page.wait_for_selector("#tokens label:nth-child(8):last-child")
+        choose_head(page, 0, 1)
+        page.locator("#tokens label").nth(5).click()
+        page.click("#switch-head")
+        page.wait_for_selector(".compared")
+        page.wait_for_selector("#run:enabled")
+        ids = shown_ids(page)
+        before, after = shares(ids, np.ones_like(gains)), shares(ids, gains)
+        assert page.locator("#tokens input").nth(5).is_checked(), "the same text keeps its chosen token"
+        most = np.sort(np.maximum(before[5], after[5]))[::-1][:10]
+        np.testing.assert_allclose([max(pair) for pair in shown_shares(page)], most, atol=0.06)
+        ids = write(page, tokens=4, temperature=0)
+        off, on = shares(ids, gains), shares(ids, np.ones_like(gains))
+        assert [int(row.argmax()) for row in off[7:-1]] == ids[8:], "the text goes on without the head"
+        best = max(shown_shares(page), key=lambda pair: pair[1])
+        assert best == pytest.approx((on[-1][off[-1].argmax()], off[-1].max()), abs=0.06)
+        assert "Off: layer 0 head 1" in page.inner_text("#switch-hint")
+        page.click("#all-on")
+        page.wait_for_selector("#next:not(.compared)")
+        page.wait_for_selector("#run:enabled")
+        assert page.locator("#all-on:visible").count() == 0
+        assert number(page.locator("#next .number").first.inner_text().removesuffix(" %")) == pytest.approx(
+            on[-1].max(), abs=0.06
+        )
+
+
+@pytest.mark.network
+@pytest.mark.usefixtures("packages")
+def test_a_file_without_gains_says_how_to_get_them(browser: "Browser", cached: Path) -> None:
+    with serve_release(cached) as url, live(browser, url) as page:
+        page.wait_for_selector("#run:enabled")
+        page.fill("#text", "abc")
+        page.click("#run")
+        page.wait_for_selector("#tokens label:nth-child(3):last-child")
+        assert "--interventions" in page.inner_text("#switch-hint")
+        assert page.locator("#switch-head:visible, #all-on:visible").count() == 0
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.usefixtures("packages")
+def test_a_prompt_to_try_runs_and_opens_the_head_it_was_chosen_for(browser: "Browser", speaking: Path) -> None:
+    facts = facts_of((speaking / "report.html").read_bytes())
+    offered = [one for one in facts["tries"] if "sample" in one]
+    assert offered
+    with serve_release(speaking) as url, live(browser, url) as page:
+        page.wait_for_selector("#run:enabled")
+        assert page.locator("#heads input").nth(facts["telling"]["head"]).is_checked(), "the report's head comes first"
+        for index, one in enumerate(offered):
+            page.locator("#tries button").nth(index).click()
+            page.wait_for_selector("#run:enabled")
+            telling = one["sample"]["telling"]
+            assert page.input_value("#text") == one["text"]
+            assert shown_ids(page) == [token["id"] for token in one["sample"]["tokens"]]
+            assert page.input_value("#layer") == str(telling["layer"])
+            assert page.locator("#heads input").nth(telling["head"]).is_checked()
 
 
 @pytest.mark.network

@@ -47,6 +47,8 @@ class Reading {
   #outputs = {};
   /** @type {Map<number, Float32Array>} */
   #scores = new Map();
+  /** @type {Record<string, Map<number, { id: number, p: number }>>} */
+  #lens = {};
 
   /** @type {Head[]} */
   off;
@@ -77,18 +79,30 @@ class Reading {
 
   /** @type {(results: Results, isStep: boolean) => void} */
   #keep({ logits, ...others }, isStep) {
-    const [, rows, vocab] = logits.dims; // A model may return the last position's scores alone.
-    for (let row = 0; row < rows; row++)
-      this.#scores.set(this.ids.length - rows + row, logits.data.subarray(row * vocab, (row + 1) * vocab));
+    const rows = rowsOf(logits); // A model may return the last position's scores alone.
+    for (const [row, scores] of rows.entries()) this.#scores.set(this.ids.length - rows.length + row, scores);
     for (const [name, tensor] of Object.entries(others)) {
-      if (name.startsWith(PRESENT)) {
-        this.#fed[name.replace(PRESENT, PAST)] = tensor;
-        continue;
-      }
-      const shape = /** @type {Part["shape"]} */ (/** @type {unknown} */ (tensor.dims.slice(1)));
-      const before = isStep ? this.#outputs[name] : undefined;
-      this.#outputs[name] = new Grown([...(before?.parts ?? []), { shape, values: tensor.data }]);
+      const lens = /^layer_(\d+)_logit_lens$/.exec(name)?.[1];
+      if (name.startsWith(PRESENT)) this.#fed[name.replace(PRESENT, PAST)] = tensor;
+      else if (lens) this.#keepLens(lens, tensor);
+      else this.#keepOutput(name, tensor, isStep);
     }
+  }
+
+  // A vocabulary a token and layer is far too much to hold: the likeliest of each is kept.
+  /** @type {(layer: string, scores: Tensor) => void} */
+  #keepLens(layer, scores) {
+    this.#lens[layer] ??= new Map();
+    const rows = rowsOf(scores);
+    for (const [row, here] of rows.entries())
+      this.#lens[layer].set(this.ids.length - rows.length + row, likeliest(here));
+  }
+
+  /** @type {(name: string, tensor: Tensor, isStep: boolean) => void} */
+  #keepOutput(name, tensor, isStep) {
+    const shape = /** @type {Part["shape"]} */ (/** @type {unknown} */ (tensor.dims.slice(1)));
+    const before = isStep ? this.#outputs[name] : undefined;
+    this.#outputs[name] = new Grown([...(before?.parts ?? []), { shape, values: tensor.data }]);
   }
 
   /** @param {Tokenizer} tokenizer */
@@ -108,10 +122,23 @@ class Reading {
       tokens: this.ids.map((id) => ({ id, text: spell(tokenizer, id) })),
       tensors: { ...this.#outputs },
       next: this.#expected(tokenizer),
+      lens: Object.fromEntries(
+        Object.entries(this.#lens).map(([layer, likely]) => [
+          layer,
+          Array.from(likely, ([position, { id, p }]) => ({ position, top: [{ id, p, text: spell(tokenizer, id) }] })),
+        ]),
+      ),
       ...(hasGains(this.#model.session) ? { off: this.off } : {}),
       ...(plain !== this && plain.ids.length === this.ids.length ? { before: plain.#expected(tokenizer) } : {}),
     };
   }
+}
+
+// [1, rows, vocab], row by row.
+/** @type {(scores: Tensor) => Float32Array[]} */
+function rowsOf({ dims, data }) {
+  const [, rows = 0, vocab = 0] = dims;
+  return Array.from({ length: rows }, (_, row) => data.subarray(row * vocab, (row + 1) * vocab));
 }
 
 // One output, in the parts that the runs gave. A later part may be wider: it has columns for more keys.

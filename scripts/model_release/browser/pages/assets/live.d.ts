@@ -15,6 +15,8 @@ interface Manifest {
   variants: { precision: string; file: string; size_bytes: number }[];
   delivery: { file: string };
   files: ListedFile[];
+  /** Files that describe the release, and are no part of what it is. */
+  descriptions?: string[];
 }
 
 type Ort = typeof import("onnxruntime-web");
@@ -28,6 +30,9 @@ interface Release {
   tokenizer: Tokenizer;
   /** Tokens that end a text. */
   ends: Set<number>;
+  /** From its report: what to show first, and prompts to try. */
+  telling: Partial<Choice>;
+  tries: Try[];
 }
 
 /** A model in memory. */
@@ -40,7 +45,7 @@ interface Model {
 }
 
 /** What a run returns for one text: by the contract all outputs are float32, and the scores are among them. */
-type Results = Record<string, Tensor> & { logits: Tensor & { dims: [batch: number, rows: number, vocab: number] } };
+type Results = Record<string, Tensor> & { logits: Tensor };
 
 /** What one run gave of an output: [..., rows, width]. */
 interface Part {

@@ -2,6 +2,7 @@
 
 const ORT = "/packages/onnxruntime-web/dist/";
 const WASM = `${ORT}ort-wasm-simd-threaded`; // .mjs and .wasm
+const REPORT = "report.html";
 const TOKENIZERS = "/packages/@huggingface/tokenizers/dist/tokenizers.mjs";
 
 // A script of a package. Browsers remember an import that failed, so that one is tried only where there is a server.
@@ -62,7 +63,17 @@ async function loadRelease() {
   // A config names the tokens that end a text by id, one or several, and a tokenizer's names one by its text.
   const named = described.eos_token?.content ?? described.eos_token;
   const ends = [config.eos_token_id, named && tokenizer.token_to_id(named)].flat().filter(Number.isInteger);
-  return { manifest, tokenizer, ends: new Set(ends) };
+  const { telling = {}, tries = [] } = await loadFindings(manifest);
+  return { manifest, tokenizer, ends: new Set(ends), telling, tries };
+}
+
+// What the release's report found: the heads that are worth a look, and the prompts that show them.
+/** @type {(manifest: Manifest) => Promise<{ telling?: Partial<Choice>, tries?: Try[] }>} */
+async function loadFindings({ descriptions = [] }) {
+  if (!descriptions.includes(REPORT)) return {};
+  const page = await (await fetchFile(REPORT)).text();
+  // A parser of HTML would complain of the report's own style.
+  return JSON.parse(/<script type="application\/json" id="sample">(.*?)<\/script>/s.exec(page)?.[1] ?? "{}");
 }
 
 // A model past 2 GiB keeps its large tensors beside its file, in FILE_data, FILE_data_1 and so on.

@@ -14,6 +14,13 @@ function mostLikely(scores, count) {
   return likely.sort((a, b) => b.score - a.score).slice(0, count);
 }
 
+// The most likely token of one position, where no other is asked for: without sorting.
+/** @param {Float32Array} scores */
+function likeliest(scores) {
+  const highest = scores.reduce((a, b) => Math.max(a, b), -Infinity);
+  return { id: scores.indexOf(highest), p: 1 / scores.reduce((sum, score) => sum + Math.exp(score - highest), 0) };
+}
+
 // A temperature of 0 takes the most likely token; a top-k of 0 allows all. `chance` is from 0 to below 1.
 /** @type {(scores: Float32Array, settings: { temperature: number, topK: number }, chance: number) => number} */
 function chooseNext(scores, { temperature, topK }, chance) {

@@ -18,6 +18,7 @@ function startPage() {
   let shown;
   /** @type {Head[]} */
   let off = [];
+  let isBusy = false;
   let isStopped = false;
 
   /** @param {string} text */
@@ -26,8 +27,10 @@ function startPage() {
   // Runs one thing at a time, and puts what went wrong into one sentence.
   /** @param {() => Promise<unknown>} work */
   async function attempt(work) {
+    if (isBusy) return;
     const focused = document.activeElement;
-    allow(false);
+    isBusy = true;
+    allow();
     element("error").hidden = true;
     try {
       await work();
@@ -39,19 +42,19 @@ function startPage() {
     } finally {
       element("stop").disabled = true;
       element("pace").textContent = "";
-      allow(true);
+      isBusy = false;
+      allow();
       // A button that is switched off loses the focus, which keys would then look for from the top.
       if (focused instanceof HTMLElement && document.activeElement === document.body) focused.focus();
     }
   }
 
-  /** @param {boolean} isIdle */
-  function allow(isIdle) {
-    element("run").disabled = !isIdle;
-    element("run").textContent = model || !isIdle ? "Run" : "Try again";
-    element("precision").disabled = !isIdle || !release;
-    element("step").disabled = element("write").disabled = !isIdle || !model;
-    element("text").readOnly = !isIdle;
+  function allow() {
+    element("run").disabled = isBusy;
+    element("run").textContent = model || isBusy ? "Run" : "Try again";
+    element("precision").disabled = isBusy || !release;
+    element("step").disabled = element("write").disabled = isBusy || !model;
+    element("text").readOnly = isBusy;
     mark();
   }
 
@@ -75,6 +78,10 @@ function startPage() {
     );
     element("precision").replaceChildren(...options);
     element("precision").value = manifest.delivery.file;
+    offerTries(release.tries, ({ text, sample }) => {
+      element("text").value = text ?? "";
+      attempt(() => run(sample?.telling));
+    });
     return release;
   }
 
@@ -93,8 +100,10 @@ function startPage() {
   /** @param {Manifest} manifest */
   const longest = ({ model: { shape } }) => Math.min(MAX_TOKENS, shape.context ?? shape.positions ?? MAX_TOKENS);
 
-  async function run() {
-    const [{ manifest, tokenizer }, model] = [await getRelease(), await getModel()];
+  // What to look at comes with a text, or from the report for the first one.
+  /** @param {Partial<Choice>} [telling] */
+  async function run(telling) {
+    const [{ manifest, tokenizer, telling: first }, model] = [await getRelease(), await getModel()];
     const text = element("text").value;
     const { ids } = tokenizer.encode(text, { add_special_tokens: false });
     const most = longest(manifest);
@@ -105,17 +114,18 @@ function startPage() {
     const reading = new Reading(model, hasGains(model.session) ? off : []);
     await reading.read(ids);
     const plain = off.length ? new Reading(model) : reading;
-    show({ model, reading, plain, typed: text, prompt: ids.length, text }, tokenizer);
+    const choice = telling ?? (shown ? {} : first);
+    show({ model, reading, plain, typed: text, prompt: ids.length, text }, tokenizer, choice);
     await compare();
     say(`${model.loaded}; ran ${ids.length} tokens in ${Math.round(reading.took)} ms`);
   }
 
-  /** @type {(written: Written, tokenizer: Tokenizer) => void} */
-  function show(written, tokenizer) {
+  /** @type {(written: Written, tokenizer: Tokenizer, telling?: Partial<Choice>) => void} */
+  function show(written, tokenizer, telling = {}) {
     shown = written;
     element("text").value = written.text;
     element("text").scrollTop = element("text").scrollHeight;
-    views.show(written.reading.sample(tokenizer, written.plain));
+    views.show({ ...written.reading.sample(tokenizer, written.plain), telling });
   }
 
   // Lets the model with all heads on catch up, so that what both expect stands side by side.
@@ -224,13 +234,13 @@ function startPage() {
 
   element("ask").addEventListener("submit", (event) => {
     event.preventDefault();
-    attempt(run);
+    attempt(() => run());
   });
   element("text").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) element("run").click();
   });
   element("text").addEventListener("input", mark);
-  element("precision").addEventListener("change", () => attempt(run));
+  element("precision").addEventListener("change", () => attempt(() => run()));
   element("step").addEventListener("click", () => startWriting(() => 1));
   element("write").addEventListener("click", () => startWriting(() => element("count").valueAsNumber));
   element("stop").addEventListener("click", () => {
@@ -239,7 +249,7 @@ function startPage() {
   document.addEventListener("keydown", ({ key }) => {
     isStopped ||= key === "Escape";
   });
-  attempt(run);
+  attempt(() => run());
 }
 
 startPage();
