@@ -101,8 +101,8 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def touched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, with files that take gains of heads, too."""
+def touchable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with files that take gains of heads and vectors to steer with, besides."""
     return small_release(tmp_path_factory, "--cache", "--interventions")
 
 

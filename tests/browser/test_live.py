@@ -216,9 +216,9 @@ def shown_shares(page: "Page") -> list[tuple[float, float]]:
 @pytest.mark.network
 @pytest.mark.usefixtures("packages")
 def test_a_head_that_is_switched_off_changes_what_comes_next_and_both_stand_side_by_side(
-    browser: "Browser", touched: Path
+    browser: "Browser", touchable: Path
 ) -> None:
-    session = Session(touched / manifest.read(touched).delivery.file)
+    session = Session(touchable / manifest.read(touchable).delivery.file)
     gains = np.ones((LAYERS, HEADS), dtype=np.float32)
     gains[0, 1] = 0
 
@@ -226,7 +226,7 @@ def test_a_head_that_is_switched_off_changes_what_comes_next_and_both_stand_side
         scores = session.run(np.array([ids]), ["logits"], touch={"head_gain": gains})["logits"]
         return 100 * softmax(scores[0].astype(np.float64))
 
-    with serve_release(touched) as url, live(browser, url) as page:
+    with serve_release(touchable) as url, live(browser, url) as page:
         page.wait_for_selector("#run:enabled")
         page.fill("#text", "abcdefgh")
         page.click("#run")

@@ -141,6 +141,7 @@ interface Expectation {
   shareOf?(id: number): number;
 }
 
+/** A head by the numbers of its layer and of itself, both counted from 0. */
 interface Head {
   layer: number;
   head: number;
