@@ -95,7 +95,7 @@ def test_the_linter_finds_nothing(checkers: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "right", "wrong", "finding"),
     [
-        ("stage.js", "sample.tokens.length - 1", "sample.token.length - 1", "TS2551"),
+        ("stage.js", "position: sample.tokens.length", "position: sample.token.length", "TS2551"),
         ("stage.js", "if (!shown) return null;\n", "", "TS18048"),
         ("stage.js", "column] ?? NaN)", "column])", "TS2322"),
         ("next.js", 'element("next-hint")', 'element("next-hints")', "TS2345"),
