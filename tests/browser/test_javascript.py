@@ -100,8 +100,9 @@ def test_the_linter_finds_nothing(checkers: Path) -> None:
         ("stage.js", "column] ?? NaN)", "column])", "TS2322"),
         ("next.js", 'element("next-hint")', 'element("next-hints")', "TS2345"),
         ("colours.js", "brush(bar)", "brush(place)", "TS2740"),
-        ("try.js", "if (!release || !model) return;\n", "", "TS2345"),
+        ("try.js", "if (!shown) return;\n    const before", "const before", "TS18048"),
         ("try.js", "tokenizer.encode(text,", "tokenizer.encode(text.length,", "TS2769"),
+        ("generate.js", "[1, given.length]", "[1, given]", "TS2769"),
         ("gate.mjs", "rows.flat()", "row.flat()", "TS2552"),
     ],
 )
@@ -117,7 +118,7 @@ def test_a_wrong_type_is_found(checkers: Path, tmp_path: Path, file: str, right:
     [
         ("basics.js", "if (size === 0)", "if (size == 0)", "noDoubleEquals"),
         ("colours.js", "let step = 0", "var step = 0", "noInnerDeclarations"),
-        ("try.js", "if (score >= least) likely.push({ id, score });", "return score;", "useIterableCallbackReturn"),
+        ("sampling.js", "if (score >= least) likely.push(", "return (", "useIterableCallbackReturn"),
         ("try.js", "await work();", "await  work();", "format"),
         ("gate.mjs", "const downloaded = ", "const unused = 0;\n  const downloaded = ", "noUnusedVariables"),
     ],

@@ -110,6 +110,23 @@ class CacheKind:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Intervention:
+    """One row of the contract's table of `--interventions`: an input that touches every layer.
+
+    Attributes:
+        name: Of the input.
+        dims: Symbolic shape, float32; layers first.
+        neutral: The value of all its elements that changes nothing.
+        meaning: One sentence for readers.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    neutral: float
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Input:
     """One input of one model.
 
@@ -221,6 +238,7 @@ class Contract:
     outputs: tuple[OutputKind, ...]
     cache_inputs: tuple[CacheKind, ...]
     cache_outputs: tuple[CacheKind, ...]
+    interventions: tuple[Intervention, ...]
     dimensions: Mapping[str, str]
     sums: tuple[Sum, ...]
     clauses: Mapping[str, Clause]
@@ -260,14 +278,20 @@ class Contract:
         return self.precisions[name]
 
     def expected_inputs(self, blueprint: Blueprint, selection: Selection) -> tuple[Input, ...]:
-        """The inputs a file must have: token ids, and with `--cache` keys and values of every layer."""
+        """The inputs a file must have: token ids, keys and values of every layer, and what touches layers."""
         layers = range(blueprint.layers) if selection.cache else ()
+        # Where layers differ, `head_gain` is as wide as the layer with the most heads.
+        sizes = {"layers": blueprint.layers, "heads": blueprint.heads, "hidden": blueprint.hidden}
         return (
             Input(name=self.input_name, dtype="INT64", dims=self.input_dims),
             *(
                 Input(name=tensor_name(row.kind, layer), dtype="FLOAT", dims=_resolve(row, blueprint, layer, selection))
                 for layer in layers
                 for row in self.cache_inputs
+            ),
+            *(
+                Input(name=row.name, dtype="FLOAT", dims=tuple(sizes[dim] for dim in row.dims))
+                for row in (self.interventions if selection.interventions else ())
             ),
         )
 
@@ -350,6 +374,10 @@ def _parse(document: Mapping[str, Any]) -> Contract:
         input_dims=tuple(document["input"]["shape"]),
         cache_inputs=_cache_kinds(document["cache"]["inputs"]),
         cache_outputs=_cache_kinds(document["cache"]["outputs"]),
+        interventions=tuple(
+            Intervention(name=row["name"], dims=tuple(row["shape"]), neutral=row["neutral"], meaning=row["meaning"])
+            for row in document["interventions"]
+        ),
         outputs=tuple(
             OutputKind(
                 kind=row["kind"],

@@ -12,7 +12,8 @@ from model_release.contract.blueprint import Blueprint, gpt2_blueprint, parse_bl
 from model_release.contract.selection import Selection, parse_layers
 
 _PREFIX = "model_release."
-_CACHE = f"{_PREFIX}cache"
+_ASKED = {f"{_PREFIX}{name}": name for name in ("cache", "interventions")}
+"""What a file says only where it was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class ModelMetadata:
             f"{_PREFIX}activations": ",".join(self.selection.activations),
             f"{_PREFIX}logits": self.selection.logits,
             f"{_PREFIX}precision": self.precision,
-        } | ({_CACHE: "true"} if self.selection.cache else {})
+        } | {key: "true" for key, name in _ASKED.items() if getattr(self.selection, name)}
 
 
 def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
@@ -66,7 +67,7 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
             f"META01: the model file must carry this project's metadata, {missing[0]!r} is missing. "
             "Export it with scripts/export.py."
         )
-    values = {key: props[key] for key in (*_keys(), _CACHE) if key in props}
+    values = {key: props[key] for key in (*_keys(), *_ASKED) if key in props}
     if not all(isinstance(value, str) for value in values.values()):  # protobuf gives bytes for what is no UTF-8
         raise ContractError("META01: the model file's metadata must be text. Export the model again.")
     blueprint = _blueprint(values[f"{_PREFIX}blueprint"])
@@ -82,7 +83,7 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
                 layers=parse_layers(values[f"{_PREFIX}layers"], blueprint.layers),
                 activations=parse_activations(activations) if activations else (),
                 logits="last" if _match(values, "logits", "all|last") == "last" else "all",
-                cache=_CACHE in values and _match(values, "cache", "true") == "true",
+                **{name: key in values and _match(values, name, "true") == "true" for key, name in _ASKED.items()},
             ),
             precision=load_contract().precision(values[f"{_PREFIX}precision"]).name,
         )

@@ -213,6 +213,7 @@ def _origin(document: Manifest, figures: Measured) -> str:
         ["activations", activations or "none"],
         ["logits", f"{selection.logits} positions"],
         *([["keys and values", "in and out, for generation step by step"]] if selection.cache else []),
+        *([["interventions", "gains of heads and vectors to steer with"]] if selection.interventions else []),
         *([["context", f"{model.context:,} tokens"]] if model.context else []),
         ["ONNX opset", str(selection.opset)],
         ["for the web app", f"{code(delivery.file)}, delivered by {delivery.mode}"],

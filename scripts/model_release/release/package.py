@@ -135,6 +135,7 @@ def package(
             activations=selection.activations,
             logits=selection.logits,
             cache=selection.cache,
+            interventions=selection.interventions,
             opset=request.selection.opset,
         ),
         delivery=delivery,

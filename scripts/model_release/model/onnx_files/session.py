@@ -12,7 +12,7 @@ import onnxruntime
 
 from model_release.base.errors import ContractError, ReleaseError
 from model_release.base.text import first_lines
-from model_release.contract.activations import parse_tensor_name
+from model_release.contract.activations import load_contract, parse_tensor_name
 from model_release.contract.output_checks import Array
 from model_release.model.onnx_files.limits import check_limits
 
@@ -54,10 +54,21 @@ class Session:
             for value in self._session.get_inputs()
             if parse_tensor_name(value.name)[0] in ("past_key", "past_value")
         ]
+        neutral = {row.name: row.neutral for row in load_contract().interventions}
+        self._untouched = {
+            value.name: np.full(value.shape, neutral[value.name], dtype=np.float32)
+            for value in self._session.get_inputs()
+            if value.name in neutral and all(isinstance(dim, int) for dim in value.shape)
+        }
         self.output_names: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
 
     def run(
-        self, input_ids: Array, names: Sequence[str] | None = None, *, past: Mapping[str, Array] | None = None
+        self,
+        input_ids: Array,
+        names: Sequence[str] | None = None,
+        *,
+        past: Mapping[str, Array] | None = None,
+        touch: Mapping[str, Array] | None = None,
     ) -> dict[str, Array]:
         """Runs `[batch, seq]` int64 ids; returns the named outputs (by default all).
 
@@ -66,6 +77,8 @@ class Session:
             names: Of outputs.
             past: Keys and values of the tokens before, by the names of the inputs; by default of none, where the
                 file takes them.
+            touch: Gains and vectors, by the names of the inputs; those that are not given are neutral, where the
+                file takes them.
 
         Raises:
             RunError: onnxruntime cannot run the model on this input.
@@ -73,7 +86,8 @@ class Session:
         wanted = list(self.output_names if names is None else names)
         try:
             past = self._no_past(input_ids.shape[0]) if past is None else past
-            arrays = self._session.run(wanted, {self._input: np.asarray(input_ids, dtype=np.int64), **past})
+            feeds = {self._input: np.asarray(input_ids, dtype=np.int64), **past, **self._untouched, **(touch or {})}
+            arrays = self._session.run(wanted, feeds)
             return dict(zip(wanted, (np.asarray(array) for array in arrays), strict=True))
         except _FAILURES as failure:
             raise RunError(

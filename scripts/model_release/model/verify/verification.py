@@ -136,15 +136,25 @@ class CachedReference:
 
     def __init__(self, reference: PyTorchModel) -> None:
         self._reference = reference
-        self._known: dict[tuple[bytes, tuple[int, ...], tuple[str, ...], bool], dict[str, Array]] = {}
+        self._known: dict[
+            tuple[bytes, tuple[int, ...], tuple[str, ...], bool, tuple[tuple[str, bytes], ...]], dict[str, Array]
+        ] = {}
         self._room_bytes = _CACHE_BYTES
 
-    def run(self, input_ids: Array, outputs: Sequence[Output], *, last_logits: bool) -> dict[str, Array]:
+    def run(
+        self,
+        input_ids: Array,
+        outputs: Sequence[Output],
+        *,
+        last_logits: bool,
+        touch: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
         """As `PyTorchModel.run`."""
-        key = (input_ids.tobytes(), input_ids.shape, tuple(output.name for output in outputs), last_logits)
+        touched = tuple((name, array.tobytes()) for name, array in (touch or {}).items())
+        key = (input_ids.tobytes(), input_ids.shape, tuple(output.name for output in outputs), last_logits, touched)
         if key in self._known:
             return self._known[key]
-        answer = self._reference.run(input_ids, outputs, last_logits=last_logits)
+        answer = self._reference.run(input_ids, outputs, last_logits=last_logits, touch=touch)
         size_bytes = sum(array.nbytes for array in answer.values())
         if size_bytes <= self._room_bytes:
             self._room_bytes -= size_bytes

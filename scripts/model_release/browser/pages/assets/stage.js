@@ -7,6 +7,8 @@ class Stage {
   chosen = { layer: -1, head: 0, position: 0, key: -1, view: "map" };
   /** @type {TokenLabel[]} */
   labels = [];
+  /** @type {Actions | undefined} */
+  actions;
   /** @type {View[]} */
   #views = [];
 
@@ -25,11 +27,12 @@ class Stage {
 
   /** @type {(sample: Sample, prompt?: number) => void} */
   show(sample, prompt = 0) {
+    const isSame = this.sample?.tokens.map(({ id }) => id).join() === sample.tokens.map(({ id }) => id).join();
     this.sample = sample;
     this.prompt = prompt;
     this.labels = labelTokens(sample.tokens);
     const { layers } = this;
-    Object.assign(this.chosen, { position: sample.tokens.length - 1, key: -1 });
+    if (!isSame) Object.assign(this.chosen, { position: sample.tokens.length - 1, key: -1 });
     Object.assign(this.chosen, sample.telling, this.#fresh ? this.#addressed() : {});
     if (!layers.includes(this.chosen.layer)) this.chosen.layer = layers.at(-1) ?? 0;
     this.#fresh = false;

@@ -43,6 +43,16 @@ interface Ids {
   text: "textarea";
   precision: "select";
   run: "button";
+  step: "button";
+  write: "button";
+  stop: "button";
+  count: "input";
+  temperature: "input";
+  "top-k": "input";
+  seed: "input";
+  pace: "span";
+  "no-cache": "p";
+  stale: "p";
   progress: "progress";
   status: "p";
   error: "p";
@@ -123,12 +133,30 @@ interface TokenLabel {
   again: boolean;
 }
 
+/** What may come after a position. */
+interface Expectation {
+  position: number;
+  top: (Token & { p: number })[];
+  /** The probability of any token, where all are at hand. */
+  shareOf?(id: number): number;
+}
+
+/** A head by the numbers of its layer and of itself, both counted from 0. */
+interface Head {
+  layer: number;
+  head: number;
+}
+
 /** One prompt, and what the model returned for it. */
 interface Sample {
   tokens: Token[];
   tensors: Record<string, Shown>;
   /** Positions without an entry have no scores. */
-  next: { position: number; top: (Token & { p: number })[] }[];
+  next: Expectation[];
+  /** Heads that were switched off; none can be where this is missing. */
+  off?: Head[];
+  /** With all heads on. */
+  before?: Expectation[];
   /** Outputs of the file that a page had no room for. */
   left_out?: string[];
   /** Layer -> of each position the likeliest next token as far as the layer knows. */
@@ -187,6 +215,14 @@ interface Choice {
 /** Whether any of these is new; all are with a new sample, and when colours change. */
 type Changed = (...names: ("sample" | keyof Choice)[]) => boolean;
 
+/** What a page that has the model at hand can do besides showing. */
+interface Actions {
+  /** Goes on with a token after a position. */
+  append(position: number, id: number): void;
+  /** Switches a head off, or on again; all on without one. */
+  switchHead(head?: Head): void;
+}
+
 /** Draws its part of the page again. */
 type View = (changed: Changed) => void;
 
@@ -196,38 +232,6 @@ interface Attention {
   /** NaN is no cell. */
   at(head: number, row: number, column: number): number;
 }
-
-interface ListedFile {
-  name: string;
-  size_bytes: number;
-  sha256: string;
-}
-
-/** The parts of manifest.json that the live page reads. */
-interface Manifest {
-  name: string;
-  version: string;
-  tag: string;
-  model: { shape: { context?: number; positions?: number } }; // Releases before contract 1.2 say positions.
-  variants: { precision: string; file: string; size_bytes: number }[];
-  delivery: { file: string };
-  files: ListedFile[];
-}
-
-type Ort = typeof import("onnxruntime-web");
-type Session = import("onnxruntime-web").InferenceSession;
-type Tokenizer = import("@huggingface/tokenizers").Tokenizer;
-
-/** What the live page reads of a release before it loads a model. */
-interface Release {
-  manifest: Manifest;
-  tokenizer: Tokenizer;
-}
-
-/** What a run returns for one text: by the contract all outputs are float32, and the scores are among them. */
-type Results = Record<string, { dims: [batch: number, ...Shown["shape"]]; data: Float32Array }> & {
-  logits: { dims: [batch: number, rows: number, vocab: number]; data: Float32Array };
-};
 
 interface Performance {
   /** Chromium's alone. */
