@@ -50,6 +50,8 @@ def test_the_live_page_runs_the_released_model_on_any_text(browser: "Browser", r
         page.click("#run")
         ids = Tokenizer.from_file(str(released / "tokenizer.json")).encode(text).ids
         page.wait_for_selector(f"#tokens label:nth-child({len(ids)}):last-child")
+        characters = page.locator("#tokens span").evaluate_all("spans => spans.map(span => span.firstChild.data ?? '')")
+        assert "".join(characters) == text.replace(" ", "·"), "bytes stand under their characters"
         expected = outputs_for(released, ids)
         choose_head(page, 0, 1)
         np.testing.assert_allclose(shown_numbers(page), expected["layer_0_attn_probs"][1], atol=6e-4, rtol=0)

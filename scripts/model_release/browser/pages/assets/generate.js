@@ -119,13 +119,13 @@ class Reading {
   /** @type {(tokenizer: Tokenizer, plain: Reading) => Sample} */
   sample(tokenizer, plain) {
     return {
-      tokens: this.ids.map((id) => ({ id, text: spell(tokenizer, id) })),
+      tokens: this.ids.map((id) => tokenOf(tokenizer, id)),
       tensors: { ...this.#outputs },
       next: this.#expected(tokenizer),
       lens: Object.fromEntries(
         Object.entries(this.#lens).map(([layer, likely]) => [
           layer,
-          Array.from(likely, ([position, { id, p }]) => ({ position, top: [{ id, p, text: spell(tokenizer, id) }] })),
+          Array.from(likely, ([position, { id, p }]) => ({ position, top: [{ ...tokenOf(tokenizer, id), p }] })),
         ]),
       ),
       ...(hasGains(this.#model.session) ? { off: this.off } : {}),
@@ -217,9 +217,16 @@ class Expected {
   }
 
   get top() {
-    this.#top ??= mostLikely(this.#scores, TOP).map(({ id, p }) => ({ id, p, text: spell(this.#tokenizer, id) }));
+    this.#top ??= mostLikely(this.#scores, TOP).map(({ id, p }) => ({ ...tokenOf(this.#tokenizer, id), p }));
     return this.#top;
   }
+}
+
+// With its piece where its text is a part of a character.
+/** @type {(tokenizer: Tokenizer, id: number) => Token} */
+function tokenOf(tokenizer, id) {
+  const text = spell(tokenizer, id);
+  return text.includes("\ufffd") ? { id, text, piece: tokenizer.id_to_token(id) } : { id, text };
 }
 
 /** @type {(tokenizer: Tokenizer, id: number) => string} */

@@ -161,8 +161,6 @@ interface Sample {
   left_out?: string[];
   /** Layer -> of each position the likeliest next token as far as the layer knows. */
   lens?: Record<string, Sample["next"]>;
-  /** A token of the vocabulary, for those who read scores. */
-  spell?: (id: number) => Token;
   writes?: Writes | null;
   /** What to show first. */
   telling?: Partial<Choice>;
