@@ -82,6 +82,11 @@ def test_other_bytes_of_a_calibrated_precision_make_no_other_release(tmp_path: P
             "keys and values: none in the release, in and out here",
         ),
         (
+            {},
+            {"selection": lambda selection: selection | {"interventions": True}},
+            "interventions: none in the release, in here",
+        ),
+        (
             {"model.onnx": b"other" * 400},  # What was asked is told before what followed from it.
             {"model": lambda model: model | {"weights_sha256": "1" * 64}},
             "sha256 of the weights: 000",

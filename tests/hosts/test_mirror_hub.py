@@ -15,10 +15,12 @@ from model_release.base.retry import RetryPolicy
 from model_release.contract.dist import check_dist
 from model_release.contract.manifest import CHECKSUMS_NAME
 from model_release.contract.tag import parse_tag
+from model_release.contract.transformers_js import ASKED_FOR
 from model_release.hosts.mirror import AppMirror
 from model_release.hosts.mirror_hub import HubMirror
 from small_release import MODEL, TAG, sha256
 from standins.hub import Fault, Request, StandInHub
+from standins.hub_uploads import History
 
 pytestmark = pytest.mark.network
 REPOSITORY = "octocat/models"
@@ -51,7 +53,7 @@ def upload(dist: Path, told: list[str] | None = None) -> str:
     checked = check_dist(dist, parse_tag(TAG))
     place = HubMirror(f"hub:{REPOSITORY}", retry_policy=QUICK, progress=(told if told is not None else []).append)
     return AppMirror(mirror=place, web=Web(timeout_s=2), origin=APP, retry_policy=QUICK)(
-        checked.document, dist, checked.entries
+        checked.document, dist, checked.entries, was_public=False
     )
 
 
@@ -67,7 +69,10 @@ def test_a_release_is_one_commit_and_the_url_names_it(server: StandInHub, dist: 
     assert len(history.commits) == 2
     assert url == f"{server.url}/{REPOSITORY}/resolve/{history.head}/{TAG}/model_fp16.onnx?v=1.2.0-{sha256(MODEL)[:8]}"
     held = {name: file.path.read_bytes() for name, file in history.commits[history.head].items()}
-    assert held == {"README.md": b"Models.\n"} | {f"{TAG}/{path.name}": path.read_bytes() for path in dist.iterdir()}
+    of_tag = {f"{TAG}/{path.name}": path.read_bytes() for path in dist.iterdir()}
+    assert {name: content for name, content in held.items() if name.startswith(TAG)} == of_tag
+    assert held["README.md"] == b"Models.\n"
+    assert history.tags == {TAG: history.head}
 
 
 def test_a_second_run_writes_nothing_even_after_others_committed(server: StandInHub, dist: Path) -> None:
@@ -100,6 +105,68 @@ def test_a_release_that_others_removed_or_half_wrote_is_put_right(server: StandI
     assert f"/resolve/{history.head}/" in second
     assert history.commits[history.head][f"{TAG}/model_fp16.onnx"].path.read_bytes() == MODEL
     assert upload(dist) == second
+
+
+def test_what_a_try_left_goes_with_the_release_s_own_commit(server: StandInHub, dist: Path) -> None:
+    history = server.history(REPOSITORY)
+    assert history is not None
+    files = history.commits[history.head]
+    history.commits["e" * 40] = {
+        **files,
+        f"{TAG}/of_a_try.onnx": files["README.md"],
+        f"{TAG}-rc.1/kept": files["README.md"],
+    }
+    upload(dist)
+    held = {name for name in history.commits[history.head] if name.startswith(TAG)}
+    assert held == {f"{TAG}-rc.1/kept"} | {f"{TAG}/{path.name}" for path in dist.iterdir()}
+    assert len(history.commits) == 3
+
+
+def in_root(history: History) -> dict[str, bytes]:
+    """What the newest commit has beside the folders of releases and what was there before."""
+    files = history.commits[history.head]
+    return {
+        name: file.path.read_bytes()
+        for name, file in files.items()
+        if not name.startswith("model-v") and name != "README.md"
+    }
+
+
+def test_the_root_is_what_transformers_js_looks_for_and_the_release_s_tag_names_it(
+    server: StandInHub, dist: Path
+) -> None:
+    history = server.history(REPOSITORY)
+    assert history is not None
+    files = history.commits[history.head]
+    of_ours = replace(files["README.md"], title=f"Release {TAG}-rc.1")
+    history.commits["e" * 40] = {
+        **files,
+        "config.json": of_ours,
+        "merges.txt": of_ours,
+        "onnx/model_int4.onnx": of_ours,
+    }
+    history.tags[TAG] = "e" * 40
+    upload(dist)
+    released = {path.name: path.read_bytes() for path in dist.iterdir()}
+    models = {f"onnx/{name}": released[name] for name in released if name.endswith(".onnx")}
+    without_dtype = {"onnx/model_quantized.onnx": released["model_fp16.onnx"]}  # The file that the app gets.
+    beside = {name: released[name] for name in ("config.json", "tokenizer.json", "vocab.json", "merges.txt")}
+    assert in_root(history) == models | without_dtype | beside | dict.fromkeys(ASKED_FOR, b"{}\n")
+    assert history.tags == {TAG: history.head}
+    large = [request for request in server.requests if request.method == "PUT"]
+    assert len(large) == len({request.path for request in large}), "nothing is uploaded twice"
+
+
+def test_a_repository_that_holds_a_model_of_its_own_keeps_it(server: StandInHub, dist: Path) -> None:
+    history, told = server.history(REPOSITORY), list[str]()
+    assert history is not None
+    files = history.commits[history.head]
+    history.commits["e" * 40] = {**files, "config.json": files["README.md"]}
+    upload(dist, told)
+    assert in_root(history) == {"config.json": b"Models.\n"}
+    assert f"warning: {REPOSITORY} has a config.json of its own, so from_pretrained of transformers.js" in " ".join(
+        told
+    )
 
 
 def requests_of_a_clean_run(tmp_path: Path) -> list[tuple[str, str]]:
@@ -160,10 +227,10 @@ def test_somebody_elses_commit_meanwhile_is_kept(server: StandInHub, dist: Path)
 
 @pytest.mark.usefixtures("server")
 def test_a_repository_that_is_not_there_is_one_sentence(dist: Path) -> None:
-    entries = check_dist(dist, parse_tag(TAG)).entries
+    checked = check_dist(dist, parse_tag(TAG))
     place = HubMirror("hub:octocat/nothing", retry_policy=QUICK)
     with pytest.raises(HostError, match=r"octocat/nothing must be open to us.*Create the model repository"):
-        place.upload(TAG, dist, entries)
+        place.upload(checked.document, dist, checked.entries, was_public=False)
 
 
 def test_a_token_that_may_not_write_is_one_sentence(server: StandInHub, dist: Path) -> None:

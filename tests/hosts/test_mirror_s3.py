@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import moto.server
 import pytest
+from botocore.exceptions import ClientError
 
 from mirrors import APP, release_folder
 from model_release.app.fetch import FetchRequest, fetch_model
@@ -60,20 +61,26 @@ def folder_of(dist: Path) -> str:
 
 
 def upload(
-    dist: Path, endpoint: str, target: str = f"s3://{BUCKET}/gpt2", told: list[str] | None = None, **options: Any
+    dist: Path,
+    endpoint: str,
+    target: str = f"s3://{BUCKET}/gpt2",
+    told: list[str] | None = None,
+    *,
+    was_public: bool = True,
+    **options: Any,
 ) -> str:
     checked = check_dist(dist, parse_tag(TAG))
-    mirror = S3Mirror(target, endpoint_url=endpoint, **options)
     told = [] if told is None else told
+    mirror = S3Mirror(target, endpoint_url=endpoint, progress=told.append, **options)
     return AppMirror(mirror=mirror, web=Web(timeout_s=5), origin=APP, progress=told.append)(
-        checked.document, dist, checked.entries
+        checked.document, dist, checked.entries, was_public=was_public
     )
 
 
 def uploads(dist: Path, endpoint: str) -> list[str]:
     """The names that a run brings."""
-    entries = check_dist(dist, parse_tag(TAG)).entries
-    return list(S3Mirror(f"s3://{BUCKET}/gpt2", endpoint_url=endpoint).upload(TAG, dist, entries)[1])
+    checked, mirror = check_dist(dist, parse_tag(TAG)), S3Mirror(f"s3://{BUCKET}/gpt2", endpoint_url=endpoint)
+    return list(mirror.upload(checked.document, dist, checked.entries, was_public=True)[1])
 
 
 def test_a_release_is_mirrored_once_and_the_app_can_be_built_from_it(dist: Path, endpoint: str, tmp_path: Path) -> None:
@@ -88,6 +95,49 @@ def test_a_release_is_mirrored_once_and_the_app_can_be_built_from_it(dist: Path,
     env_file.write_text(f"VITE_MODEL_VERSION=1.2.0\nVITE_MODEL_URL={first}\n")
     result = fetch_model(FetchRequest(env_file=env_file, static_dir=tmp_path / "static", retry_policy=QUICK), print)
     assert (result.folder / "model_fp16.onnx").read_bytes() == MODEL
+
+
+def keys(endpoint: str) -> set[str]:
+    found = boto3.client("s3", endpoint_url=endpoint).list_objects_v2(Bucket=BUCKET)
+    return {each["Key"] for each in found.get("Contents", ())}
+
+
+OF_A_TRY = f"gpt2/{TAG}-{'0' * 16}/model_fp16.onnx"
+OF_OTHERS = {
+    f"gpt2/{TAG}-{'0' * 16}-{'1' * 16}/model_fp16.onnx",
+    f"gpt2/{TAG}-rc.1-{'0' * 16}/a",
+    f"gpt2/{TAG}-notes/a",
+}
+
+
+@pytest.mark.parametrize("was_public", [False, True])
+def test_what_a_try_left_goes_unless_a_page_may_use_it(dist: Path, endpoint: str, was_public: bool) -> None:
+    for key in {OF_A_TRY, *OF_OTHERS}:
+        boto3.client("s3", endpoint_url=endpoint).put_object(Bucket=BUCKET, Key=key, Body=b"x")
+    told: list[str] = []
+    upload(dist, endpoint, told=told, was_public=was_public)
+    own = {f"{folder_of(dist)}/{path.name}" for path in dist.iterdir()}
+    assert keys(endpoint) == own | OF_OTHERS | ({OF_A_TRY} if was_public else set())
+    removed = f"mirror: {OF_A_TRY} is removed, of a try that never became public"
+    assert (removed in told) is not was_public
+
+
+def test_a_store_that_lets_us_remove_nothing_gets_a_warning(dist: Path, endpoint: str) -> None:
+    told: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.paginate.Paginator.paginate", _refuse)
+        upload(dist, endpoint, told=told, was_public=False)
+    (warning,) = (line for line in told if line.startswith("warning: "))
+    assert (
+        f"s3://{BUCKET}/gpt2/{TAG}-* could not be looked for and removed, got: An error occurred (AccessDenied)"
+        in warning
+    )
+    assert "Allow s3:ListBucket and s3:DeleteObject" in warning
+
+
+def _refuse(*_: object, **__: object) -> Iterator[Any]:
+    """What a bucket says whose policy does not allow to list it."""
+    raise ClientError({"Error": {"Code": "AccessDenied", "Message": "Access Denied"}}, "ListObjectsV2")
 
 
 @pytest.mark.parametrize("body", [b"x" * len(MODEL), b"short"])
@@ -146,8 +196,9 @@ def test_a_bucket_that_is_not_there_is_one_sentence(dist: Path, endpoint: str) -
 
 def test_a_file_that_changed_meanwhile_is_not_uploaded(dist: Path, endpoint: str) -> None:
     entry = FileEntry(name=CHECKSUMS_NAME, size_bytes=1, sha256="0" * 64)
+    document = check_dist(dist, parse_tag(TAG)).document
     with pytest.raises(HostError, match="must have the sha256"):
-        S3Mirror(f"s3://{BUCKET}", endpoint_url=endpoint).upload(TAG, dist, [entry])
+        S3Mirror(f"s3://{BUCKET}", endpoint_url=endpoint).upload(document, dist, [entry], was_public=True)
 
 
 @pytest.mark.parametrize(

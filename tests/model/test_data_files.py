@@ -16,7 +16,6 @@ import cli
 from builders import gpt2_folder
 from commands import assert_refused, call, traced_once
 from dists import make_dist
-from model_release.app.files import delivered_names
 from model_release.base.errors import ContractError, ExportError, UsageError
 from model_release.browser import gate, npm
 from model_release.browser.gate import BACKENDS, browse
@@ -24,6 +23,7 @@ from model_release.browser.pages.live import serve_release
 from model_release.contract import manifest
 from model_release.contract.manifest import is_data_file
 from model_release.contract.request import SelectionRequest
+from model_release.contract.transformers_js import delivered_names
 from model_release.model.onnx_files import file
 from model_release.model.onnx_files.data_files import data_files, model_bytes
 from model_release.model.onnx_files.file import read_model, write_model

@@ -284,7 +284,7 @@ def test_the_unbroken_graph_passes(exported: Path, reference: CachedReference) -
 NUMERIC = [mutate for mutate, clause in MUTATIONS if clause in ("NUM01", "PROB02")]
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8-dynamic", "int4", "small"])
+@pytest.mark.parametrize("precision", ["fp16", "int8-dynamic", "int4", "int4-compute", "small"])
 @pytest.mark.parametrize("mutate", NUMERIC, ids=[mutate.__name__ for mutate in NUMERIC])
 def test_a_looser_precision_still_rejects_wrong_numbers(
     mutate: Mutation, precision: str, exported: Path, reference: CachedReference, tmp_path: Path

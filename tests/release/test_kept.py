@@ -61,8 +61,9 @@ def test_the_mirror_gets_the_public_releases_own_files(host: Opener, tmp_path: P
     run(host, first)
     seen = {}
 
-    def mirror(document: Manifest, folder: Path, entries: Any) -> str:
-        seen.update({entry.name: (folder / entry.name).read_bytes() for entry in entries})
+    def mirror(document: Manifest, dist: Path, entries: Iterable[FileEntry], *, was_public: bool) -> str:
+        assert was_public
+        seen.update({entry.name: (dist / entry.name).read_bytes() for entry in entries})
         return f"https://mirror.example/{document.delivery.file}"
 
     result = run(host, built_by(tmp_path, 2), mirror=mirror)
@@ -77,10 +78,12 @@ def test_a_release_that_another_machine_finishes_first_is_what_the_mirror_gets(t
     with StandInGitHub() as site:
         site.add_repository(REPOSITORY).create_tag(TAG)
 
-        def mirror(_: Manifest, folder: Path, entries: Iterable[FileEntry]) -> str:
+        def mirror(document: Manifest, dist: Path, entries: Iterable[FileEntry], *, was_public: bool) -> str:
+            assert document.tag == TAG
+            assert was_public == bool(mirrored)
             if not mirrored:
                 publish(first, parse_tag(TAG), github_host(site))  # Meanwhile, on its machine.
-            mirrored.append({entry.name: (folder / entry.name).read_bytes() for entry in entries})
+            mirrored.append({entry.name: (dist / entry.name).read_bytes() for entry in entries})
             return f"https://mirror.example/{len(mirrored)}"
 
         result = publish(built_by(tmp_path, 2), parse_tag(TAG), github_host(site), mirror=mirror)
@@ -104,9 +107,9 @@ def test_a_draft_half_uploaded_by_another_machine_is_finished_with_files_of_one_
         draft.assets[0].state = "starter"
         mirrored: list[str] = []
 
-        def mirror(_: Manifest, folder: Path, entries: Iterable[FileEntry]) -> str:
+        def mirror(document: Manifest, dist: Path, entries: Iterable[FileEntry], *, was_public: bool) -> str:
             mirrored.extend(manifest.checksums([*entries]).decode().splitlines())
-            assert folder == again
+            assert (document.tag, dist, was_public) == (TAG, again, False)
             return "https://mirror.example/model_small.onnx"
 
         result = publish(again, parse_tag(TAG), github_host(site), mirror=mirror)

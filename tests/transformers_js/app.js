@@ -1,5 +1,14 @@
 import { AutoModelForCausalLM, AutoTokenizer, env } from "@huggingface/transformers";
 
+/** Loads a release from its mirror on the Hub.
+ * @param {string} repository ORG/REPO @param {string} tag The release's, e.g. model-v1.0.0
+ * @param {string} [runtime] See `load`. */
+export async function loadMirrored(repository, tag, runtime) {
+  if (runtime && env.backends.onnx.wasm) env.backends.onnx.wasm.wasmPaths = runtime;
+  const model = await AutoModelForCausalLM.from_pretrained(repository, { revision: tag });
+  return { tokenizer: await AutoTokenizer.from_pretrained(repository, { revision: tag }), model };
+}
+
 /** Loads what `fetch --layout transformers.js` has laid out.
  * @param {string} url VITE_MODEL_URL: models/NAME/onnx/FILE.onnx?v=…
  * @param {string} base A path, with a slash at its end: import.meta.env.BASE_URL, or the static folder in Node.js.

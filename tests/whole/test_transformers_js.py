@@ -1,9 +1,9 @@
-"""transformers.js runs a release that was fetched with its layout: generation and activations, in Node and Chromium."""
+"""transformers.js runs a release, fetched with its layout or from a mirror: generation, activations; Node, Chromium."""
 
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,11 @@ import cli
 from commands import call
 from model_release.browser import npm
 from model_release.contract import manifest
+from model_release.contract.dist import check_dist
+from model_release.contract.tag import parse_tag
+from model_release.hosts.mirror_hub import HubMirror
 from model_release.model.onnx_files.session import Session
+from standins.hub import StandInHub
 from vite import vite_server
 
 if TYPE_CHECKING:
@@ -27,9 +31,10 @@ TEXT = "A quick brown"
 WITHOUT_PAST = "The dog was"
 """Goes on the same either way: after the first step transformers.js 4.3.1 hands any file one token, past or no past."""
 NEW = 5
-USE = """async ([url, base, text, tokens, runtime]) => {
-    const { goOn, load, see } = await import(new URL("app.js", globalThis.location?.href ?? APP).href);
-    const loaded = await load(url, base, runtime);
+MIRROR = "octocat/models"
+USE = """async ([how, where, text, tokens]) => {
+    const { goOn, see, ...loaders } = await import(new URL("app.js", globalThis.location?.href ?? APP).href);
+    const loaded = await loaders[how](...where);
     const steps = [], { model: session } = loaded.model.sessions, run = session.run.bind(session);
     session.run = (given, ...rest) => (steps.push(given.input_ids.dims[1]), run(given, ...rest));
     const outputs = Object.entries(await see(loaded, text));
@@ -74,9 +79,9 @@ def text_for(released: Path) -> str:
     return TEXT if manifest.read(released).selection.cache else WITHOUT_PAST
 
 
-def check(seen: dict[str, Any], released: Path) -> None:
+def check(seen: dict[str, Any], released: Path, file: str = "model_fp16.onnx") -> None:
     """Every activation is what onnxruntime returns, and the text goes on as the likeliest tokens do."""
-    session = Session(released / "model_fp16.onnx")
+    session = Session(released / file)
     tokenizer = Tokenizer.from_file(str(released / "tokenizer.json"))
     ids = tokenizer.encode(text_for(released)).ids
     expected = session.run(np.array([ids]))
@@ -89,23 +94,55 @@ def check(seen: dict[str, Any], released: Path) -> None:
     assert seen["text"] == tokenizer.decode(ids)
 
 
-@pytest.mark.network
-def test_transformers_js_generates_and_shows_activations_in_node(site: Path, model: Path) -> None:
-    arguments = json.dumps([url_of(site), f"{site}/static/", text_for(model), NEW])
+def in_node(site: Path, how: str, where: list[str], text: str, first: str = "") -> dict[str, Any]:
+    """What `USE` returns in Node.js, after a statement of the test's own."""
     code = (
-        f"const APP = {json.dumps((site / 'app.js').as_uri())}; console.log(JSON.stringify(await ({USE})({arguments})))"
+        f"const APP = {json.dumps((site / 'app.js').as_uri())}; {first}"
+        f"console.log(JSON.stringify(await ({USE})({json.dumps([how, where, text, NEW])})))"
     )
     done = subprocess.run(
         ["node", "--input-type=module", "--eval", code], cwd=site, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    check(json.loads(done.stdout), model)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.network
+def test_transformers_js_generates_and_shows_activations_in_node(site: Path, model: Path) -> None:
+    check(in_node(site, "load", [url_of(site), f"{site}/static/"], text_for(model)), model)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
+    """A hub with a mirror of the release."""
+    folder = tmp_path / "hub" / MIRROR
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text("Models.\n")
+    with StandInHub(tmp_path / "hub") as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        dist = check_dist(model, parse_tag(model.name))
+        HubMirror(f"hub:{MIRROR}").upload(dist.document, model, dist.entries, was_public=True)
+        yield server
+
+
+@pytest.mark.network
+def test_transformers_js_finds_a_mirrored_release_by_its_tag_in_node(site: Path, model: Path, hub: StandInHub) -> None:
+    first = (
+        'const { env } = await import("@huggingface/transformers");'
+        f"env.remoteHost = {json.dumps(hub.url + '/')}; env.cacheDir = {json.dumps(f'{site}/cache/')};"
+    )
+    # Unasked it takes fp32 there; in a page, the file that the app gets.
+    check(in_node(site, "loadMirrored", [MIRROR, model.name], text_for(model), first), model, "model.onnx")
 
 
 @pytest.mark.network
 def test_transformers_js_does_the_same_in_chromium_behind_vite_preview(
-    site: Path, packages: Path, model: Path, browser: "Browser"
+    site: Path, packages: Path, model: Path, hub: StandInHub, browser: "Browser"
 ) -> None:
+    with (site / "app.js").open("a") as app:
+        app.write(f"env.remoteHost = {json.dumps(hub.url + '/')};\n")
     runtime = site / "static" / "runtime"
     runtime.mkdir()
     for path in (packages / "onnxruntime-web" / "dist").glob("ort-wasm-simd-threaded.asyncify.*"):
@@ -115,6 +152,7 @@ def test_transformers_js_does_the_same_in_chromium_behind_vite_preview(
     (site / "dist" / "index.html").write_text("<!doctype html><title>See through</title>")
     with vite_server([*vite, "preview"], site) as origin, browser.new_context() as context:
         page = context.new_page()
-        context.route(lambda url: not url.startswith((origin, "blob:")), lambda route: route.abort())
-        page.goto(origin)
-        check(page.evaluate(USE, [url_of(site), "/", text_for(model), NEW, f"{origin}/runtime/"]), model)
+        context.route(lambda url: not url.startswith((origin, hub.url, "blob:")), lambda route: route.abort())
+        for how, where in (("loadMirrored", [MIRROR, model.name]), ("load", [url_of(site), "/"])):
+            page.goto(origin)
+            check(page.evaluate(USE, [how, [*where, f"{origin}/runtime/"], text_for(model), NEW]), model)

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from model_release.app.envfile import URL_KEY, VERSION_KEY
-from model_release.app.files import MODELS_FOLDER, delivered_names
+from model_release.app.files import MODELS_FOLDER
 from model_release.contract.manifest import MANIFEST_NAME, Manifest, version_query
+from model_release.contract.transformers_js import delivered_names
 
 Outcome = Literal["unchanged", "written", "committed", "pull request", "branch pushed"]
 

@@ -12,19 +12,13 @@ from model_release.base.errors import ManifestError
 from model_release.base.github_limits import ASSET_NAME, MAX_ASSET_BYTES, MAX_ASSETS
 from model_release.contract.manifest import MANIFEST_NAME, FileEntry, Manifest, is_data_file, version_query
 from model_release.contract.tag import ReleaseTag
+from model_release.contract.transformers_js import ASKED_FOR, delivered_names, path_of_model
 
 MODELS_FOLDER = "models"
 """Below the folder that the app serves at its base."""
 
 Layout = Literal["flat", "transformers.js"]
 """Side by side, or as transformers.js looks for them: model files in `onnx`."""
-
-ASKED_FOR = ("tokenizer_config.json", "generation_config.json")
-"""What transformers.js asks for; dev servers answer with a page where a file is missing, so each must be there."""
-
-CONFIG = "config.json"
-TOKENIZER_PREFIXES = ("tokenizer", "vocab.", "merges.")
-
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 _ADVICE = "Do not use this release; make it again."
@@ -62,19 +56,12 @@ class AppFiles:
     def path(self, name: str) -> str:
         """Where a file lies in the folder."""
         is_model = name == self.model.name or is_data_file(name, self.model.name)
-        return f"onnx/{name}" if is_model and self.layout == "transformers.js" else name
+        return path_of_model(name) if is_model and self.layout == "transformers.js" else name
 
     @property
     def filled(self) -> tuple[str, ...]:
-        """Files of the layout that the release may lack: an empty JSON object stands for them."""
+        """Files of the layout that the release may lack; dev servers answer with a page where a file is missing."""
         return ASKED_FOR if self.layout == "transformers.js" else ()
-
-
-def delivered_names(document: Manifest, model: str) -> tuple[str, ...]:
-    """The files that go to the app beside `manifest.json`: the model, its data files, the tokenizer and the config."""
-    names = sorted(document.names)
-    data = [name for name in names if is_data_file(name, model)]
-    return (model, *data, *(name for name in names if name.startswith(TOKENIZER_PREFIXES)), CONFIG)
 
 
 def app_files(

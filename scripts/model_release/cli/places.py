@@ -236,7 +236,12 @@ class MirrorOptions:
         else:
             from model_release.hosts.mirror_s3 import S3Mirror
 
-            place = S3Mirror(self.mirror, endpoint_url=self.mirror_endpoint, public_url=self.mirror_public_url)
+            place = S3Mirror(
+                self.mirror,
+                endpoint_url=self.mirror_endpoint,
+                public_url=self.mirror_public_url,
+                progress=print_progress,
+            )
         return AppMirror(mirror=place, web=Web(), origin=self.origin.rstrip("/"), progress=print_progress)
 
 

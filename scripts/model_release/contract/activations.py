@@ -177,15 +177,17 @@ class Precision:
     Attributes:
         table: How the token and position tables and an untied head are stored.
         matrix: How the matrices of the layers are stored.
+        experts: How experts are, where it is otherwise.
         vector_bits: Bits an element of a bias or a norm.
         max_mean_kl: Largest mean KL divergence of the next-token distribution, in nats.
         min_top1_agreement: Smallest share of positions with PyTorch's most likely next token.
         max_perplexity_ratio: Largest perplexity on text, in PyTorch's.
         max_relative_error: Largest root mean square error of any output, in PyTorch's root mean square.
         max_far_share: Share of an output's elements that may be further from PyTorch's than `tolerances`. Products of
-            integers have steps as large as a token's largest number asks for; where a model doubts whether to make a
-            number huge, a small error decides.
+            integers have steps as large as a token's largest number asks for, and weights of few bits are coarse; where
+            a model doubts whether to make a number huge, or a head which token to attend to, a small error decides.
         calibrated: Whether its bytes follow activations on text, which differ a little from machine to machine.
+        domains: Of operators besides the standard ones.
     """
 
     name: str
@@ -201,9 +203,13 @@ class Precision:
     max_relative_error: float
     max_far_share: float = 0.0
     calibrated: bool = False
+    experts: Storage | None = None
+    domains: tuple[str, ...] = ()
 
     def storage(self, parameter: Parameter) -> Storage:
         """How a parameter that is no vector is stored."""
+        if self.experts is not None and parameter.is_of_experts:
+            return self.experts
         return self.table if parameter.is_table else self.matrix
 
     def tolerance(self, kind: str) -> Tolerance:
@@ -401,6 +407,8 @@ def _parse(document: Mapping[str, Any]) -> Contract:
                     **row,
                     "table": Storage(**row["table"]),
                     "matrix": Storage(**row["matrix"]),
+                    "experts": Storage(**row["experts"]) if "experts" in row else None,
+                    "domains": tuple(row.get("domains", ())),
                     "tolerances": {kind: Tolerance(**limits) for kind, limits in row["tolerances"].items()},
                 },
             )

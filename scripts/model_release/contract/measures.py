@@ -124,19 +124,29 @@ def deviation(kind: str, layers: Iterable[Comparison]) -> Deviation:
 
 
 def agreement(got: Array, expected: Array, following: Array) -> Agreement:
-    """Measures next-token distributions.
+    """Measures next-token distributions, some positions at a time: a vocabulary may have 262,144 tokens.
 
     Args:
         got: Logits of the model, [..., vocab].
         expected: PyTorch's.
         following: Ids of the tokens that follow in the text, [...].
     """
-    log_p, log_q = (log_softmax(logits.reshape(-1, logits.shape[-1])) for logits in (expected, got))
+    vocab = got.shape[-1]
+    rows, others, next_ids = got.reshape(-1, vocab), expected.reshape(-1, vocab), following.reshape(-1)
+    step = max(1, _PART // vocab)
+    return mean_agreement(
+        _agreement_of_some(rows[start : start + step], others[start : start + step], next_ids[start : start + step])
+        for start in range(0, len(rows), step)
+    )
+
+
+def _agreement_of_some(got: Array, expected: Array, following: Array) -> Agreement:
+    log_p, log_q = log_softmax(expected), log_softmax(got)
     p = np.exp(log_p)
     kl = (p * (log_p - log_q)).sum(axis=-1)
     choice = log_q.argmax(axis=-1)
     chosen = np.take_along_axis(p, choice[:, None], axis=-1)[:, 0]
-    losses = [-np.take_along_axis(log, following.reshape(-1, 1), axis=-1) for log in (log_q, log_p)]
+    losses = [-np.take_along_axis(log, following[:, None], axis=-1) for log in (log_q, log_p)]
     return Agreement(
         positions=len(p),
         mean_kl=max(0.0, float(kl.mean())) if np.isfinite(kl).all() else math.inf,

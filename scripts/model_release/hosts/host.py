@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from model_release.contract.manifest import FileEntry
+from model_release.contract.manifest import FileEntry, Manifest
 from model_release.hosts.reconcile import Action, ReleaseState
 
 T = TypeVar("T")
@@ -63,8 +63,14 @@ class Host(Protocol):
 class Mirror(Protocol):
     """A place that serves files to any origin."""
 
-    def upload(self, tag: str, dist: Path, entries: Iterable[FileEntry]) -> tuple[str, tuple[str, ...]]:
-        """Uploads what is missing; returns the folder's URL and the names that were uploaded."""
+    def upload(
+        self, document: Manifest, dist: Path, entries: Iterable[FileEntry], *, was_public: bool
+    ) -> tuple[str, tuple[str, ...]]:
+        """Uploads what is missing; returns the folder's URL and the names that were uploaded.
+
+        What tries left that never became public goes. `was_public`: whether a release under the tag has been public,
+        so that pages may use what else lies under it.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,13 +60,14 @@ class AppMirror:
     def __post_init__(self) -> None:
         check_origin(self.origin)
 
-    def __call__(self, document: Manifest, dist: Path, entries: Iterable[FileEntry]) -> str:
+    def __call__(self, document: Manifest, dist: Path, entries: Iterable[FileEntry], *, was_public: bool) -> str:
         """Mirrors a release, and fetches its model as a page of the app would.
 
         Args:
             document: The release's manifest.
             dist: The folder that has its files.
             entries: All of them, the manifest and the checksums too.
+            was_public: Whether a release under the tag is public already; else what earlier tries left there goes.
 
         Returns:
             What `VITE_MODEL_URL` may say.
@@ -75,7 +76,7 @@ class AppMirror:
             ManifestError: The mirror serves other bytes.
             HostError: The mirror refuses, or would not let a page of `origin` read the model.
         """
-        folder, uploaded = self.mirror.upload(document.tag, dist, tuple(entries))
+        folder, uploaded = self.mirror.upload(document, dist, tuple(entries), was_public=was_public)
         model = document.app_model
         url = f"{folder}/{model.name}?v={version_query(document.version, model.sha256)}"
         result = self._probe(url, model)

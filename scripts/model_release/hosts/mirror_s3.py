@@ -1,13 +1,14 @@
 """A mirror in any S3-compatible store: AWS S3, Aliyun OSS, MinIO. boto3 is imported only here and only when asked for.
 
 A release goes below a key that names its content, so an object never changes once it is there, caches may
-keep it for ever, and running again uploads only what is missing.
+keep it for ever, and running again uploads only what is missing. What tries left that never became public is removed.
 """
 
 import base64
 import hashlib
 import importlib
 import ipaddress
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from urllib.parse import quote, urlsplit
 from model_release.base.errors import HostError, UsageError
 from model_release.base.files import open_file, sha256_of
 from model_release.base.http import CONTENT_TYPES
-from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry, checksums
+from model_release.base.progress import Progress, silent
+from model_release.contract.manifest import CHECKSUMS_NAME, FileEntry, Manifest, checksums
 from model_release.hosts.mirror import match_target
 
 FOREVER = "public, max-age=31536000, immutable"
@@ -31,11 +33,20 @@ class S3Mirror:
         target: `s3://BUCKET/PREFIX`.
         endpoint_url: Another store than AWS, e.g. https://oss-cn-hangzhou.aliyuncs.com.
         public_url: Where the bucket is served, if not by the store itself: a CDN, a domain.
+        progress: Told one sentence at a time.
     """
 
-    def __init__(self, target: str, *, endpoint_url: str | None = None, public_url: str | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        endpoint_url: str | None = None,
+        public_url: str | None = None,
+        progress: Progress = silent,
+    ) -> None:
         match = match_target(target)
         self._bucket, self._prefix = match[1], match[2].strip("/")
+        self._progress = progress
         try:
             boto3, config = importlib.import_module("boto3"), importlib.import_module("botocore.config")
         except ImportError as failure:
@@ -62,13 +73,16 @@ class S3Mirror:
             ) from failure
         self._public_url = (public_url or _address(str(self._client.meta.endpoint_url), self._bucket)).rstrip("/")
 
-    def upload(self, tag: str, dist: Path, entries: Iterable[FileEntry]) -> tuple[str, tuple[str, ...]]:
+    def upload(
+        self, document: Manifest, dist: Path, entries: Iterable[FileEntry], *, was_public: bool
+    ) -> tuple[str, tuple[str, ...]]:
         """Uploads what is missing and verifies all of it; the checksums come last.
 
         Args:
-            tag: Of the release; the key holds it for people, and the content's hash for machines.
+            document: The release's manifest; a key holds its tag for people, and the content's hash for machines.
             dist: The folder that has them.
             entries: The files.
+            was_public: Whether a release under the tag has been public; else other content under it is of no use.
 
         Returns:
             The URL of the release's folder, and the names that were uploaded.
@@ -78,7 +92,7 @@ class S3Mirror:
         """
         entries = sorted(entries, key=lambda entry: (entry.name == CHECKSUMS_NAME, entry.name))
         content = hashlib.sha256(checksums(entries)).hexdigest()
-        folder = "/".join(part for part in (self._prefix, f"{tag}-{content[:16]}") if part)
+        folder = "/".join(part for part in (self._prefix, f"{document.tag}-{content[:16]}") if part)
         uploaded = []
         for entry in entries:
             key = f"{folder}/{entry.name}"
@@ -95,7 +109,25 @@ class S3Mirror:
                     f"s3://{self._bucket}/{key} must take the file, got: {str(failure)[:200]}. "
                     "Check the bucket, the endpoint and the credentials, and run it again."
                 ) from failure
+        if not was_public:
+            self._remove_tries(document.tag, folder)
         return f"{self._public_url}/{quote(folder)}", tuple(uploaded)
+
+    def _remove_tries(self, tag: str, folder: str) -> None:
+        """Removes what the tag has beside a folder; a store that refuses gets a warning, as no page is worse off."""
+        of_tag = "/".join(part for part in (self._prefix, f"{tag}-") if part)
+        of_a_try = re.compile(re.escape(of_tag) + "[0-9a-f]{16}/")  # And not of a tag that begins with this one.
+        try:
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=of_tag):
+                for key in (found["Key"] for found in page.get("Contents", ())):
+                    if of_a_try.match(key) and not key.startswith(f"{folder}/"):
+                        self._client.delete_object(Bucket=self._bucket, Key=key)
+                        self._progress(f"mirror: {key} is removed, of a try that never became public")
+        except self._failures as failure:
+            self._progress(
+                f"warning: what earlier tries left in s3://{self._bucket}/{of_tag}* could not be looked for and "
+                f"removed, got: {str(failure)[:200]}. Allow s3:ListBucket and s3:DeleteObject, or remove it by hand."
+            )
 
     def _upload(self, path: Path, key: str, entry: FileEntry) -> None:
         """One PUT; the store refuses it if the bytes do not have the checksum (where it knows checksums)."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from model_release.app.app import Released
 from model_release.base.errors import HostError, ManifestError
@@ -21,8 +22,12 @@ from model_release.hosts.reconcile import ReleaseState
 from model_release.release.request import BuildRequest
 from model_release.release.workflow import DEMO, WeightsJob
 
-Mirroring = Callable[[Manifest, Path, Iterable[FileEntry]], str]
-"""Manifest, folder and files of a release -> what VITE_MODEL_URL may say; see `hosts.mirror.AppMirror`."""
+
+class Mirroring(Protocol):
+    """Brings a release to a mirror; see `hosts.mirror.AppMirror`."""
+
+    def __call__(self, document: Manifest, dist: Path, entries: Iterable[FileEntry], *, was_public: bool) -> str:
+        """Manifest, folder and files of a release -> what VITE_MODEL_URL may say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +220,7 @@ def mirror_released(host: Host, public: PublicRelease, mirror: Mirroring) -> str
     """
     with tempfile.TemporaryDirectory(prefix="model-release-") as folder:
         copy_released(host, public, Path(folder))
-        return mirror(public.document, Path(folder), public.entries)
+        return mirror(public.document, Path(folder), public.entries, was_public=True)
 
 
 def copy_released(host: Host, public: PublicRelease, folder: Path) -> None:

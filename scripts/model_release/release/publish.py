@@ -185,7 +185,7 @@ class _Run:
             _refuse_hidden_break(self.tag, document.contract_version, previous)
             details = replace_fields(details, notes=_notes(self.checked, previous, self.attestation))
         self._begin(state, actions)
-        self._bring_to_mirror(document, self.dist, details.files)
+        self._bring_to_mirror(document, details.files, was_public=state is not None and state.published)
         self._apply(actions, details)
         return None, details
 
@@ -207,10 +207,10 @@ class _Run:
             self.planned(actions)
         self.done.update({a.name: a for a in actions if a.kind != "keep" or a.name not in self.done})
 
-    def _bring_to_mirror(self, document: Manifest, folder: Path, files: tuple[FileEntry, ...]) -> None:
+    def _bring_to_mirror(self, document: Manifest, files: tuple[FileEntry, ...], *, was_public: bool) -> None:
         """Mirrors the release, once and before it is public."""
         if self.mirror is not None and not self.dry_run and self.mirrored != files:
-            self.mirror_url = self.mirror(document, folder, files)
+            self.mirror_url = self.mirror(document, self.dist, files, was_public=was_public)
             self.mirrored = files
 
     def _apply(self, actions: tuple[Action, ...], details: ReleaseDetails) -> None:

@@ -164,11 +164,14 @@ class _Handler(BaseHTTPRequestHandler):
     hub: StandInHub
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # Headers and body are two writes; without this each answer waits 40 ms.
-    _API = re.compile(r"/api/models/(?P<id>[^/]+(?:/[^/]+)?)(?:/(?P<what>revision|tree)/(?P<revision>[^/]+))?")
+    _API = re.compile(
+        r"/api/models/(?P<id>[^/]+(?:/[^/]+)?)(?:/(?P<what>revision|tree)/(?P<revision>[^/]+)(?:/(?P<folder>.+))?)?"
+    )
     _WRITE = re.compile(
         r"/(?:api/models/)?(?P<id>[^/]+/[^/.]+)"
-        r"(?:/(?P<what>preupload|commit|paths-info)/(?P<revision>[^/]+)|\.git/info/(?P<lfs>lfs)/objects/batch)"
+        r"(?:/(?P<what>preupload|commit|paths-info|tag)/(?P<revision>[^/]+)|\.git/info/(?P<lfs>lfs)/objects/batch)"
     )
+    _REFS = re.compile(r"/api/models/(?P<id>[^/]+/[^/]+)/refs")
     _LARGE = re.compile(r"/(?P<id>[^/]+/[^/]+)/lfs/(?P<oid>[0-9a-f]{64})")
     _RESOLVE = re.compile(r"/(?P<id>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<name>.+)")
 
@@ -182,6 +185,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_PUT(self) -> None:
+        self._answer()
+
+    def do_DELETE(self) -> None:
         self._answer()
 
     def log_message(self, format: str, *args: object) -> None:
@@ -199,10 +205,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault and fault.kind.isdecimal():
             self._refuse(int(fault.kind), retry_after=fault.retry_after)
-        elif self.command in {"POST", "PUT"}:
+        elif self.command in {"POST", "PUT", "DELETE"}:
             self._write(path, body, fault)
+        elif (match := self._REFS.fullmatch(path)) and (history := self.hub.history(match["id"])):
+            self._send(200, {"Content-Type": "application/json"}, json.dumps(history.refs()).encode(), fault)
         elif match := self._API.fullmatch(path):
-            self._api(match["id"], match["what"], match["revision"] or "main", fault)
+            self._api(match["id"], match["what"], match["revision"] or "main", match["folder"] or "", fault)
         elif match := self._RESOLVE.fullmatch(path):
             self._resolve(match["id"], match["revision"], match["name"], fault)
         else:
@@ -227,6 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
                 if large:
                     history.put(match["oid"], body)
                     answer = None
+                elif self.command == "DELETE":
+                    answer = history.tags.pop(match["revision"], None)
                 else:
                     what, revision = match["lfs"] or match["what"], match["revision"] or "main"
                     answer = history.answer(
@@ -244,11 +254,16 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(200, {"Content-Type": "application/json"}, json.dumps(answer).encode(), fault)
 
-    def _api(self, repository: str, what: str | None, revision: str, fault: Fault | None) -> None:
+    def _api(self, repository: str, what: str | None, revision: str, folder: str, fault: Fault | None) -> None:
         files = self._files_at(repository, revision)
         if files is None:
             return
-        entries = [file.as_json(name) for name, file in files.items()]
+        entries = [
+            file.as_json(name) for name, file in files.items() if what != "tree" or name.rpartition("/")[0] == folder
+        ]
+        if folder and not entries:
+            self._refuse(404, code="EntryNotFound")
+            return
         commit = self.hub.commit(repository)
         info = {"id": repository, "modelId": repository, "sha": commit, "private": False, "siblings": entries}
         body = json.dumps(entries if what == "tree" else info).encode()

@@ -30,10 +30,12 @@ class StoredFile:
     Attributes:
         path: Where its bytes are; its suffix decides whether it is large.
         commit: The commit that wrote it; empty where nobody asks.
+        title: What that commit says.
     """
 
     path: Path
     commit: str = ""
+    title: str = "a commit"
 
     @property
     def is_lfs(self) -> bool:
@@ -53,18 +55,22 @@ class StoredFile:
         size = self.path.stat().st_size
         lfs = {"lfs": {"size": size, "sha256": self.etag, "oid": self.etag, "pointerSize": 134}} if self.is_lfs else {}
         oid = "0" * 40 if self.is_lfs else self.etag
-        written = {"lastCommit": {"id": self.commit, "title": "a commit", "date": _DATE}} if self.commit else {}
+        written = {"lastCommit": {"id": self.commit, "title": self.title, "date": _DATE}} if self.commit else {}
         entry = {"rfilename": name, "path": name, "type": "file", "size": size, "blobId": oid, "oid": oid}
         return entry | lfs | written
 
 
 @dataclass
 class History:
-    """The commits of one repository, oldest first; `large` holds uploads that no commit may name yet."""
+    """The commits of one repository, oldest first; `large` holds uploads that no commit may name yet.
+
+    `tags` are the commits that tags name.
+    """
 
     folder: Path
     commits: dict[str, dict[str, StoredFile]] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
 
     @property
     def head(self) -> str:
@@ -73,7 +79,7 @@ class History:
 
     def at(self, revision: str) -> dict[str, StoredFile] | None:
         """What a commit holds."""
-        revision = self.head if revision == "main" else revision
+        revision = self.head if revision == "main" else self.tags.get(revision, revision)
         found = [commit for commit in self.commits if len(revision) >= 7 and commit.startswith(revision)]
         return self.commits[found[0]] if found else None
 
@@ -87,6 +93,12 @@ class History:
             return {"files": [self._preupload(file) for file in json.loads(body)["files"]]}
         if what == "lfs":
             return {"transfer": "basic", "objects": [self._batch(entry, url) for entry in json.loads(body)["objects"]]}
+        if what == "tag":
+            tag = json.loads(body)["tag"]
+            if tag in self.tags:
+                raise RefusedError(409, "The tag is there")
+            self.tags[tag] = revision
+            return None
         if what == "paths-info":
             files = self.at(revision)
             if files is None:
@@ -94,6 +106,12 @@ class History:
             return [files[name].as_json(name) for name in query["paths"] if name in files]
         commit = self._commit(body)
         return {"commitOid": commit, "commitUrl": f"{url}/commit/{commit}", "pullRequestUrl": None}
+
+    def refs(self) -> dict[str, list[dict[str, str]]]:
+        """Branches and tags."""
+        tags = [{"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": commit} for tag, commit in self.tags.items()]
+        main = {"name": "main", "ref": "refs/heads/main", "targetCommit": self.head}
+        return {"branches": [main], "tags": tags, "converts": []}
 
     def put(self, oid: str, content: bytes) -> None:
         """Stores an upload.
@@ -124,9 +142,12 @@ class History:
         header, *lines = (json.loads(line) for line in body.splitlines())
         if header["value"].get("parentCommit") not in (None, self.head):
             raise RefusedError(412, "The branch has moved on")
-        contents = {}
+        contents, removed = {}, []
         for line in lines:
             value = line["value"]
+            if line["key"] == "deletedFile":
+                removed.append(value["path"])
+                continue
             if line["key"] == "lfsFile" and value["oid"] not in self.large:
                 raise RefusedError(400, "LfsFileNotFound")
             contents[value["path"]] = (
@@ -139,6 +160,9 @@ class History:
             path = self.folder / commit / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-            files[name] = StoredFile(path, commit)
+            files[name] = StoredFile(path, commit, header["value"]["summary"])
+        for name in removed:
+            if files.pop(name, None) is None:
+                raise RefusedError(400, "A file that is removed must be there")
         self.commits[commit] = files
         return commit

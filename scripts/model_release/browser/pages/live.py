@@ -13,7 +13,7 @@ from model_release.contract import manifest
 
 PAGE = "try.html"
 PACKAGES = "packages"
-"""Where the page finds what npm installed; `try.js` names it too."""
+"""Where the page finds what npm installed; `loading.js` names it too."""
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def join(model: ir.Model, inputs: Sequence[Input]) -> bool:
 
 
 def _constant(model: ir.Model, value: object) -> ir.Value:
-    """A small constant, int64, as a node of the graph's initializers, made once."""
+    """Whole numbers, int64, as an initializer that is made once."""
     array = np.array(value, dtype=np.int64)
     name = "place_" + "_".join(map(str, array.reshape(-1))) + ("s" if array.ndim else "")
     if name not in model.graph.initializers:

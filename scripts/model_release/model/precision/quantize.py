@@ -22,6 +22,7 @@ from model_release.model.onnx_files.naming import name_nodes, set_metadata
 from model_release.model.precision.block_codes import store_compensated, store_in_blocks
 from model_release.model.precision.calibration import Calibration
 from model_release.model.precision.fp16 import store_fp16, store_fp16_compute
+from model_release.model.precision.int4_products import store_int4_compute
 from model_release.model.precision.int8 import store_int8_dynamic, store_int8_static
 
 CODECS: dict[str, Callable[[ir.Model, ModelMetadata], None]] = {
@@ -30,6 +31,7 @@ CODECS: dict[str, Callable[[ir.Model, ModelMetadata], None]] = {
     "int8": store_in_blocks,
     "int8-dynamic": store_int8_dynamic,
     "int4": store_in_blocks,
+    "int4-compute": store_int4_compute,
 }
 
 CALIBRATED: dict[str, Callable[[ir.Model, ModelMetadata, Calibration], None]] = {

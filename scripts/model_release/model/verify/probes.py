@@ -237,10 +237,9 @@ class Probes:
         last = self._selection.logits == "last"
         every = Selection(layers=tuple(range(self._blueprint.layers)), activations=("resid_post",))
         streams = [row for row in load_contract().expected_outputs(self._blueprint, every) if row.kind == "resid_post"]
-        sizes = [
-            np.sqrt(np.square(stream).mean()) for stream in self._reference.run(ids, streams, last_logits=last).values()
-        ]
-        steering *= np.array(sizes, dtype=np.float32)[:, None]  # As large as the stream: what is forgotten shows.
+        seen = self._reference.run(ids, streams, last_logits=last)
+        # A fourth of what each channel is wont to be: what is forgotten shows, and the model stays what it is.
+        steering *= np.stack([np.sqrt(np.square(stream).mean(axis=(0, 1))) for stream in seen.values()]) / 4
         for touch, check in (
             ({"head_gain": gain}, output_checks.check_gains),
             ({"steering": steering}, output_checks.check_steering),
