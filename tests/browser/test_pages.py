@@ -301,6 +301,14 @@ def test_a_pair_is_explained_from_query_and_key_to_its_probability(everything: "
     choose_head(everything, 1, 1)
     everything.locator("#tokens label").nth(7).click()
     everything.locator("#product-rows .softmax button").nth(3).click()
+    everything.keyboard.press("ArrowDown")
+    everything.keyboard.press("Enter")
+    assert (
+        everything.locator("#product-rows .came button:focus").inner_text()
+        == everything.locator("#product-rows .softmax button").nth(4).inner_text()
+    )
+    everything.keyboard.press("ArrowUp")
+    everything.keyboard.press("Enter")
     expected = shown_numbers(everything)[7, :8]
     rows = [row.split("\n") for row in everything.locator("#product-rows .softmax li").all_inner_texts()]
     scores = np.array([number(row[1]) for row in rows])
@@ -331,6 +339,7 @@ def test_the_last_layer_of_the_lens_says_what_the_model_says(everything: "Page")
         last.locator("button").nth(position).click()
         best = everything.locator("#next li").first
         assert last.locator("button").nth(position).inner_text() == best.locator("b").inner_text()
+        assert everything.locator("#lens-rows button[tabindex='0']").count() == 1, "Tab passes the table as one"
         share = number((last.locator("button").nth(position).get_attribute("aria-label") or "").rsplit(" ", 1)[1])
         assert number(best.locator(".number").inner_text().removesuffix(" %")) == pytest.approx(100 * share, abs=0.06)
 

@@ -23,7 +23,7 @@ from model_release.contract.measures import Deviation
 
 ASSETS = Path(__file__).parent / "assets"
 _VIEWS = (
-    *("basics.js", "colours.js", "tip.js", "grid.js", "labels.js", "stage.js"),
+    *("basics.js", "colours.js", "tip.js", "rove.js", "grid.js", "labels.js", "stage.js"),
     *("prompt.js", "attention.js", "lines.js", "whole.js", "product.js"),
     *("next.js", "lens.js", "writes.js", "vectors.js", "tries.js", "views.js"),
 )

@@ -31,6 +31,17 @@ const glyphs = (text) =>
     .replace(SHAPELESS, (found, hidden) => (hidden ? "�" : found))
     .replace(/^\p{M}/u, "◌$&");
 
+// Scrolls a place, and nothing around it, until a part of it is seen.
+/** @type {(place: Element, part: Element | null | undefined) => void} */
+function reveal(place, part) {
+  if (!part) return;
+  const [seen, box] = [place.getBoundingClientRect(), part.getBoundingClientRect()];
+  if (box.left < seen.left || box.right > seen.right)
+    place.scrollLeft += (box.left + box.right - seen.left - seen.right) / 2;
+  if (box.top < seen.top || box.bottom > seen.bottom)
+    place.scrollTop += (box.top + box.bottom - seen.top - seen.bottom) / 2;
+}
+
 // A value as people read it: three decimals, fewer of a large one, a power of ten of a tiny one.
 /** @param {number} value */
 function figure(value) {

@@ -2,6 +2,8 @@
 
 /** @type {(stage: Stage) => View} */
 function lensView(stage) {
+  rove(element("lens-rows"), "tr");
+
   // The likeliest token of each position.
   /** @param {number} layer */
   const likeliestOf = (layer) => stage.sample.lens?.[layer] ?? [];
@@ -17,6 +19,7 @@ function lensView(stage) {
       button.style.backgroundColor = `rgb(${colour})`;
       button.style.color = readableOn(colour);
       button.dataset.position = String(position);
+      button.dataset.layer = String(layer);
       const said = `layer ${layer} after ${stage.word(position)}: “${name}” ${figure(best.p)}`;
       button.setAttribute("aria-label", said);
       tipOn(button, () => said);
@@ -48,5 +51,9 @@ function lensView(stage) {
     }
     for (const button of element("lens-rows").querySelectorAll("button"))
       button.classList.toggle("chosen", Number(button.dataset.position) === stage.chosen.position);
+    const chosen = [...element("lens-rows").querySelectorAll("button.chosen")];
+    const here = chosen.find((one) => one instanceof HTMLElement && one.dataset.layer === String(stage.chosen.layer));
+    tabTo(element("lens-rows"), here ?? chosen[0]);
+    reveal(element("lens-rows"), chosen[0]);
   };
 }

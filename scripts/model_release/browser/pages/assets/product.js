@@ -35,6 +35,8 @@ function fitScale(sums, row) {
 
 /** @type {(stage: Stage) => View} */
 function productView(stage) {
+  rove(element("product-rows"), "li");
+
   const FITS = 0.05; // Of a logarithm: what float16 and the less exact precisions cost.
 
   // What truly enters the product: the pair whose sums explain the row.
@@ -149,8 +151,16 @@ function productView(stage) {
     element("product-hint").textContent = `${stage.pairOf(position, key)}. Choose another pair in the map.`;
     const found = candidates(shown, position);
     const right = found.filter(({ error }) => error < FITS).sort((a, b) => a.error - b.error)[0];
-    if (right) element("product-rows").replaceChildren(...explain(right, key, position));
-    else element("product-rows").replaceChildren(make("p", { class: "hint" }, why(found, position)));
+    if (right) {
+      const focused = element("product-rows").contains(document.activeElement);
+      element("product-rows").replaceChildren(...explain(right, key, position));
+      const list = element("product-rows").querySelector("ol");
+      const chosen = list?.querySelector("li.came");
+      const button = chosen?.querySelector("button");
+      tabTo(element("product-rows"), button);
+      if (list) reveal(list, chosen);
+      if (focused) button?.focus({ preventScroll: true });
+    } else element("product-rows").replaceChildren(make("p", { class: "hint" }, why(found, position)));
   };
 
   /** @type {(found: Product[], position: number) => string} */

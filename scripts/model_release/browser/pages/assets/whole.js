@@ -15,7 +15,7 @@ function wholeView(stage) {
       const row = Array.from({ length: shown.heads }, (_, head) => {
         const { seq } = shown;
         const map = paintCells({ rows: seq, columns: seq, value: (query, key) => shown.at(head, query, key), scale });
-        const button = make("button", { type: "button", tabindex: "-1", "aria-label": `Layer ${layer}, head ${head}` });
+        const button = make("button", { type: "button", "aria-label": `Layer ${layer}, head ${head}` });
         button.append(map);
         button.addEventListener("click", () => stage.choose({ layer, head, view: "map" }));
         tipOn(button, () => `layer ${layer}, head ${head}: ${stage.lookOf(layer, head)}`);
@@ -29,43 +29,16 @@ function wholeView(stage) {
     element("whole").style.setProperty("--heads", String(most));
   }
 
-  element("whole").addEventListener("keydown", (event) => {
-    const at = maps.findIndex(({ button }) => button === document.activeElement);
-    const here = maps[at];
-    if (!here) return;
-    const layers = [...new Set(maps.map(({ layer }) => layer))];
-    /** @param {number} step */
-    const beside = (step) =>
-      maps.find(({ layer, head }) => layer === layers[layers.indexOf(here.layer) + step] && head === here.head);
-    /** @type {Record<string, () => typeof here | undefined>} */
-    const moves = {
-      ArrowLeft: () => maps[at - 1],
-      ArrowRight: () => maps[at + 1],
-      ArrowUp: () => beside(-1),
-      ArrowDown: () => beside(1),
-      Home: () => maps[0],
-      End: () => maps.at(-1),
-    };
-    const move = moves[event.key];
-    if (!move) return;
-    event.preventDefault();
-    const next = move();
-    if (!next) return;
-    for (const { button } of maps) button.tabIndex = button === next.button ? 0 : -1;
-    next.button.focus();
-  });
+  rove(element("whole"), "div");
 
   return (changed) => {
     stale ||= changed("sample");
     if (stage.chosen.view !== "whole") return;
     if (stale) build();
     stale = false;
-    for (const { layer, head, button } of maps) {
-      const chosen = layer === stage.chosen.layer && head === stage.chosen.head;
-      button.setAttribute("aria-pressed", String(chosen));
-      button.tabIndex = chosen ? 0 : -1;
-    }
-    const [first] = maps;
-    if (first && maps.every(({ button }) => button.tabIndex)) first.button.tabIndex = 0;
+    /** @param {typeof maps[number]} map */
+    const isChosen = ({ layer, head }) => layer === stage.chosen.layer && head === stage.chosen.head;
+    for (const map of maps) map.button.setAttribute("aria-pressed", String(isChosen(map)));
+    tabTo(element("whole"), maps.find(isChosen)?.button);
   };
 }
