@@ -26,11 +26,10 @@ TEXT = "Some code"
 
 RUN_WITHOUT = """
 async ([file, text, off]) => {
-  const content = new Uint8Array(await (await fetchFile(file)).arrayBuffer());
-  const model = await loadModel(file, { [file]: content });
-  const release = { manifest: await fetchJson("manifest.json"), tokenizer: await loadTokenizer(["tokenizer.json"]) };
-  const { tensors } = await runModel(model, release, text, off);
-  return Array.from(tensors.layer_1_mlp_output.values);
+  const { manifest, tokenizer } = await loadRelease();
+  const reading = new Reading(await loadModel(file, manifest, () => {}), off);
+  await reading.read(tokenizer.encode(text, { add_special_tokens: false }).ids);
+  return Array.from(reading.sample(tokenizer, reading).tensors.layer_1_mlp_output.values);
 }
 """
 

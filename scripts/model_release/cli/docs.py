@@ -165,7 +165,8 @@ def _precisions() -> str:
         "REL01: at most",
         "NUM01: may be further off",
     ]
-    return markdown_table(header, rows)
+    advised = [f"`{item.name}`: {item.advice}" for item in load_contract().precisions.values() if item.advice]
+    return "\n\n".join((markdown_table(header, rows), *advised))
 
 
 def _width(storage: Storage) -> str:

@@ -188,6 +188,7 @@ class Precision:
             a model doubts whether to make a number huge, or a head which token to attend to, a small error decides.
         calibrated: Whether its bytes follow activations on text, which differ a little from machine to machine.
         domains: Of operators besides the standard ones.
+        advice: Where it is best and where it is not; empty where that is plain.
     """
 
     name: str
@@ -205,6 +206,7 @@ class Precision:
     calibrated: bool = False
     experts: Storage | None = None
     domains: tuple[str, ...] = ()
+    advice: str = ""
 
     def storage(self, parameter: Parameter) -> Storage:
         """How a parameter that is no vector is stored."""
