@@ -119,11 +119,11 @@ class _Packed:
 
     def _decode(self) -> None:
         """The whole parameter, for readers of other kinds: in each run, as this operator is not folded."""
-        every = self._build.constant(
-            f"rows_{self._parameter.channels}", list(range(self._parameter.channels)), np.int64
-        )
-        rows = self._rows(self._build, every, 1)
+        readers = {node for node, _ in self._weight.uses()}
+        build = Builder(self._model, next(node for node in self._model.graph if node in readers))
+        every = build.constant(f"rows_{self._parameter.channels}", list(range(self._parameter.channels)), np.int64)
+        rows = self._rows(build, every, 1)
         if self._parameter.input_axis == -1:
-            self._build("Identity", rows, output=self._weight)
+            build("Identity", rows, output=self._weight)
         else:
-            self._build("Transpose", rows, perm=[1, 0], output=self._weight)
+            build("Transpose", rows, perm=[1, 0], output=self._weight)
