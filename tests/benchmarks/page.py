@@ -8,7 +8,7 @@ from results import Quality, Results
 from sections import COPIED, DEMO
 from tables import COST, cost, cpus, peaks, ratio, table, walls
 from targets import judge
-from workshop import EXPORTERS, OPTIMUM, OURS, PEERS_QUANTIZERS, PRECISIONS, copied
+from workshop import EXPORTERS, OPTIMUM, OPTIMUM_PAST, OURS, PEERS_QUANTIZERS, PRECISIONS, copied
 
 _COMMANDS = {OURS: "`export.py`", **{name: f"`quantize.py {name}`" for name in PRECISIONS}}
 
@@ -164,10 +164,18 @@ def _activations(results: Results) -> str:
 
 def _steps(results: Results) -> str:
     rows = [
-        [model, str(cost.before), f"{cost.step_ms:.1f}", f"{cost.whole_ms:.1f}", f"{cost.ratio:.3f}"]
+        [
+            model,
+            str(cost.before),
+            f"{cost.step_ms:.1f}",
+            f"{cost.whole_ms:.1f}",
+            f"{cost.ratio:.3f}",
+            f"{cost.peers_step_ms:.1f}",
+            f"{cost.ratio_to_peer:.2f}",
+        ]
         for model, cost in results.steps.items()
     ]
-    return table(["", "tokens before", "step, ms", "whole run, ms", "÷"], rows)
+    return table(["", "tokens before", "step, ms", "whole run, ms", "÷", f"step of {OPTIMUM_PAST}, ms", "÷"], rows)
 
 
 def _quality(files: Mapping[str, Quality]) -> str:

@@ -76,13 +76,17 @@ class StepCost:
         before: Tokens before.
         step_ms: The step.
         whole_ms: The run.
-        ratio: Median of step ÷ run over pairs.
+        ratio: Median of step ÷ run over rounds.
+        peers_step_ms: The step of the peer's file, which returns logits alone.
+        ratio_to_peer: Median of step ÷ the peer's step.
     """
 
     before: int
     step_ms: float
     whole_ms: float
     ratio: float
+    peers_step_ms: float
+    ratio_to_peer: float
 
 
 @dataclass(frozen=True, kw_only=True)

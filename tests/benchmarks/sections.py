@@ -20,6 +20,7 @@ from workshop import (
     MATMUL_NBITS,
     OLIVE,
     OPTIMUM,
+    OPTIMUM_PAST,
     OURS,
     PEERS_QUANTIZERS,
     PLAIN,
@@ -173,14 +174,14 @@ def measure_activations(bench: Bench) -> dict[str, Any]:
 def measure_generation(bench: Bench) -> dict[str, Any]:
     """What a token late in a text costs with `--cache`, of the embedded model and of that of `shape`."""
     steps = {}
+    rounds = max(bench.shape.pairs.values())
     for number, (title, weights) in enumerate(
         {DEMO: SCRIPTS / "demo_model", bench.shape.name: bench.workshop().weights}.items()
     ):
         folder = bench.folder / f"steps_{number}"
         folder.mkdir()
-        job = child(
-            title, "run_steps.py", SCRIPTS, weights, folder, str(max(THREADS)), str(max(bench.shape.pairs.values()))
-        )
+        peers_file = Workshop(weights=weights, folder=folder, peers=bench.peers).file(OPTIMUM_PAST)
+        job = child(title, "run_steps.py", SCRIPTS, weights, folder, peers_file, str(max(THREADS)), str(rounds))
         steps[title] = StepCost(**json.loads(bench.run_pairs(job)))
         shutil.rmtree(folder)
     return {"steps": steps}

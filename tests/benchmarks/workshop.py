@@ -12,6 +12,7 @@ CHILDREN = Path(__file__).parent / "children"
 
 OURS = "fp32"
 OPTIMUM, ACCELERATE, PLAIN = "optimum-onnx", "optimum-onnx + accelerate", "torch.onnx.export"
+OPTIMUM_PAST = "optimum-onnx with past"
 PRECISIONS = ("fp16", "fp16-compute", "int8", "int8-dynamic", "int8-static", "int4", "int4-compute", "small")
 FLOAT16, DYNAMIC = "onnxruntime float16 converter", "onnxruntime quantize_dynamic"
 MATMUL_NBITS, OLIVE = "onnxruntime MatMulNBitsQuantizer", "Olive block-wise RTN"
@@ -20,6 +21,7 @@ FOLDED = "fp32 with its head as a constant"
 EXPORTERS = (OURS, OPTIMUM, ACCELERATE, PLAIN)
 PEERS_QUANTIZERS = (FLOAT16, DYNAMIC, MATMUL_NBITS, OLIVE)
 
+_OF_OPTIMUM = {OPTIMUM: (), ACCELERATE: ("accelerate",), OPTIMUM_PAST: ("past",)}
 _CONVERTERS = {FLOAT16: "float16", DYNAMIC: "quantize_dynamic", MATMUL_NBITS: "matmul_nbits", FOLDED: "fold"}
 _FROM_FOLDED = (MATMUL_NBITS, OLIVE)
 
@@ -75,9 +77,8 @@ class Workshop:
         path = self._path(name)
         if name == OURS:
             return [sys.executable, SCRIPTS / "export.py", "--model-path", self.weights, "--output", path]
-        if name in (OPTIMUM, ACCELERATE):
-            export: list[str | Path] = [self.peers, CHILDREN / "export_optimum.py", self.weights, path.parent]
-            return [*export, "accelerate"] if name == ACCELERATE else export
+        if name in _OF_OPTIMUM:
+            return [self.peers, CHILDREN / "export_optimum.py", self.weights, path.parent, *_OF_OPTIMUM[name]]
         if name == PLAIN:
             return _child("export_plain.py", self.weights, path)
         source = self.file(FOLDED if name in _FROM_FOLDED else OURS)

@@ -53,7 +53,9 @@ def results() -> Results:
             Pair(file=OURS, base=OPTIMUM, threads=1, ratios={1: 2.0, 16: 0.9, 128: 1.1}),
             Pair(file="int4-compute", base=OURS, threads=1, ratios={1: 0.3, 16: 0.8, 128: 0.8}),
         ],
-        steps={DEMO: StepCost(before=200, step_ms=1.0, whole_ms=20.0, ratio=0.05)},
+        steps={
+            DEMO: StepCost(before=200, step_ms=1.0, whole_ms=20.0, ratio=0.05, peers_step_ms=0.9, ratio_to_peer=1.1)
+        },
         quality={DEMO: {name: Quality(mean_kl=0.0, top1=1.0, perplexity_ratio=1.0) for name in (OURS, *PRECISIONS)}},
         series=[
             Series(panel="wall, s", work="layers", name=OURS, points=((2, 5.0), (8, 5.0))),

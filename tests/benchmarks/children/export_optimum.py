@@ -1,8 +1,8 @@
-"""The export of optimum-onnx: `export_optimum.py FOLDER OUTPUT_FOLDER [accelerate]`.
+"""The export of optimum-onnx: `export_optimum.py FOLDER OUTPUT_FOLDER [accelerate] [past]`.
 
 Its comparison with PyTorch is left out, as ours is by default. A plain installation of optimum-onnx has
 no accelerate, and then stores a tied table twice. Here accelerate is installed, and hidden unless asked
-for, so that one environment shows both.
+for, so that one environment shows both. With `past`, the file takes keys and values and returns them.
 """
 
 import sys
@@ -15,4 +15,5 @@ if "accelerate" not in extras:
 
 from optimum.exporters.onnx import main_export  # noqa: E402 - It looks for accelerate while it is imported.
 
-main_export(source, output=target, task="text-generation", do_validation=False)
+task = "text-generation-with-past" if "past" in extras else "text-generation"
+main_export(source, output=target, task=task, do_validation=False)
