@@ -7,10 +7,10 @@ The JSON is the one source of names, shapes, clauses and tolerances. Tensor name
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from model_release.base.errors import ContractError, UsageError
 from model_release.base.files import read_bytes
@@ -169,6 +169,8 @@ class Precision:
             integers have steps as large as a token's largest number asks for; where a model doubts whether to make a
             number huge, a small error decides.
         calibrated: Whether its bytes follow activations on text, which differ a little from machine to machine.
+        widths: Weights that a code stands for, by parameter, where a file was fitted to a budget; blocks and scales
+            stay as they are.
     """
 
     name: str
@@ -184,10 +186,20 @@ class Precision:
     max_relative_error: float
     max_far_share: float = 0.0
     calibrated: bool = False
+    widths: Mapping[str, int] = field(default_factory=dict)
+
+    def fitted(self, widths: Mapping[str, int]) -> Self:
+        """The precision as it is in a file that was fitted to a budget; with no widths, as it is."""
+        if not widths:
+            return self
+        low, high = min(widths.values()), max(widths.values())
+        stored = f"fitted to a size: bytes that stand for {low} to {high} weights, in blocks of {self.matrix.block}"
+        return replace(self, widths=widths, stored=stored)
 
     def storage(self, parameter: Parameter) -> Storage:
         """How a parameter that is no vector is stored."""
-        return self.table if parameter.is_table else self.matrix
+        storage = self.table if parameter.is_table else self.matrix
+        return replace(storage, weights=self.widths.get(parameter.name, storage.weights))
 
     def tolerance(self, kind: str) -> Tolerance:
         """The tolerance for one kind of output."""

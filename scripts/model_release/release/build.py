@@ -19,6 +19,7 @@ from model_release.contract.activations import (
     model_file_name,
 )
 from model_release.contract.measured import MEASURED_NAME
+from model_release.contract.request import Budget
 from model_release.model.onnx_files.data_files import data_files
 from model_release.model.pipeline import (
     advise,
@@ -93,6 +94,8 @@ def build_dist(
         calibration=lambda: (
             calibration_ids(weights.blueprint, tokenizer, progress=progress) if given is None else given
         ),
+        note=progress,
+        budget=request.budget or Budget(size_bytes=request.threshold_bytes, is_asked=False),
     )
     step("verify", f"{1 + len(request.precisions)} files against PyTorch and the contract")
     verifications = _verify_all(weights, text, (FULL_PRECISION, *request.precisions), dist, progress)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -57,7 +58,12 @@ class Session:
         self.output_names: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
 
     def run(
-        self, input_ids: Array, names: Sequence[str] | None = None, *, past: Mapping[str, Array] | None = None
+        self,
+        input_ids: Array,
+        names: Sequence[str] | None = None,
+        *,
+        past: Mapping[str, Array] | None = None,
+        weights: Mapping[str, Array] = MappingProxyType({}),
     ) -> dict[str, Array]:
         """Runs `[batch, seq]` int64 ids; returns the named outputs (by default all).
 
@@ -66,6 +72,7 @@ class Session:
             names: Of outputs.
             past: Keys and values of the tokens before, by the names of the inputs; by default of none, where the
                 file takes them.
+            weights: Instead of the file's own, where it takes others.
 
         Raises:
             RunError: onnxruntime cannot run the model on this input.
@@ -73,7 +80,7 @@ class Session:
         wanted = list(self.output_names if names is None else names)
         try:
             past = self._no_past(input_ids.shape[0]) if past is None else past
-            arrays = self._session.run(wanted, {self._input: np.asarray(input_ids, dtype=np.int64), **past})
+            arrays = self._session.run(wanted, {self._input: np.asarray(input_ids, dtype=np.int64), **past, **weights})
             return dict(zip(wanted, (np.asarray(array) for array in arrays), strict=True))
         except _FAILURES as failure:
             raise RunError(
