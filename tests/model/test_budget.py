@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from builders import gpt2_folder
-from model_release.base.errors import QuantizeError
+from model_release.base.errors import ContractError, QuantizeError
 from model_release.contract.activations import load_contract
 from model_release.contract.blueprint import gpt2_blueprint
-from model_release.contract.file_checks import stored_bytes
+from model_release.contract.file_checks import check_structure, stored_bytes
 from model_release.contract.metadata import metadata_from_props
 from model_release.contract.request import Budget
 from model_release.model.onnx_files.data_files import model_bytes
@@ -89,6 +89,28 @@ def test_a_file_that_is_asked_for_fits_keeps_the_contract_and_says_its_widths(
     assert len(set(made.widths.values())) > 1
     assert metadata_from_props(read_facts(tmp_path / "q.onnx").props) == made
     assert list(map(str, verify_file(tmp_path / "q.onnx").findings)) == []
+
+
+@pytest.mark.slow
+def test_what_nobody_asked_for_is_fitted_where_little_is_lost(plain_bytes: int, model: Path, tmp_path: Path) -> None:
+    target, budget = tmp_path / "q.onnx", Budget(size_bytes=plain_bytes - 1, is_asked=False)
+    said: list[str] = []
+    assert quantize_file(model, target, "small", budget=budget, note=said.append).widths
+    assert model_bytes(target) <= budget.size_bytes
+    assert said[0].startswith("note: small is fitted to ")
+
+
+@pytest.mark.slow
+def test_widths_that_are_not_the_files_are_noticed(plain_bytes: int, model: Path, tmp_path: Path) -> None:
+    target = tmp_path / "q.onnx"
+    made = quantize_file(model, target, "small", budget=Budget(size_bytes=plain_bytes, is_asked=True))
+    digits = made.to_props()["model_release.widths"]
+    facts = read_facts(target)
+    finer = metadata_from_props({**facts.props, "model_release.widths": "1" * len(digits)})
+    assert any("SIZE01" in str(finding) for finding in check_structure(facts, finer).findings)
+    for wrong in (digits[1:], f"5{digits[1:]}", ""):
+        with pytest.raises(ContractError, match="metadata widths must match"):
+            metadata_from_props({**facts.props, "model_release.widths": wrong})
 
 
 @pytest.mark.slow
