@@ -1,5 +1,6 @@
 // The names of a released model's tensors: contract/activations.json as types, written by scripts/docs.py.
 // T is what a tensor is in the app. Dimensions:
+//   layers: layers of the model
 //   batch: sequences, dynamic
 //   seq: tokens of a sequence, dynamic, at most the context the model promises
 //   batch_size: `batch`, as transformers.js must have it called
@@ -32,6 +33,14 @@ export type CachedInputs<T> = Inputs<T> & {
   readonly [name: `past_key_values.${number}.key`]: T;
   /** `[batch_size, kv_heads, past, head_dim]`: Values of the tokens before: `present.{L}.value` of the run before, or none to begin with. */
   readonly [name: `past_key_values.${number}.value`]: T;
+};
+
+/** What a run of a file made with `--interventions` takes besides. */
+export type Interventions<T> = {
+  /** `[layers, heads]`: What each head's output (`attn_z`) is multiplied with before the output projection: 1 keeps a head, 0 removes it. All 1 changes nothing. */
+  readonly head_gain: T;
+  /** `[layers, hidden]`: What is added to the residual stream after a layer, at every position: `resid_post` of that layer and all that follows show it. All 0 changes nothing. */
+  readonly steering: T;
 };
 
 /** What a run returns, every tensor float32: the logits, and what the model was exported with. */

@@ -100,6 +100,12 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_release(tmp_path_factory, "--cache")
 
 
+@pytest.fixture(scope="session")
+def touchable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with files that take gains of heads and vectors to steer with, besides."""
+    return small_release(tmp_path_factory, "--cache", "--interventions")
+
+
 def small_release(tmp_path_factory: pytest.TempPathFactory, *arguments: str) -> Path:
     folder = gpt2_folder(tmp_path_factory.mktemp("model"), layers=LAYERS, heads=HEADS, vocab=256, positions=40)
     write_tokenizer(folder / "tokenizer.json")

@@ -23,12 +23,14 @@ class Session:
     Attributes:
         usage: What the whole process cost.
         create_s: Creating the session.
+        create_peak_bytes: Resident memory of the process until then, at most.
         run_ms: Tokens of the input -> median run.
         logits: Samples of the last position's logits.
     """
 
     usage: Usage
     create_s: float
+    create_peak_bytes: int
     run_ms: Mapping[int, float]
     logits: tuple[float, ...]
 

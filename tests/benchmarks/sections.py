@@ -37,7 +37,7 @@ CALIBRATED = ("int8-static", "small")
 
 COPIED = ("fp16", "int8", "int4")
 SESSIONS = (OURS, *PRECISIONS, OPTIMUM, PLAIN, *PEERS_QUANTIZERS)
-PAIRS = ((OURS, OPTIMUM), ("int4", MATMUL_NBITS))
+PAIRS = ((OURS, OPTIMUM), ("int4", MATMUL_NBITS), ("int4-compute", OURS))
 LONG_RUN = (OURS, "int8-dynamic", OPTIMUM, DYNAMIC)
 DEMO, OUTLIERS = "embedded model", "embedded model with outliers"
 _GROWN = (OURS, OPTIMUM, "int4")
@@ -114,7 +114,18 @@ def measure_export(bench: Bench) -> dict[str, Any]:
 def measure_quantize(bench: Bench) -> dict[str, Any]:
     """An exported file to a smaller one, beside onnxruntime's and Olive's quantizers and beside plain copies."""
     workshop = bench.workshop()
-    order = ("fp16", FLOAT16, "fp16-compute", "int8", "int8-dynamic", DYNAMIC, "int4", MATMUL_NBITS, OLIVE)
+    order = (
+        "fp16",
+        FLOAT16,
+        "fp16-compute",
+        "int8",
+        "int8-dynamic",
+        DYNAMIC,
+        "int4",
+        MATMUL_NBITS,
+        OLIVE,
+        "int4-compute",
+    )
     jobs = []
     for name in order:
         jobs += [workshop.job(name), *([workshop.copy(name)] if name in COPIED else [])]
@@ -256,6 +267,7 @@ def _session(usage: Usage) -> Session:
     return Session(
         usage=usage,
         create_s=printed["create_s"],
+        create_peak_bytes=printed["create_peak_bytes"],
         run_ms=_by_tokens(printed["run_ms"]),
         logits=tuple(printed["logits"]),
     )

@@ -12,7 +12,7 @@ CHILDREN = Path(__file__).parent / "children"
 
 OURS = "fp32"
 OPTIMUM, ACCELERATE, PLAIN = "optimum-onnx", "optimum-onnx + accelerate", "torch.onnx.export"
-PRECISIONS = ("fp16", "fp16-compute", "int8", "int8-dynamic", "int8-static", "int4", "small")
+PRECISIONS = ("fp16", "fp16-compute", "int8", "int8-dynamic", "int8-static", "int4", "int4-compute", "small")
 FLOAT16, DYNAMIC = "onnxruntime float16 converter", "onnxruntime quantize_dynamic"
 MATMUL_NBITS, OLIVE = "onnxruntime MatMulNBitsQuantizer", "Olive block-wise RTN"
 FOLDED = "fp32 with its head as a constant"

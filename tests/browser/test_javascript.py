@@ -95,13 +95,14 @@ def test_the_linter_finds_nothing(checkers: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "right", "wrong", "finding"),
     [
-        ("views.js", "sample.tokens.length - 1", "sample.token.length - 1", "TS2551"),
-        ("views.js", "if (!shown) return null;\n", "", "TS18048"),
-        ("views.js", "column] ?? NaN)", "column])", "TS2322"),
-        ("views.js", 'element("next-hint")', 'element("next-hints")', "TS2345"),
+        ("stage.js", "position: sample.tokens.length", "position: sample.token.length", "TS2551"),
+        ("stage.js", "if (!shown) return null;\n", "", "TS18048"),
+        ("stage.js", "column] ?? NaN)", "column])", "TS2322"),
+        ("next.js", 'element("next-hint")', 'element("next-hints")', "TS2345"),
         ("colours.js", "brush(bar)", "brush(place)", "TS2740"),
-        ("try.js", "if (!release || !model) return;\n", "", "TS2345"),
+        ("try.js", "if (!shown) return;\n    const before", "const before", "TS18048"),
         ("try.js", "tokenizer.encode(text,", "tokenizer.encode(text.length,", "TS2769"),
+        ("generate.js", "[1, given.length]", "[1, given]", "TS2769"),
         ("gate.mjs", "rows.flat()", "row.flat()", "TS2552"),
     ],
 )
@@ -117,7 +118,7 @@ def test_a_wrong_type_is_found(checkers: Path, tmp_path: Path, file: str, right:
     [
         ("basics.js", "if (size === 0)", "if (size == 0)", "noDoubleEquals"),
         ("colours.js", "let step = 0", "var step = 0", "noInnerDeclarations"),
-        ("try.js", "if (score >= least) likely.push({ id, score });", "return score;", "useIterableCallbackReturn"),
+        ("sampling.js", "if (score >= least) likely.push(", "return (", "useIterableCallbackReturn"),
         ("try.js", "await work();", "await  work();", "format"),
         ("gate.mjs", "const downloaded = ", "const unused = 0;\n  const downloaded = ", "noUnusedVariables"),
     ],

@@ -129,19 +129,29 @@ def test_keys_and_values_come_after_all_else_and_only_where_they_are_asked_for()
     ]
 
 
-@pytest.mark.parametrize("cache", [False, True])
-def test_metadata_reads_back_as_it_was_written(cache: bool) -> None:
+def test_gains_and_vectors_are_the_last_inputs_with_a_row_a_layer() -> None:
+    touched = Selection(layers=(11,), activations=(), cache=True, interventions=True)
+    inputs = load_contract().expected_inputs(GPT2, touched)
+    assert inputs[0].name == "input_ids"
+    assert [(value.name, value.dims) for value in inputs[-2:]] == [("head_gain", (12, 12)), ("steering", (12, 768))]
+    plain = replace(touched, interventions=False)
+    assert load_contract().expected_inputs(GPT2, plain) == inputs[:-2]
+    assert load_contract().expected_outputs(GPT2, plain) == load_contract().expected_outputs(GPT2, touched)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_metadata_reads_back_as_it_was_written(asked: bool) -> None:
     metadata = ModelMetadata(
         contract_version="1.0.0",
         source="openai-community/gpt2",
         revision="0" * 40,
         weights_sha256="f" * 64,
         blueprint=GPT2,
-        selection=Selection(layers=(0, 5), activations=(), logits="last", cache=cache),
+        selection=Selection(layers=(0, 5), activations=(), logits="last", cache=asked, interventions=asked),
         precision="fp16",
     )
     assert metadata_from_props(metadata.to_props()) == metadata
-    assert ("model_release.cache" in metadata.to_props()) is cache
+    assert {key in metadata.to_props() for key in ("model_release.cache", "model_release.interventions")} == {asked}
 
 
 def test_a_file_of_an_older_contract_holds_a_gpt2s_sizes_for_a_blueprint() -> None:

@@ -12,6 +12,7 @@ from model_release.contract.clauses import (
     NEEDS,
     NOTHING_JUDGED,
     STEPPED,
+    TOUCHED,
     VERIFIED,
     Finding,
     Judgement,
@@ -35,7 +36,7 @@ def test_every_clause_of_the_contract_has_a_check_and_every_check_a_clause() -> 
 
 
 def test_every_clause_belongs_to_a_verification_or_to_a_browser() -> None:
-    assert set(VERIFIED + STEPPED + BROWSED) == {clause.stage for clause in load_contract().clauses.values()}
+    assert set(VERIFIED + STEPPED + TOUCHED + BROWSED) == {clause.stage for clause in load_contract().clauses.values()}
 
 
 @pytest.mark.parametrize(

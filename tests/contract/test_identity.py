@@ -98,6 +98,11 @@ def test_another_size_of_a_fitted_file_makes_no_other_release(tmp_path: Path) ->
             "fitted to: none in the release, 40000000 bytes here",
         ),
         (
+            {},
+            {"selection": lambda selection: selection | {"interventions": True}},
+            "interventions: none in the release, in here",
+        ),
+        (
             {"model.onnx": b"other" * 400},  # What was asked is told before what followed from it.
             {"model": lambda model: model | {"weights_sha256": "1" * 64}},
             "sha256 of the weights: 000",

@@ -284,7 +284,7 @@ def test_the_unbroken_graph_passes(exported: Path, reference: CachedReference) -
 NUMERIC = [mutate for mutate, clause in MUTATIONS if clause in ("NUM01", "PROB02")]
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8-dynamic", "int4", "small"])
+@pytest.mark.parametrize("precision", ["fp16", "int8-dynamic", "int4", "int4-compute", "small"])
 @pytest.mark.parametrize("mutate", NUMERIC, ids=[mutate.__name__ for mutate in NUMERIC])
 def test_a_looser_precision_still_rejects_wrong_numbers(
     mutate: Mutation, precision: str, exported: Path, reference: CachedReference, tmp_path: Path
@@ -316,4 +316,5 @@ def test_every_clause_of_the_contract_is_broken_by_a_test() -> None:
     elsewhere = {"SUM01", "ATTN01", "LENS01", "REL01", "KL01", "TOP01", "PPL01"}  # tests/contract/test_output_checks.py
     elsewhere |= {"TOK01"}  # tests/browser/test_gate.py
     elsewhere |= {"STEP01"}  # tests/model/test_cache.py
+    elsewhere |= {"TOUCH01", "GAIN01", "STEER01"}  # tests/model/test_touch.py
     assert {clause for _, clause in MUTATIONS} | elsewhere == set(load_contract().clauses)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from model_release.model.weights.source import SourceRequest
 
 pytestmark = pytest.mark.slow
 
-PRECISIONS = ["fp16", "fp16-compute", "int8", "int8-dynamic", "int8-static", "int4", "small"]
+PRECISIONS = ["fp16", "fp16-compute", "int8", "int8-dynamic", "int8-static", "int4", "int4-compute", "small"]
 SHAPES: dict[str, dict[str, Any]] = {
     "tied": {},
     "untied": {"tied": False},
@@ -135,6 +135,47 @@ def test_decoding_is_folded_when_a_session_is_created(
     assert kinds <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
 
 
+def test_products_of_4_bits_need_operators_of_onnxruntime_which_no_other_precision_may_have(
+    original: Callable[..., Original], tmp_path: Path
+) -> None:
+    precisions = load_contract().precisions
+    assert {name for name, precision in precisions.items() if precision.domains} == {"int4-compute"}
+    quantize_file(original("untied").exported, tmp_path / "q.onnx", "int4-compute")
+    model = onnx.load(tmp_path / "q.onnx")
+    assert {node.op_type for node in model.graph.node if node.domain} == {"MatMulNBits", "GatherBlockQuantized"}
+    changed = metadata_from_props(read_facts(tmp_path / "q.onnx").props)
+    onnx.helper.set_model_props(model, replace(changed, precision="int8").to_props())
+    onnx.save(model, tmp_path / "claims.onnx")
+    says = [str(finding) for finding in verify_file(tmp_path / "claims.onnx", reference=None).findings]
+    assert any("operators must be of the standard ONNX domain, got com.microsoft" in line for line in says)
+
+
+@pytest.mark.parametrize(("shape", "tables"), [("tied", 2), ("untied", 3)])
+def test_a_tied_head_multiplies_with_the_table_that_embeddings_are_looked_up_in(
+    shape: str, tables: int, original: Callable[..., Original], tmp_path: Path
+) -> None:
+    quantize_file(original(shape).exported, tmp_path / "q.onnx", "int4-compute")
+    graph = onnx.load(tmp_path / "q.onnx").graph
+    readers = [node.input[1] if node.op_type == "MatMulNBits" else node.input[0] for node in graph.node if node.domain]
+    of_layers = {name for name in readers if ".h." in name}
+    assert len(set(readers) - of_layers) == tables  # Tokens, positions, and a head of its own.
+
+
+def test_4_bit_products_need_scales_that_the_optimizer_has_made_constants(tiny_onnx: Path, tmp_path: Path) -> None:
+    """Zeros without an error, in onnxruntime 1.32: once this fails, the contract's warning can go."""
+    quantize_file(tiny_onnx, tmp_path / "q.onnx", "int4-compute")
+    logits = []
+    for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_ALL"):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        session = onnxruntime.InferenceSession(tmp_path / "q.onnx", options, providers=["CPUExecutionProvider"])
+        logits.append(session.run(["logits"], {"input_ids": np.arange(8)[None]})[0])
+    none, basic, every = logits
+    np.testing.assert_allclose(basic, every, atol=1e-5)
+    assert np.abs(every).max() > 0
+    assert np.abs(none).max() == 0
+
+
 FLOAT_PRODUCTS = ["fp32", "fp16", "int8", "int4", "small"]
 
 
@@ -143,7 +184,10 @@ FLOAT_PRODUCTS = ["fp32", "fp16", "int8", "int4", "small"]
 def test_the_standards_own_evaluator_returns_what_onnxruntime_returns(
     shape: str, precision: str, original: Callable[..., Original], tmp_path: Path
 ) -> None:
-    """A file of ours is plain ONNX: whoever follows the standard runs it, and nothing rests on one runtime's habits."""
+    """A file of ours is plain ONNX: whoever follows the standard runs it, and nothing rests on one runtime's habits.
+
+    int4-compute is the exception that its contract names.
+    """
     path = original(shape).exported
     if precision != "fp32":
         quantize_file(path, tmp_path / "q.onnx", precision)

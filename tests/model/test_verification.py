@@ -13,6 +13,10 @@ from builders import gpt2_folder
 from model_release.base.errors import ContractError
 from model_release.contract.activations import load_contract, parse_tensor_name
 from model_release.contract.clauses import VERIFIED
+from model_release.contract.metadata import metadata_from_props
+from model_release.model.onnx_files.facts import read_facts
+from model_release.model.precision.quantize import quantize_file
+from model_release.model.verify import verification
 from model_release.model.verify.reference import Reference
 from model_release.model.verify.report import render_verification, verification_document
 from model_release.model.verify.verification import Verification, verify_file
@@ -160,3 +164,33 @@ def test_an_output_of_another_rank_is_a_finding_and_the_others_are_judged(
     assert {"FIN01", "BATCH01", "CAUS01"} < set(result.clauses)
     with pytest.raises(ContractError):
         result.require()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int4"])
+def test_a_large_model_is_decoded_in_each_run_with_the_same_numbers(
+    tiny: Path, tiny_onnx: Path, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantize_file(tiny_onnx, tmp_path / "model.onnx", precision)
+    told: list[list[str]] = []
+    results = []
+    for most in (verification.MOST_DECODED_BYTES, 0):
+        monkeypatch.setattr(verification, "MOST_DECODED_BYTES", most)
+        told.append([])
+        reference = Reference(load_folder(tiny))
+        results.append(verify_file(tmp_path / "model.onnx", reference=reference, progress=told[-1].append))
+    said = "a large model: weights are decoded in each run, which takes long and little memory"
+    assert [said in lines for lines in told] == [False, True]
+    folded, decoded = results
+    assert folded.judgement == decoded.judgement
+    for one, other in zip(folded.deviations, decoded.deviations, strict=True):
+        assert other.relative == pytest.approx(one.relative, abs=1e-5)
+
+
+def test_only_what_is_decoded_is_large(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "MOST_DECODED_BYTES", 0)
+    large = []
+    for precision in ("fp16", "int4", "int4-compute"):
+        quantize_file(tiny_onnx, tmp_path / "model.onnx", precision)
+        large.append(verification.is_large(metadata_from_props(read_facts(tmp_path / "model.onnx").props)))
+    plain = verification.is_large(metadata_from_props(read_facts(tiny_onnx).props))
+    assert (plain, large) == (False, [True, True, False])

@@ -680,6 +680,16 @@ def test_notes_name_the_licence_and_the_card_of_known_weights(tmp_path: Path) ->
         assert f"| licence of the weights | {line} |" in notes.splitlines()
 
 
+def test_notes_say_where_a_precision_is_best_if_that_is_not_plain(tmp_path: Path) -> None:
+    folder = make_dist(tmp_path / "dist")
+    document, figures = manifest.read(folder), measured.read(folder)
+    best = "int4-compute`: The least memory"
+    assert best not in render_notes(document, {"": figures})
+    first, *others = document.variants
+    large = replace(document, variants=(replace(first, precision="int4-compute"), *others))
+    assert f"- `{best}" in render_notes(large, {"": figures})
+
+
 def test_the_card_says_once_what_holds_everywhere(dist: Path) -> None:
     card = render_card(manifest.read(dist), measured.read(dist))
     assert "- clauses that hold in every model file: C1 C2" in card.splitlines()

@@ -88,7 +88,18 @@ def traced(
 
     Of which layers a file shows the outputs is decided later.
     """
-    key = repr((config, blueprint, sorted(selection.activations), selection.logits, selection.cache, numbers, opset))
+    key = repr(
+        (
+            config,
+            blueprint,
+            sorted(selection.activations),
+            selection.logits,
+            selection.cache,
+            selection.interventions,
+            numbers,
+            opset,
+        )
+    )
     if key not in _traced:
         _traced[key] = _trace_layers(config, blueprint, selection, numbers, opset=opset)
     model, is_whole = _traced[key]

@@ -327,7 +327,9 @@ def onnx_files(dice: random.Random) -> Iterator[Case]:
     if dice.random() < 0.5:
         yield Case(command=cli.verify, arguments=("--model", "model.onnx"), codes=(3,))
     else:
-        precision = dice.choice(["fp16", "int8", "int4", "int8-dynamic", "fp16-compute", "int8-static", "small"])
+        precision = dice.choice(
+            ["fp16", "int8", "int4", "int4-compute", "int8-dynamic", "fp16-compute", "int8-static", "small"]
+        )
         options = ("--model", "model.onnx", "--precision", precision, "--output-dir", "new")
         yield Case(command=cli.quantize, arguments=options, codes=(6,))
 

@@ -69,17 +69,31 @@ def hostile_report(folder: Path) -> bytes:
         figures["made_with"] = {HOSTILE[1]: HOSTILE[2]}
 
     make_dist(folder, change=attack, measure=measure)
-    seq = len(HOSTILE)
-    values = base64.b64encode(np.tri(seq, dtype="<f2").tobytes()).decode()
-    top = [{"id": token, "text": text, "p": 0.1} for token, text in enumerate(HOSTILE)]
-    facts = {
-        "tokens": [{"id": token, "text": text} for token, text in enumerate(HOSTILE)],
-        "tensors": {"layer_0_attn_probs": {"shape": [1, seq, seq], "float16": values}},
-        "next": [{"position": position, "top": top} for position in range(seq)],
-        "left_out": [HOSTILE[1]],
-    }
+    tokens = [{"id": token, "text": text} for token, text in enumerate(HOSTILE)]
+    facts = {**sample_of(tokens), "left_out": [HOSTILE[1]]}
     worst = {HOSTILE[0]: {HOSTILE[1]: Deviation(kind="logits", max_abs=0.1, relative=0.0, cosine=1.0)}}
     return render_report(manifest.read(folder), measured.read(folder), worst, facts)
+
+
+def sample_of(tokens: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a page is given for a prompt of these tokens: each looks at all before it, and all are likely to follow."""
+    seq = len(tokens)
+    values = base64.b64encode(np.tri(seq, dtype="<f2").tobytes()).decode()
+    return {
+        "tokens": tokens,
+        "tensors": {"layer_0_attn_probs": {"shape": [1, seq, seq], "float16": values}},
+        "next": [{"position": position, "top": [{**token, "p": 0.1} for token in tokens]} for position in range(seq)],
+        "left_out": [],
+        "tries": [],
+    }
+
+
+def report_of(folder: Path, facts: dict[str, Any]) -> Path:
+    """A report that shows a sample."""
+    make_dist(folder / "dist", change=lambda document: document["model"].update(shape={"layers": 1, "heads": 1}))
+    path = folder / "report.html"
+    path.write_bytes(render_report(manifest.read(folder / "dist"), measured.read(folder / "dist"), {}, facts))
+    return path
 
 
 @contextlib.contextmanager

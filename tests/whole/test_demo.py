@@ -207,6 +207,7 @@ REACH = {
     "int8": (0.001, 0.98, 1.01),
     "int8-static": (0.002, 0.97, 1.01),
     "int4": (0.03, 0.84, 1.03),
+    "int4-compute": (0.035, 0.84, 1.03),
     "small": (0.08, 0.74, 1.08),
 }
 """Precision -> largest mean KL, smallest top-1 agreement, largest perplexity ratio on the validation text."""

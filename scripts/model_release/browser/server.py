@@ -4,10 +4,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from model_release.base.errors import UsageError
 from model_release.base.http import CONTENT_TYPES
@@ -23,12 +25,15 @@ _HEADERS = {
 
 
 @contextmanager
-def serve(root: Path, *, mounts: Mapping[str, Path] = MappingProxyType({}), port: int = 0) -> Iterator[str]:
+def serve(
+    root: Path, *, mounts: Mapping[str, Path] = MappingProxyType({}), home: str | None = None, port: int = 0
+) -> Iterator[str]:
     """Serves until the block ends.
 
     Args:
         root: The folder behind `/`.
         mounts: First part of a URL's path -> another folder, served below that name.
+        home: The path that `/` leads to, such as `page.html`; without one it is a folder like others.
         port: Where to listen; 0 lets the system choose.
 
     Yields:
@@ -38,7 +43,7 @@ def serve(root: Path, *, mounts: Mapping[str, Path] = MappingProxyType({}), port
         UsageError: The port is taken or not allowed.
     """
     try:
-        server = _Server(("127.0.0.1", port), partial(_Handler, root.resolve(), dict(mounts)))
+        server = _Server(("127.0.0.1", port), partial(_Handler, root.resolve(), dict(mounts), home))
     except (OSError, OverflowError) as failure:
         raise UsageError(f"port {port} of 127.0.0.1 must be free, got: {failure}. Choose another one.") from failure
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -64,9 +69,19 @@ class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     extensions_map = {".onnx": "application/octet-stream", "": "application/octet-stream", **CONTENT_TYPES}  # noqa: RUF012
 
-    def __init__(self, root: Path, mounts: Mapping[str, Path], *arguments: Any) -> None:  # noqa: ANN401 - the server's
-        self._root, self._mounts = root, mounts
+    def __init__(self, root: Path, mounts: Mapping[str, Path], home: str | None, *arguments: Any) -> None:  # noqa: ANN401 - the server's
+        self._root, self._mounts, self._home = root, mounts, home
         super().__init__(*arguments, directory=str(root))
+
+    def send_head(self) -> Any:  # noqa: ANN401 - as the base class
+        """Leads from `/` to the home."""
+        if self._home is None or urlsplit(self.path).path != "/":
+            return super().send_head()
+        self.send_response(HTTPStatus.FOUND)
+        self.send_header("Location", f"/{self._home}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return None
 
     def translate_path(self, path: str) -> str:
         """URL -> file; the base class has taken out `..` and escapes."""

@@ -61,6 +61,7 @@ def documents(commands: Iterable[click.Command]) -> dict[Path, str]:
         "input": _input,
         "outputs": _outputs,
         "cache": _cache,
+        "interventions": _interventions,
         "dimensions": _dimensions,
         "clauses": _clauses,
         "sums": _sums,
@@ -107,6 +108,14 @@ def _cache() -> str:
         for row in kinds
     ]
     return markdown_table(["tensor", "", "shape", "meaning"], rows)
+
+
+def _interventions() -> str:
+    rows = [
+        [f"`{row.name}`", f"`[{', '.join(row.dims)}]`", f"{row.neutral:g}", row.meaning]
+        for row in load_contract().interventions
+    ]
+    return markdown_table(["input", "shape", "neutral", "meaning"], rows)
 
 
 def _dimensions() -> str:
@@ -156,7 +165,8 @@ def _precisions() -> str:
         "REL01: at most",
         "NUM01: may be further off",
     ]
-    return markdown_table(header, rows)
+    advised = [f"`{item.name}`: {item.advice}" for item in load_contract().precisions.values() if item.advice]
+    return "\n\n".join((markdown_table(header, rows), *advised))
 
 
 def _width(storage: Storage) -> str:
@@ -204,6 +214,11 @@ def _types() -> str:
         (*map(_member, contract.outputs), *(_cached(row, "T | undefined") for row in contract.cache_outputs))
     )
     cached = "\n".join(_cached(row, "T") for row in contract.cache_inputs)
+    touched = "\n".join(
+        f"  /** `[{', '.join(row.dims)}]`: {row.meaning} All {row.neutral:g} changes nothing. */\n"
+        f"  readonly {row.name}: T;"
+        for row in contract.interventions
+    )
     return f"""\
 // The names of a released model's tensors: contract/activations.json as types, written by scripts/docs.py.
 // T is what a tensor is in the app. Dimensions:
@@ -224,6 +239,11 @@ export type Inputs<T> = {{
 /** What a run of a file made with `--cache` takes. */
 export type CachedInputs<T> = Inputs<T> & {{
 {cached}
+}};
+
+/** What a run of a file made with `--interventions` takes besides. */
+export type Interventions<T> = {{
+{touched}
 }};
 
 /** What a run returns, every tensor float32: the logits, and what the model was exported with. */

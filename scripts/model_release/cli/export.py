@@ -43,7 +43,7 @@ def export(
     output: Path,
     verify: bool,
 ) -> None:
-    """Export GPT-2 from PyTorch to ONNX, with its intermediate activations as outputs."""
+    """Export a language model from PyTorch to ONNX, with its intermediate activations as outputs."""
     if "," in precision:
         raise UsageError(
             f"--precision must be one name here, got {precision[:60]!r}. Give one; quantize.py takes several."

@@ -160,12 +160,24 @@ models_options = options(
 
 
 def _selection(
-    layers: str | None, all_layers: bool, activations: str | None, logits: "Logits", cache: bool, opset: int
+    layers: str | None,
+    all_layers: bool,
+    activations: str | None,
+    logits: "Logits",
+    cache: bool,
+    interventions: bool,
+    opset: int,
 ) -> "SelectionRequest":
     from model_release.contract.request import SelectionRequest
 
     return SelectionRequest(
-        layers=layers, all_layers=all_layers, activations=activations, logits=logits, cache=cache, opset=opset
+        layers=layers,
+        all_layers=all_layers,
+        activations=activations,
+        logits=logits,
+        cache=cache,
+        interventions=interventions,
+        opset=opset,
     )
 
 
@@ -192,6 +204,11 @@ selection_options = options(
         "--cache",
         is_flag=True,
         help="Take keys and values of the tokens before, and return them, so that a step of generation runs one token.",
+    ),
+    click.option(
+        "--interventions",
+        is_flag=True,
+        help="Take gains of heads and vectors to steer with: a run may switch heads off, or add to a layer's stream.",
     ),
     click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 25."),
     handed_over("selection", _selection),

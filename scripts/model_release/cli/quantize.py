@@ -14,7 +14,7 @@ from model_release.model.onnx_files.data_files import model_bytes
     "--precision",
     required=True,
     metavar="NAMES",
-    help="One or more of fp16, fp16-compute, int8, int8-dynamic, int8-static, int4, small, separated by commas.",
+    help="One or more of, with commas: fp16, fp16-compute, int8, int8-dynamic, int8-static, int4, int4-compute, small.",
 )
 @fit_option
 @click.option("--output-dir", type=PATH, required=True, metavar="DIR", help="Where model_<precision>.onnx goes.")

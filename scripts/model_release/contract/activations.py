@@ -110,6 +110,23 @@ class CacheKind:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Intervention:
+    """One row of the contract's table of `--interventions`: an input that touches every layer.
+
+    Attributes:
+        name: Of the input.
+        dims: Symbolic shape, float32; layers first.
+        neutral: The value of all its elements that changes nothing.
+        meaning: One sentence for readers.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    neutral: float
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Input:
     """One input of one model.
 
@@ -160,17 +177,20 @@ class Precision:
     Attributes:
         table: How the token and position tables and an untied head are stored.
         matrix: How the matrices of the layers are stored.
+        experts: How experts are, where it is otherwise.
         vector_bits: Bits an element of a bias or a norm.
         max_mean_kl: Largest mean KL divergence of the next-token distribution, in nats.
         min_top1_agreement: Smallest share of positions with PyTorch's most likely next token.
         max_perplexity_ratio: Largest perplexity on text, in PyTorch's.
         max_relative_error: Largest root mean square error of any output, in PyTorch's root mean square.
         max_far_share: Share of an output's elements that may be further from PyTorch's than `tolerances`. Products of
-            integers have steps as large as a token's largest number asks for; where a model doubts whether to make a
-            number huge, a small error decides.
+            integers have steps as large as a token's largest number asks for, and weights of few bits are coarse; where
+            a model doubts whether to make a number huge, or a head which token to attend to, a small error decides.
         calibrated: Whether its bytes follow activations on text, which differ a little from machine to machine.
         widths: Weights that a code stands for, by parameter, where a file was fitted to a budget; blocks and scales
             stay as they are.
+        domains: Of operators besides the standard ones.
+        advice: Where it is best and where it is not; empty where that is plain.
     """
 
     name: str
@@ -186,6 +206,9 @@ class Precision:
     max_relative_error: float
     max_far_share: float = 0.0
     calibrated: bool = False
+    experts: Storage | None = None
+    domains: tuple[str, ...] = ()
+    advice: str = ""
     widths: Mapping[str, int] = field(default_factory=dict)
 
     def fitted(self, widths: Mapping[str, int]) -> Self:
@@ -199,6 +222,8 @@ class Precision:
     def storage(self, parameter: Parameter) -> Storage:
         """How a parameter that is no vector is stored."""
         storage = self.table if parameter.is_table else self.matrix
+        if self.experts is not None and parameter.is_of_experts:
+            storage = self.experts
         return replace(storage, weights=self.widths.get(parameter.name, storage.weights))
 
     def tolerance(self, kind: str) -> Tolerance:
@@ -233,6 +258,7 @@ class Contract:
     outputs: tuple[OutputKind, ...]
     cache_inputs: tuple[CacheKind, ...]
     cache_outputs: tuple[CacheKind, ...]
+    interventions: tuple[Intervention, ...]
     dimensions: Mapping[str, str]
     sums: tuple[Sum, ...]
     clauses: Mapping[str, Clause]
@@ -272,14 +298,20 @@ class Contract:
         return self.precisions[name]
 
     def expected_inputs(self, blueprint: Blueprint, selection: Selection) -> tuple[Input, ...]:
-        """The inputs a file must have: token ids, and with `--cache` keys and values of every layer."""
+        """The inputs a file must have: token ids, keys and values of every layer, and what touches layers."""
         layers = range(blueprint.layers) if selection.cache else ()
+        # Where layers differ, `head_gain` is as wide as the layer with the most heads.
+        sizes = {"layers": blueprint.layers, "heads": blueprint.heads, "hidden": blueprint.hidden}
         return (
             Input(name=self.input_name, dtype="INT64", dims=self.input_dims),
             *(
                 Input(name=tensor_name(row.kind, layer), dtype="FLOAT", dims=_resolve(row, blueprint, layer, selection))
                 for layer in layers
                 for row in self.cache_inputs
+            ),
+            *(
+                Input(name=row.name, dtype="FLOAT", dims=tuple(sizes[dim] for dim in row.dims))
+                for row in (self.interventions if selection.interventions else ())
             ),
         )
 
@@ -362,6 +394,10 @@ def _parse(document: Mapping[str, Any]) -> Contract:
         input_dims=tuple(document["input"]["shape"]),
         cache_inputs=_cache_kinds(document["cache"]["inputs"]),
         cache_outputs=_cache_kinds(document["cache"]["outputs"]),
+        interventions=tuple(
+            Intervention(name=row["name"], dims=tuple(row["shape"]), neutral=row["neutral"], meaning=row["meaning"])
+            for row in document["interventions"]
+        ),
         outputs=tuple(
             OutputKind(
                 kind=row["kind"],
@@ -385,6 +421,8 @@ def _parse(document: Mapping[str, Any]) -> Contract:
                     **row,
                     "table": Storage(**row["table"]),
                     "matrix": Storage(**row["matrix"]),
+                    "experts": Storage(**row["experts"]) if "experts" in row else None,
+                    "domains": tuple(row.get("domains", ())),
                     "tolerances": {kind: Tolerance(**limits) for kind, limits in row["tolerances"].items()},
                 },
             )

@@ -76,6 +76,11 @@ class Parameter:
         return self.layout == "vector"
 
     @property
+    def is_of_experts(self) -> bool:
+        """Whether it holds a matrix of each expert."""
+        return self.layout in ("experts", "expert_columns")
+
+    @property
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.dims)

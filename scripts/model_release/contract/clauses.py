@@ -18,6 +18,9 @@ VERIFIED = ("structure", "run", "reference")
 STEPPED = ("steps",)
 """The stages whose clauses belong to the verification of a file made with `--cache`, besides; no other has steps."""
 
+TOUCHED = ("touch",)
+"""The same of a file made with `--interventions`."""
+
 BROWSED = ("browser",)
 """The stages whose clauses belong to a browser's run of a release; it judges some of `VERIFIED` once more."""
 

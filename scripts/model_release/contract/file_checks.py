@@ -59,7 +59,7 @@ def check_structure(facts: ModelFacts, metadata: ModelMetadata) -> Judgement:
             check_names([value.name for value in facts.outputs], expected),
             check_types(known),
             check_dims(known, expected),
-            check_graph(facts, contract),
+            check_graph(facts, metadata, contract),
             check_table(facts, metadata),
             check_size(facts, metadata),
         ),
@@ -119,13 +119,15 @@ def check_dims(known: Iterable[ValueFacts], expected: Mapping[str, Output]) -> I
 
 
 @check("GRAPH01", needs="a model file")
-def check_graph(facts: ModelFacts, contract: Contract) -> Iterator[Ruling]:
+def check_graph(facts: ModelFacts, metadata: ModelMetadata, contract: Contract) -> Iterator[Ruling]:
     """Judges opset, operators, and what the ONNX checker says."""
+    domains = contract.precision(metadata.precision).domains
     least, most = contract.min_opset, contract.max_opset
     known = least <= facts.opset <= most
     yield "", "" if known else f"opset must be from {least} to {most}, got {facts.opset}"
-    foreign = ", ".join(domain for domain in facts.domains if domain)
-    yield "", f"operators must be of the standard ONNX domain, got {foreign}" if foreign else ""
+    foreign = ", ".join(domain for domain in facts.domains if domain not in ("", *domains))
+    allowed = " or of ".join(("of the standard ONNX domain", *domains))
+    yield "", f"operators must be {allowed}, got {foreign}" if foreign else ""
     problem = facts.checker_problem
     yield "", f"the ONNX checker must accept the file, it says: {problem}" if problem else ""
 
@@ -175,7 +177,9 @@ def stored_bytes(blueprint: Blueprint, precision: Precision) -> int:
         if parameter.is_vector:
             size_bytes += parameter.size * precision.vector_bits // 8
         else:
-            size_bytes += precision.storage(parameter).size_bytes(*parameter.matrix, parameter.channels)
+            storage, channels = precision.storage(parameter), parameter.channels
+            dims = (channels, parameter.inputs) if storage.is_packed else parameter.matrix
+            size_bytes += storage.size_bytes(*dims, channels)
     return size_bytes
 
 

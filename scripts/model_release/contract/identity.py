@@ -51,6 +51,7 @@ class Asked:
             "activations": ",".join(self.selection.activations),
             "logits": self.selection.logits,
             "keys and values": "in and out" if self.selection.cache else "",
+            "interventions": "in" if self.selection.interventions else "",
             "opset": str(self.selection.opset),
             "precisions": ",".join(self.precisions),
             "delivery": self.delivery,

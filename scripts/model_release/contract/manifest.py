@@ -72,6 +72,7 @@ class SelectionEntry:
     logits: Logits
     opset: int
     cache: bool = False
+    interventions: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

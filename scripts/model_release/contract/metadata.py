@@ -12,8 +12,9 @@ from model_release.contract.blueprint import Blueprint, gpt2_blueprint, parse_bl
 from model_release.contract.selection import Selection, parse_layers
 
 _PREFIX = "model_release."
-_CACHE = f"{_PREFIX}cache"
 _WIDTHS = f"{_PREFIX}widths"
+_ASKED = {f"{_PREFIX}{name}": name for name in ("cache", "interventions")}
+"""What a file says only where it was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +58,7 @@ class ModelMetadata:
             f"{_PREFIX}activations": ",".join(self.selection.activations),
             f"{_PREFIX}logits": self.selection.logits,
             f"{_PREFIX}precision": self.precision,
-        }
-        if self.selection.cache:
-            props[_CACHE] = "true"
+        } | {key: "true" for key, name in _ASKED.items() if getattr(self.selection, name)}
         if self.widths:
             props[_WIDTHS] = "".join(str(self.widths[name]) for name in _with_widths(self.blueprint))
         return props
@@ -79,7 +78,7 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
             f"META01: the model file must carry this project's metadata, {missing[0]!r} is missing. "
             "Export it with scripts/export.py."
         )
-    values = {key: props[key] for key in (*_keys(), _CACHE, _WIDTHS) if key in props}
+    values = {key: props[key] for key in (*_keys(), *_ASKED, _WIDTHS) if key in props}
     if not all(isinstance(value, str) for value in values.values()):  # protobuf gives bytes for what is no UTF-8
         raise ContractError("META01: the model file's metadata must be text. Export the model again.")
     blueprint = _blueprint(values[f"{_PREFIX}blueprint"])
@@ -95,7 +94,7 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
                 layers=parse_layers(values[f"{_PREFIX}layers"], blueprint.layers),
                 activations=parse_activations(activations) if activations else (),
                 logits="last" if _match(values, "logits", "all|last") == "last" else "all",
-                cache=_CACHE in values and _match(values, "cache", "true") == "true",
+                **{name: key in values and _match(values, name, "true") == "true" for key, name in _ASKED.items()},
             ),
             precision=load_contract().precision(values[f"{_PREFIX}precision"]).name,
             widths=_widths(values, blueprint) if _WIDTHS in values else {},

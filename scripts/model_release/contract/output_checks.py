@@ -298,6 +298,53 @@ def check_steps(whole: Run, steps: Sequence[Run], expected: Sequence[Output], pr
         )
 
 
+@check("TOUCH01", needs="inputs for gains and vectors, which --interventions gives, and an output before one")
+def check_before_touch(
+    neutral: Run, touched: Run, layer: int, head: int | None, expected: Sequence[Output]
+) -> Iterator[Ruling]:
+    """Judges whether what comes before a touch has the same bits, and what other heads give.
+
+    Args:
+        neutral: A run that nothing touches.
+        touched: The same with one head of a layer removed, or the stream behind the layer moved.
+        layer: Of the touch.
+        head: That is removed; None if the stream is moved.
+        expected: The outputs the contract asks for.
+    """
+    after = {"attn_output", "ln_1_post", "resid_mid", "mlp_output", "mlp_fc1", "mlp_up", "mlp_gelu", "ln_2_post"}
+    after |= {"ln_2", "ln_2_scale", "router_logits", "expert_weights"}
+    of_heads = {"attn_z", "head_output"}
+    for output in _in_both(expected, neutral.outputs, touched.outputs):
+        number = -1 if output.kind in ("token_embedding", "position_embedding", "embedding_sum") else output.layer
+        if number is None or number > layer or (number == layer and output.kind in ("resid_post", "logit_lens")):
+            continue
+        before, now = neutral.outputs[output.name], touched.outputs[output.name]
+        if number == layer and head is not None:
+            if output.kind in after:
+                continue
+            if output.kind in of_heads:
+                before, now = (np.delete(array, head, axis=1) for array in (before, now))
+        wrong = not np.array_equal(before, now)
+        touch = f"head {head} of layer {layer} is removed" if head is not None else f"layer {layer} is steered"
+        yield output.name, f"must keep its bits when {touch}, it changes" if wrong else ""
+
+
+@check("GAIN01", needs="inputs for gains of heads, which --interventions gives, and PyTorch's outputs")
+def check_gains(
+    got: Mapping[str, Array], reference: Mapping[str, Array], expected: Sequence[Output], precision: Precision
+) -> Iterator[Ruling]:
+    """Judges every output of a run with gains by PyTorch's."""
+    yield from _compare_all(got, reference, expected, precision, "with gains of heads must equal PyTorch's")
+
+
+@check("STEER01", needs="inputs for vectors to steer with, which --interventions gives, and PyTorch's outputs")
+def check_steering(
+    got: Mapping[str, Array], reference: Mapping[str, Array], expected: Sequence[Output], precision: Precision
+) -> Iterator[Ruling]:
+    """Judges every output of a run that is steered by PyTorch's."""
+    yield from _compare_all(got, reference, expected, precision, "when steered must equal PyTorch's")
+
+
 def _has_tokens(output: Output) -> bool:
     """Whether an output has an axis of tokens."""
     return not {"seq", "total"}.isdisjoint(output.dims)
@@ -314,12 +361,18 @@ def check_reference(
     got: Mapping[str, Array], reference: Mapping[str, Array], expected: Sequence[Output], precision: Precision
 ) -> Iterator[Ruling]:
     """Judges every output by PyTorch's; a precision may allow a share of its elements to be further off."""
-    yield from _compare(
-        ((output, got[output.name], reference[output.name]) for output in _in_both(expected, got, reference)),
-        precision,
-        "must equal PyTorch's",
-        far_share=precision.max_far_share,
-    )
+    yield from _compare_all(got, reference, expected, precision, "must equal PyTorch's")
+
+
+def _compare_all(
+    got: Mapping[str, Array],
+    reference: Mapping[str, Array],
+    expected: Sequence[Output],
+    precision: Precision,
+    must: str,
+) -> Iterator[Ruling]:
+    pairs = ((output, got[output.name], reference[output.name]) for output in _in_both(expected, got, reference))
+    return _compare(pairs, precision, must, far_share=precision.max_far_share)
 
 
 def _in_both(outputs: Iterable[Output], first: Mapping[str, Array], second: Mapping[str, Array]) -> Iterator[Output]:

@@ -54,6 +54,7 @@ class SelectionRequest:
     activations: str | None = None
     logits: Logits = "all"
     cache: bool = False
+    interventions: bool = False
     opset: int = DEFAULT_OPSET
 
     def __post_init__(self) -> None:
@@ -97,4 +98,10 @@ class SelectionRequest:
                     f"activations must be kinds that the model has, its layers {','.join(map(str, layers))} have no "
                     f"{kind}: there is one {row.exists}. Leave it out."
                 )
-        return Selection(layers=layers, activations=tuple(kept), logits=self.logits, cache=self.cache)
+        return Selection(
+            layers=layers,
+            activations=tuple(kept),
+            logits=self.logits,
+            cache=self.cache,
+            interventions=self.interventions,
+        )

@@ -18,12 +18,14 @@ class Selection:
         activations: Kinds besides `logits`, in the contract's order.
         logits: `"all"` positions, or the `"last"` one only.
         cache: Whether a file takes keys and values of the tokens before, and returns them with those of its own.
+        interventions: Whether a file takes gains of heads and vectors to steer with.
     """
 
     layers: tuple[int, ...]
     activations: tuple[str, ...]
     logits: Logits = "all"
     cache: bool = False
+    interventions: bool = False
 
 
 def parse_layers(text: str, layer_count: int) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from model_release.base.errors import UsageError
 from model_release.base.github_limits import ASSET_NAME, MAX_NOTES_CHARACTERS, REPOSITORY
 from model_release.base.text import figure, markdown_table, megabytes, size_cell
 from model_release.browser.results import Timings, TimingsByFile
+from model_release.contract.activations import load_contract
 from model_release.contract.manifest import BOM_NAME, Manifest, ModelEntry
 from model_release.contract.measured import BackendEntry, Measured
 from model_release.contract.pinned_models import known_entry, load_registry
@@ -159,8 +160,19 @@ def _files(document: Manifest, figures: Measured) -> str:
         f"## Files\n\n{table}\n\n"
         f"Mean KL divergence and top-1 agreement of the next token against PyTorch in fp32, "
         f"over {agreement.positions} positions of {code(agreement.text)}. Largest deviations are in "
-        f"`measured.json`{materials}. MB is 10⁶ bytes."
+        f"`measured.json`{materials}. MB is 10⁶ bytes.{_advice(document)}"
     )
+
+
+def _advice(document: Manifest) -> str:
+    """Where the release's precisions are best, as far as the contract says so; a release may have others."""
+    known = load_contract().precisions
+    lines = [
+        f"- {code(variant.precision)}: {known[variant.precision].advice}"
+        for variant in document.variants
+        if variant.precision in known and known[variant.precision].advice
+    ]
+    return "".join(["\n", *(f"\n{line}" for line in lines)]) if lines else ""
 
 
 def _browsers(document: Manifest, figures: Measured, timings: TimingsByFile) -> list[str]:
@@ -213,6 +225,7 @@ def _origin(document: Manifest, figures: Measured) -> str:
         ["activations", activations or "none"],
         ["logits", f"{selection.logits} positions"],
         *([["keys and values", "in and out, for generation step by step"]] if selection.cache else []),
+        *([["interventions", "gains of heads and vectors to steer with"]] if selection.interventions else []),
         *([["context", f"{model.context:,} tokens"]] if model.context else []),
         ["ONNX opset", str(selection.opset)],
         ["for the web app", f"{code(delivery.file)}, delivered by {delivery.mode}"],

@@ -136,6 +136,7 @@ def package(
             activations=selection.activations,
             logits=selection.logits,
             cache=selection.cache,
+            interventions=selection.interventions,
             opset=request.selection.opset,
         ),
         delivery=delivery,
@@ -218,5 +219,5 @@ def draw_report(
     from model_release.browser.pages.render import render_report
     from model_release.browser.pages.sample import take_sample
 
-    sample = take_sample(model, weights.blueprint, selection, tokenizer)
+    sample = take_sample(model, weights, selection, tokenizer)
     return render_report(built.document, built.figures, by_output, sample)

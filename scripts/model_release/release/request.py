@@ -63,6 +63,7 @@ class BuildRequest:
                 activations=selection.activations,
                 logits=selection.logits,
                 cache=selection.cache,
+                interventions=selection.interventions,
                 opset=self.selection.opset,
             ),
             precisions=[FULL_PRECISION, *self.precisions],
@@ -93,6 +94,7 @@ class BuildRequest:
                 activations=tuple(kind for kind in parse_activations(self.selection.activations) if kind in seen),
                 logits=self.selection.logits,
                 cache=self.selection.cache,
+                interventions=self.selection.interventions,
                 opset=self.selection.opset,
             )
         except UsageError:

@@ -189,7 +189,8 @@ def describe_run(jobs: Iterable[tuple[WeightsJob, BuildRequest]]) -> list[list[s
             job.describe(),
             ("all layers" if request.selection.all_layers else f"layers {request.selection.layers or 'the last'}")
             + (f", {job.context} tokens" if job.context else "")
-            + (", keys and values" if request.selection.cache else ""),
+            + (", keys and values" if request.selection.cache else "")
+            + (", interventions" if request.selection.interventions else ""),
             ", ".join(("fp32", *request.precisions)),
         ]
         for job, request in jobs

@@ -93,8 +93,13 @@ export async function encode({ text, tokenizer, config }) {
   return new Tokenizer(vocabulary, settings).encode(text, { add_special_tokens: false }).ids;
 }
 
+// What changes nothing, of the inputs of --interventions.
+/** @type {Record<string, number>} */
+const NEUTRAL = { head_gain: 1, steering: 0 };
+
 /**
- * Rows of token ids, and keys and values of no tokens before, where the model takes any.
+ * Rows of token ids; where the model takes any, keys and values of no tokens before, and gains and vectors that change
+ * nothing.
  * @param {number[][]} rows
  */
 function feeds(rows) {
@@ -103,7 +108,14 @@ function feeds(rows) {
   /** @type {Record<string, import("onnxruntime-web").Tensor>} */
   const given = { [name]: new ort.Tensor("int64", ids, [rows.length, ids.length / rows.length]) };
   for (const input of session.inputMetadata) {
-    if (!input.isTensor || !input.name.startsWith("past_key_values.")) continue;
+    if (!input.isTensor) continue;
+    const neutral = NEUTRAL[input.name];
+    if (neutral !== undefined) {
+      const dims = input.shape.map(Number);
+      const values = new Float32Array(dims.reduce((size, dim) => size * dim, 1)).fill(neutral);
+      given[input.name] = new ort.Tensor("float32", values, dims);
+    }
+    if (!input.name.startsWith("past_key_values.")) continue;
     const [, heads, , width] = input.shape;
     given[input.name] = new ort.Tensor("float32", new Float32Array(), [rows.length, Number(heads), 0, Number(width)]);
   }

@@ -13,7 +13,7 @@ from model_release.contract import manifest
 
 PAGE = "try.html"
 PACKAGES = "packages"
-"""Where the page finds what npm installed; `try.js` names it too."""
+"""Where the page finds what npm installed; `loading.js` names it too."""
 
 
 @contextmanager
@@ -37,5 +37,5 @@ def serve_release(folder: Path, *, port: int = 0, progress: Callable[[str], None
     with tempfile.TemporaryDirectory(prefix="model-release-") as place:
         page = Path(place) / PAGE
         page.write_bytes(render_live(PROMPT))
-        with serve(folder, mounts={PACKAGES: packages, PAGE: page}, port=port) as origin:
+        with serve(folder, mounts={PACKAGES: packages, PAGE: page}, home=PAGE, port=port) as origin:
             yield f"{origin}/{PAGE}"

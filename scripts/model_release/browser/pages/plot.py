@@ -6,15 +6,27 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 640, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 80, 56, 48, 56
+_POINT = 8
+_LETTER_WIDTH = 11.5
+"""Of a label's text on a phone, where letters are largest."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A point, or a tick of an axis, with its text."""
+    """A point, or a tick of an axis, with its text.
+
+    Attributes:
+        at: Where it is, from the left.
+        label: Its text.
+        y: Where it is, from the top.
+        label_at: Where the text of a point has its middle; `label_y` is its base line.
+    """
 
     at: float
     label: str
     y: float = 0.0
+    label_at: float = 0.0
+    label_y: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +68,42 @@ def log_plot(values: Sequence[tuple[str, float, float]], *, floor: float) -> Plo
     decades = _ticks(y_low, y_high, (1,))
     every = math.ceil(len(decades) / 6)
     return Plot(
-        points=tuple(Mark(label=label, at=across(x), y=up(max(y, floor))) for label, x, y in values),
+        points=_labelled([(label, across(x), up(max(y, floor))) for label, x, y in values]),
         x_ticks=tuple(Mark(label=f"{x:g}", at=across(x)) for x in _ticks(x_low, x_high, (1, 2, 5))),
         y_ticks=tuple(Mark(label=f"{y:.0e}".replace("e-0", "e-"), at=up(y)) for y in decades[::every]),
     )
+
+
+def _labelled(points: Sequence[tuple[str, float, float]]) -> tuple[Mark, ...]:
+    """Puts each text where it covers neither a point nor another text: above, below, beside, or further away.
+
+    >>> [mark.label_y for mark in _labelled([("int8", 100, 100), ("int8-more", 110, 100)])]
+    [88, 128]
+    """
+    marks: list[Mark] = []
+    taken = [(x - _POINT, y - _POINT, x + _POINT, y + _POINT) for _, x, y in points]
+    for label, x, y in points:
+        width = len(label) * _LETTER_WIDTH
+        places = [
+            (x + aside * (width / 2 + 12), y + below)
+            for distance in (0, 1, 2, 3)
+            for aside, below in ((0, -12 - 26 * distance), (0, 28 + 26 * distance), (-1, 6 - 26 * distance), (1, 6))
+        ]
+        boxes = {place: (place[0] - width / 2, place[1] - 16, place[0] + width / 2, place[1] + 4) for place in places}
+        free = [place for place in places if not any(_overlap(boxes[place], other) for other in taken)]
+        inside = [place for place in free if boxes[place][0] >= 0 and boxes[place][2] <= WIDTH and _inside(place[1])]
+        at, base = (inside or free or places)[0]
+        taken.append(boxes[at, base])
+        marks.append(Mark(label=label, at=x, y=y, label_at=round(at, 1), label_y=round(base, 1)))
+    return tuple(marks)
+
+
+def _inside(y: float) -> bool:
+    return _TOP - 8 <= y <= HEIGHT - _BOTTOM  # Above is the name of the axis, below are ticks.
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _share(value: float, low: float, high: float) -> float:

@@ -16,13 +16,20 @@ import jinja2
 from model_release.base.text import megabytes
 from model_release.browser.pages.plot import log_plot
 from model_release.contract.activations import load_contract
-from model_release.contract.clauses import STEPPED, VERIFIED
+from model_release.contract.clauses import STEPPED, TOUCHED, VERIFIED
 from model_release.contract.manifest import Manifest
 from model_release.contract.measured import Measured
 from model_release.contract.measures import Deviation
 
 ASSETS = Path(__file__).parent / "assets"
-_VIEWS = ("basics.js", "colours.js", "grid.js", "views.js")
+_VIEWS = (
+    *("basics.js", "colours.js", "tip.js", "rove.js", "grid.js", "labels.js", "stage.js"),
+    *("prompt.js", "attention.js", "lines.js", "whole.js", "product.js"),
+    *("next.js", "lens.js", "writes.js", "vectors.js", "tries.js", "views.js"),
+)
+_ELSEWHERE = ("logits", "attn_probs", "logit_lens")
+"""Kinds of outputs that have a view of their own, and no strip."""
+
 _SMALLEST_KL = 1e-9
 """Where the plot's axis begins at the latest: float32 tells no smaller divergence."""
 
@@ -47,6 +54,7 @@ def render_report(
         floor=_SMALLEST_KL,
     )
     stages = (*VERIFIED, *(STEPPED if document.selection.cache else ()))
+    stages += TOUCHED if document.selection.interventions else ()
     return _render(
         "report.html",
         scripts=(*_VIEWS, "report.js"),
@@ -69,7 +77,8 @@ def render_live(prompt: str) -> bytes:
     """
     return _render(
         "try.html",
-        scripts=(*_VIEWS, "fetching.js", "try.js"),
+        styles=("live.css",),
+        scripts=(*_VIEWS, "fetching.js", "loading.js", "sampling.js", "generate.js", "switches.js", "try.js"),
         policy={
             "default-src": "'none'",
             "connect-src": "'self'",
@@ -106,9 +115,16 @@ def _origin(document: Manifest, figures: Measured) -> list[tuple[str, str]]:
     ]
 
 
-def _render(template: str, *, scripts: tuple[str, ...], policy: Mapping[str, str], **facts: object) -> bytes:
-    """A template with its style and scripts in place, and a policy that allows these and no others."""
-    style, script = _asset("page.css"), "\n".join(_asset(name) for name in scripts)
+def _render(
+    template: str,
+    *,
+    scripts: tuple[str, ...],
+    styles: tuple[str, ...] = (),
+    policy: Mapping[str, str],
+    **facts: object,
+) -> bytes:
+    """A template with its styles and scripts in place, and a policy that allows these and no others."""
+    style, script = ("\n".join(map(_asset, names)) for names in (("page.css", *styles), scripts))
     allowed = {**policy, "style-src": _source(style)}
     allowed["script-src"] = " ".join(filter(None, (policy.get("script-src", ""), _source(script))))
     return (
@@ -118,6 +134,7 @@ def _render(template: str, *, scripts: tuple[str, ...], policy: Mapping[str, str
             style=style,
             script=script,
             policy="; ".join(f"{name} {sources}" for name, sources in allowed.items()),
+            kinds=[kind for kind in load_contract().outputs if kind.kind not in _ELSEWHERE],
             **facts,
         )
         .encode()

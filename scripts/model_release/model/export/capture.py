@@ -21,6 +21,7 @@ from model_release.contract.selection import Logits, Selection
 from model_release.model.export.network import Network, give_fake_parameters, quiet
 from model_release.model.export.past import KeyValue
 from model_release.model.export.seams import Seams, route_of
+from model_release.model.export.touch import Touch
 
 _MODULE = "model."  # Where `_SeeThrough` keeps the model; parameter names start with it.
 
@@ -63,23 +64,27 @@ def capture(network: Network, blueprint: Blueprint, selection: Selection, *, ops
             examples: list[Any] = [torch.zeros(2, 7, dtype=torch.int64)]
             if of_layer:
                 examples.append([tuple(map(_example, pair)) for pair in of_layer])
+            touched = _touches(network, blueprint) if selection.interventions else {}
         batch = torch.export.Dim("batch")
         dynamic: dict[str, Any] = {"input_ids": {0: batch, 1: torch.export.Dim("seq")}}
         if of_layer:
             before = {0: batch, 2: torch.export.Dim("past")}
             dynamic["past"] = [(before, before) for _ in of_layer]
+        if touched:
+            dynamic["touches"] = [(None, None) for _ in network.numbers]
         try:
             with mode:
                 program = torch.export.export(
                     _SeeThrough(network, selection.logits, names),
                     tuple(examples),
+                    {"touches": [*zip(*[iter(touched.values())] * 2, strict=True)]} if touched else None,
                     dynamic_shapes=dynamic,
                     strict=False,
                     prefer_deferred_runtime_asserts_over_guards=True,
                 )
             exported = torch.onnx.export(
                 program,
-                input_names=[inputs[0].name, *(input_.name for pair in of_layer for input_ in pair)],
+                input_names=[inputs[0].name, *(input_.name for pair in of_layer for input_ in pair), *touched],
                 output_names=names,
                 opset_version=opset,
                 optimize=False,  # Folding needs values; `passes.fold` folds what can be folded without.
@@ -124,6 +129,15 @@ def _example(input_: Input) -> torch.Tensor:
     return torch.zeros([sizes[dim] if isinstance(dim, str) else dim for dim in input_.dims])
 
 
+def _touches(network: Network, blueprint: Blueprint) -> dict[str, torch.Tensor]:
+    """What touches each of a network's layers, by names that say which, for a trace: the layers stay alike."""
+    return {
+        tensor_name(kind, number): torch.zeros(size)
+        for number in network.numbers
+        for kind, size in (("head_gain", blueprint.layer(number).heads), ("steering", blueprint.hidden))
+    }
+
+
 def _ropes(network: Network) -> list[dict[str, Any]]:
     """What the config says of rotary positions: once, and where layers differ, of each kind of them."""
     rope = getattr(network.model.config, "rope_parameters", None) or {}
@@ -165,10 +179,16 @@ class _SeeThrough(torch.nn.Module):
         self.logits = logits
         self.names = names
 
-    def forward(self, input_ids: torch.Tensor, past: Sequence[KeyValue] | None = None) -> tuple[torch.Tensor, ...]:
-        """[batch, seq] int64, and with `--cache` keys and values -> the outputs, in the contract's order."""
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        past: Sequence[KeyValue] | None = None,
+        touches: Sequence[tuple[torch.Tensor, torch.Tensor]] = (),
+    ) -> tuple[torch.Tensor, ...]:
+        """[batch, seq] int64, keys and values, gains and vectors of layers -> the outputs, in the contract's order."""
+        of_layer = [Touch(gain=gain, steering=steering) for gain, steering in touches]
         with Seams(self.network, route=route_of(self.network), wanted=frozenset(self.names)) as seams:
-            seen = seams.run(input_ids, last_logits=self.logits == "last", past=past)
+            seen = seams.run(input_ids, last_logits=self.logits == "last", past=past, touches=of_layer)
         # Two names may mean one tensor (what leaves a layer enters the next); ONNX wants two values.
         tensors = [seen[name] for name in self.names]
         return tuple(

@@ -248,7 +248,8 @@ def name_dimensions(model: ir.Model) -> bool:
 
     The first axis of keys and values that are handed in is `batch` too, but is called what transformers.js wants.
     """
-    ids, *past = model.graph.inputs
+    ids, *others = model.graph.inputs
+    past = [value for value in others if parse_tensor_name(str(value.name))[0] in ("past_key", "past_value")]
     names = _dimensions(ids, ("batch", "seq"))
     for value in past:
         names |= _dimensions(value, ("batch", "", "past"))

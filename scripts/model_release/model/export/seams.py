@@ -38,6 +38,7 @@ from model_release.model.export.roles import (
     norm_scale,
 )
 from model_release.model.export.softmax_tap import SoftmaxTap
+from model_release.model.export.touch import Touch
 
 Route = Literal["registered", "tapped"]
 
@@ -88,6 +89,9 @@ class Seams(contextlib.ExitStack):
         self._kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._positions = self._keys = self._causal = torch.empty(0)
         self._past: Past | None = None
+        self._touches: Sequence[Touch] = ()
+        for number, block in enumerate(network.blocks):
+            self.callback(block.register_forward_hook(partial(self._steer, number)).remove)
         for name, module in self.model.named_modules():
             if module is self.model or isinstance(module, torch.nn.ModuleList):
                 continue
@@ -103,7 +107,12 @@ class Seams(contextlib.ExitStack):
         self.callback(_open.remove, self)
 
     def run(
-        self, input_ids: torch.Tensor, *, last_logits: bool = False, past: Sequence[KeyValue] | None = None
+        self,
+        input_ids: torch.Tensor,
+        *,
+        last_logits: bool = False,
+        past: Sequence[KeyValue] | None = None,
+        touches: Sequence[Touch] = (),
     ) -> dict[str, torch.Tensor]:
         """Runs a model.
 
@@ -111,12 +120,14 @@ class Seams(contextlib.ExitStack):
             input_ids: [batch, seq].
             last_logits: Whether only those of the last position are computed.
             past: Keys and values of the tokens before, a pair a layer; without, there are no such tokens.
+            touches: What each layer is touched with; without, none is.
 
         Returns:
             The outputs that are wanted, by name.
         """
         model = self.model
         options: dict[str, Any] = {"use_cache": False}
+        self._touches = touches
         self._positions = self._keys = torch.arange(input_ids.shape[1])
         if past is not None:
             self._past = options["past_key_values"] = Past(past, self.network.numbers)
@@ -146,6 +157,14 @@ class Seams(contextlib.ExitStack):
         if self._wanted is None or name in self._wanted:
             found = tensor()
             self.seen[name] = self._kept.get(id(found), (found, found))[1]
+
+    def _steer(self, number: int, _module: object, _inputs: object, returned: object) -> object:
+        """A layer has ended: its stream is moved before anyone sees it."""
+        return self._touches[number].steered(returned) if self._touches else returned
+
+    def _scaled(self, module: torch.nn.Module, z: torch.Tensor) -> torch.Tensor:
+        """What an attention's heads give, [batch, heads, seq, head_dim], each times its gain."""
+        return self._touches[self._layer_of[module][0]].scaled(z) if self._touches else z
 
     def _enter(self, module: torch.nn.Module, _inputs: object) -> None:
         self._inside = module
@@ -282,6 +301,7 @@ class Seams(contextlib.ExitStack):
         else:
             probs = torch.softmax(masked, dim=-1)
         z = torch.matmul(probs, value) if heads == kv_heads else joined(torch.matmul(grouped(probs), value[:, :, None]))
+        z = self._scaled(module, z)
         own_key, own_value = (key, value) if self._past is None else self._past.given
         self._attention = Attention(
             module=module,
@@ -316,10 +336,15 @@ class Seams(contextlib.ExitStack):
         scores: torch.Tensor,
         probs: torch.Tensor,
         z: torch.Tensor,
-    ) -> None:
-        """The softmax tap has seen an attention; keys and values are repeated where heads share them."""
+    ) -> torch.Tensor:
+        """The softmax tap has seen an attention; keys and values are repeated where heads share them.
+
+        Returns:
+            What the model's own code goes on with in place of z.
+        """
         if self._inside is None:
-            return
+            return z
+        z = self._scaled(self._inside, z)
         kv_heads = self._kv_heads(q.shape[1])
         turned = [once(tensor, kv_heads) if place % 2 else tensor for place, tensor in enumerate(self._turned)]
         own_key, own_value = (k, v) if self._past is None else self._past.given
@@ -335,6 +360,7 @@ class Seams(contextlib.ExitStack):
             probs=probs,
             z=z,
         )
+        return z
 
     def _kv_heads(self, heads: int) -> int:
         config = self.model.config

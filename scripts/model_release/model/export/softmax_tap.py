@@ -26,7 +26,7 @@ class SoftmaxTap(TorchFunctionMode):
         }
     )
 
-    def __init__(self, saw: Callable[..., None]) -> None:
+    def __init__(self, saw: Callable[..., torch.Tensor]) -> None:
         super().__init__()
         self._saw = saw
         self._forget()
@@ -52,7 +52,7 @@ class SoftmaxTap(TorchFunctionMode):
             self._start(*_batches(*args, **kwargs), result)
         elif func in self._PRODUCT:
             if self._kind(args[0]) == "probs":
-                self._end(args[1], result)
+                result = self._end(args[1], result)
             else:
                 self._start(args[0], args[1], result)
         elif func in self._SAME and args and not any(_has_axes(other) for other in args[1:]):
@@ -77,9 +77,10 @@ class SoftmaxTap(TorchFunctionMode):
             self._factors = (q, k)
             self._know("scores", scores)
 
-    def _end(self, v: torch.Tensor, z: torch.Tensor) -> None:
+    def _end(self, v: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """Tells of an attention; returns what the model goes on with: z, or what it was made of it."""
         if self._factors is None or self._probs is None or self._scores is None:
-            return
+            return z
         probs, scores = self._probs, self._scores
 
         def unfold(tensor: torch.Tensor) -> torch.Tensor:
@@ -87,15 +88,17 @@ class SoftmaxTap(TorchFunctionMode):
 
         q, k = self._factors
         scores = unfold(scores)
-        self._saw(
+        seen = unfold(z)
+        given = self._saw(
             q=unfold(q),
             k=unfold(k).transpose(-1, -2),
             v=unfold(v),
             scores=scores,
             probs=probs,
-            z=unfold(z),
+            z=seen,
         )
         self._forget()
+        return z if given is seen else given.reshape(z.shape)
 
 
 def _batches(

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from model_release.contract.activations import load_contract
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.selection import Selection
-from model_release.model.export import passes
+from model_release.model.export import passes, touch
 from model_release.model.export.capture import capture, seen_outputs
 from model_release.model.export.network import build_network, with_layers
 from model_release.model.export.unroll import Traced, layers_to_trace, unroll
@@ -35,6 +35,7 @@ def trace(config: Mapping[str, Any], blueprint: Blueprint, selection: Selection,
     model, is_whole = trace_layers(config, blueprint, selection, None, opset=opset)
     if not is_whole:
         model, _ = trace_layers(config, blueprint, selection, every, opset=opset)
+    touch.join(model, load_contract().expected_inputs(blueprint, selection))
     wanted = [output.name for output in load_contract().expected_outputs(blueprint, selection)]
     return passes.tidy(model, seen_outputs(blueprint, selection, every), wanted)
 

@@ -13,7 +13,7 @@ import onnxruntime
 
 from model_release.base.errors import ContractError, ReleaseError
 from model_release.base.text import first_lines
-from model_release.contract.activations import parse_tensor_name
+from model_release.contract.activations import load_contract, parse_tensor_name
 from model_release.contract.output_checks import Array
 from model_release.model.onnx_files.limits import check_limits
 
@@ -31,16 +31,21 @@ class Session:
         path: An ONNX file.
         name: What to call it in messages, if not by its own name.
         threads: Threads within an operator; 0 lets onnxruntime choose.
+        decode_in_runs: Weights are decoded where they are read and freed after it, in each run, in place of once and
+            for all: a run takes some twelve times as long, and the session a fraction of the memory.
 
     Raises:
         ContractError: The graph is absurd, see `limits.check_limits`; or onnxruntime cannot load the file.
     """
 
-    def __init__(self, path: Path, *, name: str = "", threads: int = 0) -> None:
+    def __init__(self, path: Path, *, name: str = "", threads: int = 0, decode_in_runs: bool = False) -> None:
         check_limits(path, name=name)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # Failures raise; its warnings are for its developers.
+        if decode_in_runs:
+            options.add_session_config_entry(_LARGEST_FOLDED, str(_SMALL_BYTES))
+            options.enable_cpu_mem_arena = options.enable_mem_pattern = False  # Both keep what was freed.
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except _FAILURES as failure:
@@ -55,6 +60,12 @@ class Session:
             for value in self._session.get_inputs()
             if parse_tensor_name(value.name)[0] in ("past_key", "past_value")
         ]
+        neutral = {row.name: row.neutral for row in load_contract().interventions}
+        self._untouched = {
+            value.name: np.full(value.shape, neutral[value.name], dtype=np.float32)
+            for value in self._session.get_inputs()
+            if value.name in neutral and all(isinstance(dim, int) for dim in value.shape)
+        }
         self.output_names: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
 
     def run(
@@ -64,6 +75,7 @@ class Session:
         *,
         past: Mapping[str, Array] | None = None,
         weights: Mapping[str, Array] = MappingProxyType({}),
+        touch: Mapping[str, Array] | None = None,
     ) -> dict[str, Array]:
         """Runs `[batch, seq]` int64 ids; returns the named outputs (by default all).
 
@@ -73,6 +85,8 @@ class Session:
             past: Keys and values of the tokens before, by the names of the inputs; by default of none, where the
                 file takes them.
             weights: Instead of the file's own, where it takes others.
+            touch: Gains and vectors, by the names of the inputs; those that are not given are neutral, where the
+                file takes them.
 
         Raises:
             RunError: onnxruntime cannot run the model on this input.
@@ -80,7 +94,8 @@ class Session:
         wanted = list(self.output_names if names is None else names)
         try:
             past = self._no_past(input_ids.shape[0]) if past is None else past
-            arrays = self._session.run(wanted, {self._input: np.asarray(input_ids, dtype=np.int64), **past, **weights})
+            feeds = {self._input: np.asarray(input_ids, dtype=np.int64), **past, **self._untouched, **(touch or {})}
+            arrays = self._session.run(wanted, feeds | dict(weights))
             return dict(zip(wanted, (np.asarray(array) for array in arrays), strict=True))
         except _FAILURES as failure:
             raise RunError(
@@ -95,6 +110,8 @@ class Session:
         }
 
 
+_LARGEST_FOLDED = "optimization.constant_folding_max_output_size_in_bytes"
+_SMALL_BYTES = 1 << 18
 _state = onnxruntime.capi.onnxruntime_pybind11_state
 _FAILURES = (
     _state.Fail,

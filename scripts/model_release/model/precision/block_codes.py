@@ -1,10 +1,11 @@
 """Weights stored as codes in blocks and computed in fp32: decoding is folded when a session is created."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
+from model_release.contract.activations import Precision
 from model_release.contract.blueprint import Parameter
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
@@ -27,7 +28,7 @@ def store_in_blocks(model: ir.Model, metadata: ModelMetadata) -> None:
     where it stands for several: `Gather(codebook, Cast(w.codes)) x Cast(w.scales) -> Reshape -> w`.
     Rows whose last block is padded end in a Slice. Codes wait for a pass of the optimizer, see `fold_passes`.
     """
-    _store_weights(model, metadata, lambda blocks, values, _: blocks.encode(values))
+    _store_weights(model, metadata, _encode_plainly)
 
 
 def store_compensated(model: ir.Model, metadata: ModelMetadata, calibration: Calibration) -> None:
@@ -46,15 +47,29 @@ def store_compensated(model: ir.Model, metadata: ModelMetadata, calibration: Cal
 
 def _store_weights(model: ir.Model, metadata: ModelMetadata, encode: Encode) -> None:
     precision = metadata.stored_precision
-    build = BuilderAtStart(model)
     parameters = metadata.blueprint.parameters.values()
-    passes = FoldPasses(build, (parameter for parameter in parameters if not parameter.is_vector))
+    store_decoded(model, precision, [parameter for parameter in parameters if not parameter.is_vector], encode)
+    if precision.vector_bits == 16:
+        build = BuilderAtStart(model)
+        for parameter in parameters:
+            if parameter.is_vector:
+                store_halved(model, build, parameter)
+
+
+def _encode_plainly(blocks: Blocks, values: Array, _: Parameter) -> tuple[Array, Array]:
+    """Each weight for itself."""
+    return blocks.encode(values)
+
+
+def store_decoded(
+    model: ir.Model, precision: Precision, parameters: Sequence[Parameter], encode: Encode = _encode_plainly
+) -> None:
+    """Stores some parameters in blocks, decoded for whoever reads them."""
+    build = BuilderAtStart(model)
+    passes = FoldPasses(build, parameters)
     for parameter in parameters:
-        if not parameter.is_vector:
-            blocks = Blocks(precision.storage(parameter), parameter.matrix, parameter.name)
-            _store_blocks(model, build, passes, parameter, blocks, encode)
-        elif precision.vector_bits == 16:
-            store_halved(model, build, parameter)
+        blocks = Blocks(precision.storage(parameter), parameter.matrix, parameter.name)
+        _store_blocks(model, build, passes, parameter, blocks, encode)
 
 
 def _store_blocks(

@@ -47,6 +47,47 @@ class Codes(Protocol):
         """
 
 
+class Nibbles:
+    """Whole numbers from -8 to 7, stored as 0 to 15; the scale may be negative, so that the largest value can be -8."""
+
+    _SHARES = np.linspace(0.8, 1.1, 7, dtype=np.float32)
+
+    def nearest(self, values: Array) -> Array:
+        """See `Codes`."""
+        codes: Array = (np.clip(np.rint(values), -8, 7) + 8).astype(np.uint8)
+        return codes
+
+    def values(self, codes: Array) -> Array:
+        """See `Codes`."""
+        return codes.astype(np.float32) - np.float32(8)
+
+    def encode(self, blocks: Array) -> tuple[Array, Array]:
+        """See `Codes`. Like that of Codebook, the best scale is then fitted to its codes."""
+        high, low = blocks.max(axis=-1), blocks.min(axis=-1)
+        extreme = np.where(-low > high, low, high) / np.float32(-8)
+        if not (np.abs(extreme) * self._SHARES.max() < _FLOAT16_END).all():
+            raise OverflowError
+        scales = np.multiply.outer(self._SHARES, extreme).astype(np.float16)
+        errors = np.empty(scales.shape, dtype=np.float32)
+        for candidate, error in zip(scales, errors, strict=True):
+            np.square(self._rounded(blocks, candidate) - blocks).sum(axis=-1, out=error)
+        best = _least(scales, errors)
+        levels = self.values(self.nearest(blocks / divisors(best)[:, None]))
+        fitted = (levels * blocks).sum(axis=-1) / np.maximum(np.square(levels).sum(axis=-1), np.float32(_TINY))
+        fitted = np.where(np.abs(fitted) < _FLOAT16_END, fitted, best).astype(np.float16)
+        both = np.stack([best, fitted])
+        errors = np.stack([np.square(self._rounded(blocks, scale) - blocks).sum(axis=-1) for scale in both])
+        best = _least(both, errors)
+        return self.nearest(blocks / divisors(best)[:, None]), best
+
+    def _rounded(self, blocks: Array, scales: Array) -> Array:
+        """Blocks under a scale each, as they are decoded."""
+        rounded: Array = (
+            self.values(self.nearest(blocks / divisors(scales)[:, None])) * scales.astype(np.float32)[:, None]
+        )
+        return rounded
+
+
 class Integers:
     """Whole numbers from -127 to 127; the scale follows a block's largest value."""
 
@@ -220,6 +261,8 @@ def divisors(scales: Array) -> Array:
 
 def codes_of(storage: Storage) -> Codes:
     """The codes of a storage."""
+    if storage.is_packed:
+        return Nibbles()
     return _normal_codebook(storage.weights) if storage.is_codebook else Integers()
 
 

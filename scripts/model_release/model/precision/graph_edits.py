@@ -72,10 +72,11 @@ class Builder:
         op_type: str,
         *inputs: ir.Value | None,
         output: ir.Value | None = None,
+        domain: str = "",
         **attributes: int | list[int] | ir.DataType | ir.Graph,
     ) -> ir.Value:
-        """Inserts a node of the standard domain and returns its output: a new value, or `output`."""
-        node = ir.node(op_type, list(inputs), attributes, outputs=None if output is None else [output])
+        """Inserts a node, of the standard domain unless told, and returns its output: a new value, or `output`."""
+        node = ir.node(op_type, list(inputs), attributes, domain=domain, outputs=None if output is None else [output])
         self._graph.insert_before(self._node, node)
         return node.outputs[0]
 
@@ -104,9 +105,10 @@ class BuilderAtStart(Builder):
         op_type: str,
         *inputs: ir.Value | None,
         output: ir.Value | None = None,
+        domain: str = "",
         **attributes: int | list[int] | ir.DataType | ir.Graph,
     ) -> ir.Value:
         """See `Builder`."""
         if self._node.graph is None:  # Where the tokens' table is read first of all, that node is replaced.
             self._node = self._graph[0]
-        return super().__call__(op_type, *inputs, output=output, **attributes)
+        return super().__call__(op_type, *inputs, output=output, domain=domain, **attributes)

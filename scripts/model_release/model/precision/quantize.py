@@ -28,6 +28,7 @@ from model_release.model.precision.block_codes import store_compensated, store_i
 from model_release.model.precision.budget import expected_loss, fit_widths, least_bytes
 from model_release.model.precision.calibration import Calibration
 from model_release.model.precision.fp16 import store_fp16, store_fp16_compute
+from model_release.model.precision.int4_products import store_int4_compute
 from model_release.model.precision.int8 import store_int8_dynamic, store_int8_static
 from model_release.model.precision.losses import measure_losses
 
@@ -37,6 +38,7 @@ CODECS: dict[str, Callable[[ir.Model, ModelMetadata], None]] = {
     "int8": store_in_blocks,
     "int8-dynamic": store_int8_dynamic,
     "int4": store_in_blocks,
+    "int4-compute": store_int4_compute,
 }
 
 CALIBRATED: dict[str, Callable[[ir.Model, ModelMetadata, Calibration], None]] = {

@@ -9,6 +9,7 @@ import numpy as np
 
 from model_release.contract import output_checks
 from model_release.contract.activations import Output, load_contract, parse_tensor_name, tensor_name
+from model_release.contract.blueprint import Blueprint
 from model_release.contract.clauses import NOTHING_JUDGED, broken
 from model_release.contract.measures import (
     Agreement,
@@ -21,6 +22,7 @@ from model_release.contract.measures import (
 )
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array, Run
+from model_release.contract.selection import Selection
 from model_release.model.onnx_files.session import RunError, Session
 
 SEQUENCE_LENGTHS = (1, 2, 7)
@@ -53,6 +55,19 @@ def cuts_of(tokens: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (5, 1, tokens - 11, 1, 4), (1, 2, tokens // 2, tokens - tokens // 2 - 4, 1)
 
 
+def touch_of(blueprint: Blueprint) -> tuple[Array, Array]:
+    """Gains `[layers, heads]`, one head of each layer removed, and vectors `[layers, hidden]` to steer with.
+
+    Which head is removed differs from layer to layer, so that a row of another layer shows.
+    """
+    layers = range(blueprint.layers)
+    gain = np.ones((blueprint.layers, blueprint.heads), np.float32)
+    for layer in layers:
+        gain[layer, (layer + 1) % blueprint.layer(layer).heads] = 0
+    steering = np.random.default_rng(2).normal(size=(blueprint.layers, blueprint.hidden))
+    return gain, steering.astype(np.float32)
+
+
 def past_of(outputs: Mapping[str, Array]) -> dict[str, Array]:
     """The keys and values that a run returned, as the next one takes them."""
     found = {}
@@ -66,8 +81,15 @@ def past_of(outputs: Mapping[str, Array]) -> dict[str, Array]:
 class PyTorchModel(Protocol):
     """What verification needs of a reference; `reference.Reference` is one."""
 
-    def run(self, input_ids: Array, outputs: Sequence[Output], *, last_logits: bool) -> dict[str, Array]:
-        """Runs `[batch, seq]` ids and returns the outputs by name."""
+    def run(
+        self,
+        input_ids: Array,
+        outputs: Sequence[Output],
+        *,
+        last_logits: bool,
+        touch: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
+        """Runs `[batch, seq]` ids, touched by `head_gain` and `steering` if given; returns the outputs by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +145,8 @@ class Probes:
             for batch, cuts in zip((1, BATCH), cuts_of(self._stepped_tokens()), strict=True):
                 shown = "+".join(map(str, cuts[:6])) + ("+…" if len(cuts) > 6 else "")
                 steps.append((f"batch {batch}, in steps of {shown}", partial(self._probe_steps, batch, cuts)))
+        if self._selection.interventions:
+            steps.append(("heads removed, streams steered", lambda: self._probe_touch(short)))
         if self._reference is not None:
             steps.append(("next-token agreement with PyTorch", self._measure_agreement))
         for name, step in steps:
@@ -194,6 +218,35 @@ class Probes:
             steps.append(self._fitting(Run(ids=part, outputs=outputs, past=start)))
             past, start = past_of(outputs), start + cut
         self.judgement += output_checks.check_steps(whole, steps, self._expected, self._precision)
+
+    def _probe_touch(self, length: int) -> None:
+        """One touch of the middle layer at a time, judged by its neighbours; then of all layers, judged by PyTorch."""
+        ids = np.random.default_rng(1).integers(0, self._blueprint.vocab, size=(2, length), dtype=np.int64)
+        gain, steering = touch_of(self._blueprint)
+        neutral = self._fitting(self._run(ids, self._names))
+        layer = self._blueprint.layers // 2
+        head = int(gain[layer].argmin())
+        for touch, removed in (
+            ({"head_gain": np.where(np.arange(len(gain))[:, None] == layer, gain, 1).astype(np.float32)}, head),
+            ({"steering": np.where(np.arange(len(gain))[:, None] == layer, steering, 0).astype(np.float32)}, None),
+        ):
+            run = self._fitting(Run(ids=ids, outputs=self._session.run(ids, self._names, touch=touch)))
+            self.judgement += output_checks.check_before_touch(neutral, run, layer, removed, self._expected)
+        if self._reference is None:
+            return
+        last = self._selection.logits == "last"
+        every = Selection(layers=tuple(range(self._blueprint.layers)), activations=("resid_post",))
+        streams = [row for row in load_contract().expected_outputs(self._blueprint, every) if row.kind == "resid_post"]
+        seen = self._reference.run(ids, streams, last_logits=last)
+        # A fourth of what each channel is wont to be: what is forgotten shows, and the model stays what it is.
+        steering *= np.stack([np.sqrt(np.square(stream).mean(axis=(0, 1))) for stream in seen.values()]) / 4
+        for touch, check in (
+            ({"head_gain": gain}, output_checks.check_gains),
+            ({"steering": steering}, output_checks.check_steering),
+        ):
+            run = self._fitting(Run(ids=ids, outputs=self._session.run(ids, self._names, touch=touch)))
+            expected = self._reference.run(ids, self._expected, last_logits=last, touch=touch)
+            self.judgement += check(run.outputs, expected, self._expected, self._precision)
 
     def _judge(self, run: Run) -> Run:
         """Judges the outputs, against PyTorch's too where there is a reference; returns the fitting ones."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from model_release.base.errors import ContractError, NumericMismatchError, ReleaseError
 from model_release.contract import file_checks
-from model_release.contract.activations import Output, load_contract
+from model_release.contract.activations import FULL_PRECISION, Output, load_contract
 from model_release.contract.clauses import Finding, Judgement
 from model_release.contract.measures import (
     Agreement,
@@ -20,6 +20,9 @@ from model_release.contract.output_checks import Array
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
 from model_release.model.verify.probes import OutputRow, Probes, PyTorchModel
+
+MOST_DECODED_BYTES = 2_000_000_000
+"""Of weights in float32 that a session may decode once and for all: some 500M parameters."""
 
 _CACHE_BYTES = 512 * 2**20
 
@@ -115,7 +118,9 @@ def verify_file(
         raise ContractError(
             f"{name or path.name} must hold the model its metadata describes: {structure.findings[0]}. Export it again."
         )
-    session = Session(path, name=name)
+    if decode_in_runs := is_large(metadata):
+        progress("a large model: weights are decoded in each run, which takes long and little memory")
+    session = Session(path, name=name, decode_in_runs=decode_in_runs)
     probes = Probes(session, metadata, reference, text_ids, progress)
     probes.run_all()
     return Verification(
@@ -131,20 +136,41 @@ def verify_file(
     )
 
 
+def is_large(metadata: ModelMetadata) -> bool:
+    """Whether a model's weights, decoded, would take more memory than a verification should.
+
+    Apps decode once, when they create a session, and so does the verification of every smaller model.
+    """
+    contract = load_contract()
+    is_decoded = metadata.precision != FULL_PRECISION and contract.precision(metadata.precision).computed == "fp32"
+    full_bytes = file_checks.stored_bytes(metadata.blueprint, contract.precision(FULL_PRECISION))
+    return is_decoded and full_bytes > MOST_DECODED_BYTES
+
+
 class CachedReference:
     """Remembers a reference's answers, as several precisions are verified on the same inputs."""
 
     def __init__(self, reference: PyTorchModel) -> None:
         self._reference = reference
-        self._known: dict[tuple[bytes, tuple[int, ...], tuple[str, ...], bool], dict[str, Array]] = {}
+        self._known: dict[
+            tuple[bytes, tuple[int, ...], tuple[str, ...], bool, tuple[tuple[str, bytes], ...]], dict[str, Array]
+        ] = {}
         self._room_bytes = _CACHE_BYTES
 
-    def run(self, input_ids: Array, outputs: Sequence[Output], *, last_logits: bool) -> dict[str, Array]:
+    def run(
+        self,
+        input_ids: Array,
+        outputs: Sequence[Output],
+        *,
+        last_logits: bool,
+        touch: Mapping[str, Array] | None = None,
+    ) -> dict[str, Array]:
         """As `PyTorchModel.run`."""
-        key = (input_ids.tobytes(), input_ids.shape, tuple(output.name for output in outputs), last_logits)
+        touched = tuple((name, array.tobytes()) for name, array in (touch or {}).items())
+        key = (input_ids.tobytes(), input_ids.shape, tuple(output.name for output in outputs), last_logits, touched)
         if key in self._known:
             return self._known[key]
-        answer = self._reference.run(input_ids, outputs, last_logits=last_logits)
+        answer = self._reference.run(input_ids, outputs, last_logits=last_logits, touch=touch)
         size_bytes = sum(array.nbytes for array in answer.values())
         if size_bytes <= self._room_bytes:
             self._room_bytes -= size_bytes

@@ -155,6 +155,15 @@ class Tokenizer:
         text: str = self._ask(spell=token)
         return text
 
+    def piece(self, token: int) -> str:
+        """A token as the vocabulary writes it: a byte as a letter or as `<0xE4>`; a row without a token is empty.
+
+        Raises:
+            WeightsError: The tokenizer fails on it.
+        """
+        text: str = self._ask(piece=token)
+        return text
+
     def _ask(self, **question: object) -> Any:  # noqa: ANN401 - JSON
         try:
             return self._child.ask(**question)

@@ -41,6 +41,8 @@ class _Reader:
     def answer(self, asked: dict[str, Any]) -> object:
         if "spell" in asked:
             return self._tokenizer.decode([asked["spell"]], skip_special_tokens=False)
+        if "piece" in asked:
+            return self._tokenizer.id_to_token(asked["piece"]) or ""
         text = asked["read"]
         sample = text[:SAMPLE_CHARACTERS]
         try:

@@ -16,9 +16,31 @@ function make(tag, attributes = {}, ...children) {
 /** @param {HTMLCanvasElement} canvas */
 const brush = (canvas) => /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
 
-// White space and other characters without a shape of their own, made visible.
+// What has no shape of its own, made visible: white space, marks without a letter, and what would turn or hide a text.
+// Joiners within a word or an emoji stay, and so do the letters of a flag.
+const SHAPELESS =
+  /(?<=[\p{L}\p{M}\p{Extended_Pictographic}\p{Emoji_Modifier}])[\u200c\u200d](?=[\p{L}\p{M}\p{Extended_Pictographic}])|\u{1f3f4}[\u{e0020}-\u{e007f}]+|(?<hidden>\p{C})/gu;
+
 /** @param {string} text */
-const glyphs = (text) => text.replaceAll(" ", "·").replaceAll("\n", "↵").replaceAll("\t", "⇥").replace(/\p{C}/gu, "�");
+const glyphs = (text) =>
+  text
+    .replaceAll(" ", "·")
+    .replaceAll("\n", "↵")
+    .replaceAll("\t", "⇥")
+    .replace(/\p{Z}/gu, "␣")
+    .replace(SHAPELESS, (found, hidden) => (hidden ? "�" : found))
+    .replace(/^\p{M}/u, "◌$&");
+
+// Scrolls a place, and nothing around it, until a part of it is seen.
+/** @type {(place: Element, part: Element | null | undefined) => void} */
+function reveal(place, part) {
+  if (!part) return;
+  const [seen, box] = [place.getBoundingClientRect(), part.getBoundingClientRect()];
+  if (box.left < seen.left || box.right > seen.right)
+    place.scrollLeft += (box.left + box.right - seen.left - seen.right) / 2;
+  if (box.top < seen.top || box.bottom > seen.bottom)
+    place.scrollTop += (box.top + box.bottom - seen.top - seen.bottom) / 2;
+}
 
 // A value as people read it: three decimals, fewer of a large one, a power of ten of a tiny one.
 /** @param {number} value */

@@ -74,6 +74,16 @@ function signedScale(limit) {
   };
 }
 
+/** @type {(limit: number) => Scale} */
+function lengthScale(limit) {
+  const colours = ramp(BLUE);
+  return {
+    colour: (value) => pick(colours, value / limit),
+    at: (share) => share * limit,
+    ticks: [0, 1].map((share) => ({ share, label: figure(share * limit) })),
+  };
+}
+
 /** @type {(place: HTMLElement, scale: Scale) => void} */
 function drawLegend(place, scale) {
   const bar = make("canvas", { width: STEPS, height: 1, "aria-hidden": "true" });

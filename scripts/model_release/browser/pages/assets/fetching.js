@@ -3,9 +3,9 @@
 // What can be said in a sentence; anything else is a defect, and says so.
 class Explained extends Error {}
 
-/** @param {string} name */
-async function fetchFile(name) {
-  const answer = await fetch(name).catch(() => null);
+/** @type {(name: string, options?: RequestInit) => Promise<Response>} */
+async function fetchFile(name, options = {}) {
+  const answer = await fetch(name, options).catch(() => null);
   if (!answer?.ok) {
     throw new Explained(
       `${name} must be served beside this page, ${answer ? `the server answers ${answer.status}` : "the server does not answer"}. Serve a whole release.`,

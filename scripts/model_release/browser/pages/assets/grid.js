@@ -1,6 +1,7 @@
 // A grid of coloured cells with a cursor: rows of tokens, moved over with pointer or keys.
 
 const QUIET = 0.65; // opacity of what is not chosen
+const NARROWEST = 9; // pixels a column's name takes
 
 class Grid {
   #canvas;
@@ -19,7 +20,7 @@ class Grid {
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {HTMLElement} output
-   * @param {(row: number) => void} choose
+   * @param {(row: number, column: number) => void} choose
    */
   constructor(canvas, output, choose) {
     this.#canvas = canvas;
@@ -28,7 +29,7 @@ class Grid {
     canvas.addEventListener("pointerleave", () => this.#move(null));
     canvas.addEventListener("click", (event) => {
       const cell = this.#under(event);
-      if (cell) choose(cell.row);
+      if (cell) choose(cell.row, cell.column);
       this.#move(cell);
     });
     canvas.addEventListener(
@@ -49,7 +50,7 @@ class Grid {
         End: [row, last],
       };
       const next = moves[event.key];
-      if (event.key === "Enter") choose(row);
+      if (event.key === "Enter") choose(row, column);
       else if (!next) return;
       event.preventDefault();
       const [r, c] = next ?? [row, column];
@@ -91,7 +92,13 @@ class Grid {
 
   #tell() {
     const { describe, rest } = this.#facts;
-    this.#output.textContent = this.#cursor ? describe(this.#cursor.row, this.#cursor.column) : rest;
+    const said = this.#cursor ? describe(this.#cursor.row, this.#cursor.column) : rest;
+    this.#output.textContent = said;
+    if (!this.#cursor) return tip.hide();
+    const box = this.#canvas.getBoundingClientRect();
+    const left = box.left + this.#left + this.#cursor.column * this.#cellWidth;
+    const top = box.top + this.#y(this.#cursor.row);
+    tip.show(said, { left, top, right: left + this.#cellWidth, bottom: top + this.#cellHeight });
   }
 
   #paint() {
@@ -117,7 +124,7 @@ class Grid {
     const width = this.#place.clientWidth;
     this.#left = Math.min(96, Math.round(width * 0.2));
     this.#cellWidth = (width - this.#left) / columns;
-    this.#top = columnLabels && this.#cellWidth >= 11 ? 72 : 0;
+    this.#top = columnLabels ? 72 : 0;
     this.#cellHeight = columnLabels ? Math.max(12, Math.min(22, this.#cellWidth)) : 13;
     const height = Math.ceil(this.#top + rows * this.#cellHeight);
     const density = window.devicePixelRatio || 1;
@@ -126,7 +133,9 @@ class Grid {
     this.#canvas.style.height = `${height}px`;
     const context = brush(this.#canvas);
     context.scale(density, density);
-    context.font = `${Math.min(12, this.#cellHeight - 1)}px ${getComputedStyle(this.#canvas).fontFamily}`;
+    const across = columnLabels ? Math.max(NARROWEST, this.#cellWidth) : Infinity;
+    const size = Math.min(12, this.#cellHeight - 1, across);
+    context.font = `${size}px ${getComputedStyle(this.#canvas).fontFamily}`;
     context.textBaseline = "middle";
     return context;
   }
@@ -159,11 +168,15 @@ class Grid {
   /** @param {CanvasRenderingContext2D} context */
   #nameColumns(context) {
     context.textAlign = "left";
+    const { marked } = this.#facts;
+    const every = Math.ceil(NARROWEST / this.#cellWidth);
     this.#facts.columnLabels?.forEach((label, column) => {
+      // Where columns are too narrow for all names, those of some are there, the chosen one's among them.
+      if ((column - marked) % every) return;
       context.save();
       context.translate(this.#left + (column + 0.5) * this.#cellWidth, this.#top - 5);
       context.rotate(-Math.PI / 2);
-      context.globalAlpha = column === this.#facts.marked ? 1 : QUIET;
+      context.globalAlpha = column === marked ? 1 : QUIET;
       context.fillText(fitted(context, label, this.#top - 6), 0, 0);
       context.restore();
     });

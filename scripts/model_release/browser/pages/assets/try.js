@@ -1,148 +1,36 @@
-// The live page: what the release beside it returns for a text, through the release's own tokenizer.
+// The live page: what the release beside it returns for a text, and how the text goes on.
 
-const ORT = "/packages/onnxruntime-web/dist/";
-const TOKENIZERS = "/packages/@huggingface/tokenizers/dist/tokenizers.mjs";
-const MAX_TOKENS = 64;
-const TOP = 10;
-
-/** @type {(file: ListedFile, tell: (received: number) => void) => Promise<Uint8Array>} */
-async function download({ name, size_bytes: size, sha256 }, tell) {
-  const { body } = await fetchFile(name);
-  const reader = /** @type {NonNullable<typeof body>} */ (body).getReader();
-  const content = new Uint8Array(size);
-  let received = 0;
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    if (received + part.value.length > size)
-      throw new Explained(`${name} must have ${size} bytes as the manifest says, it has more. Make the release again.`);
-    content.set(part.value, received);
-    received += part.value.length;
-    tell(received);
-  }
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
-  const hash = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (received !== size || hash !== sha256) {
-    throw new Explained(
-      `${name} must be the file of the manifest, its sha256 is ${hash.slice(0, 12)}… of ${received} bytes. Make the release again.`,
-    );
-  }
-  return content;
-}
-
-/** @type {(names: string[]) => Promise<Tokenizer>} */
-async function loadTokenizer(names) {
-  if (!names.includes("tokenizer.json"))
-    throw new Explained(
-      "The release must hold tokenizer.json to read text, it has none. Add it to the model's folder and release again.",
-    );
-  const { Tokenizer } = await import(TOKENIZERS);
-  const config = names.includes("tokenizer_config.json") ? await fetchJson("tokenizer_config.json") : {};
-  return new Tokenizer(await fetchJson("tokenizer.json"), config);
-}
-
-// A model past 2 GiB keeps its large tensors beside its file, in FILE_data, FILE_data_1 and so on.
-/** @type {(model: string, files: ListedFile[]) => ListedFile[]} */
-const filesOf = (model, files) => files.filter(({ name }) => name === model || name.startsWith(`${model}_data`));
-
-/** @type {(file: string, contents: Record<string, Uint8Array>) => Promise<{ ort: Ort, session: Session }>} */
-async function loadModel(file, contents) {
-  /** @type {Ort} */
-  const ort = await import(`${ORT}ort.wasm.min.mjs`);
-  ort.env.wasm.wasmPaths = ORT;
-  ort.env.wasm.numThreads = window.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
-  const { [file]: model, ...data } = contents;
-  const externalData = Object.entries(data).map(([path, data]) => ({ path, data }));
-  try {
-    const options = { executionProviders: ["wasm"], externalData };
-    return { ort, session: await ort.InferenceSession.create(/** @type {Uint8Array} */ (model), options) };
-  } catch (failure) {
-    throw new Explained(
-      `onnxruntime-web must load ${file}, it says: ${wordsOf(failure).slice(0, 200)}. Choose another precision.`,
-    );
-  }
-}
-
-/** @type {(tokenizer: Tokenizer, id: number) => string} */
-const spell = (tokenizer, id) =>
-  tokenizer.decode([id], { skip_special_tokens: false, clean_up_tokenization_spaces: false }) || `#${id}`;
-
-// Scores of one position -> the most likely tokens. Only scores are sorted whole, not ids: it is faster.
-/** @type {(scores: Float32Array, tokenizer: Tokenizer) => (Token & { p: number })[]} */
-function mostLikely(scores, tokenizer) {
-  const sorted = scores.toSorted();
-  const [highest, least] = [sorted.at(-1) ?? 0, sorted.at(-TOP) ?? -Infinity];
-  const total = scores.reduce((sum, score) => sum + Math.exp(score - highest), 0);
-  /** @type {{ id: number, score: number }[]} */
-  const likely = [];
-  scores.forEach((score, id) => {
-    if (score >= least) likely.push({ id, score });
-  });
-  likely.sort((a, b) => b.score - a.score);
-  return likely.slice(0, TOP).map(({ id, score }) => ({
-    id,
-    text: spell(tokenizer, id),
-    p: Math.exp(score - highest) / total,
-  }));
-}
-
-/**
- * Token ids, and keys and values of no tokens before, where the model takes any.
- * @type {(ort: Ort, session: Session, ids: number[]) => Record<string, import("onnxruntime-web").Tensor>}
- */
-function feeds(ort, session, ids) {
-  /** @type {Record<string, import("onnxruntime-web").Tensor>} */
-  const given = { input_ids: new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]) };
-  for (const input of session.inputMetadata) {
-    if (!input.isTensor || !input.name.startsWith("past_key_values.")) continue;
-    const [, heads, , width] = input.shape;
-    given[input.name] = new ort.Tensor("float32", new Float32Array(), [1, Number(heads), 0, Number(width)]);
-  }
-  return given;
-}
-
-/** @type {(model: { ort: Ort, session: Session }, release: Release, text: string) => Promise<Sample>} */
-async function runModel({ ort, session }, { manifest, tokenizer }, text) {
-  const { ids } = tokenizer.encode(text, { add_special_tokens: false });
-  const most = Math.min(MAX_TOKENS, manifest.model.shape.context ?? manifest.model.shape.positions ?? MAX_TOKENS);
-  if (ids.length < 1 || ids.length > most)
-    throw new Explained(
-      `The text must have 1 to ${most} tokens, it has ${ids.length}. ${ids.length ? "Shorten it." : "Write something."}`,
-    );
-  const { logits, ...others } = /** @type {Results} */ (
-    /** @type {any} */ (await session.run(feeds(ort, session, ids)))
-  );
-  const [, rows, vocab] = logits.dims;
-  const first = ids.length - rows; // A model may return the last position's scores alone.
-  return {
-    tokens: ids.map((id) => ({ id, text: spell(tokenizer, id) })),
-    tensors: Object.fromEntries(
-      Object.entries(others)
-        .filter(([name]) => !name.startsWith("present."))
-        .map(([name, { dims, data }]) => {
-          const [, ...shape] = dims;
-          return [name, { shape, values: data }];
-        }),
-    ),
-    next: Array.from({ length: rows }, (_, row) => ({
-      position: first + row,
-      top: mostLikely(logits.data.subarray(row * vocab, (row + 1) * vocab), tokenizer),
-    })),
-  };
-}
+const MAX_TOKENS = 256; // Pictures of more are too small to read.
 
 function startPage() {
-  const views = createViews();
+  const views = createViews(
+    {
+      append: (position, id) => attempt(() => goOn(position, id)),
+      switchHead: (head) => attempt(() => switchHead(head)),
+    },
+    switchesView,
+  );
   /** @type {Release | undefined} */
   let release;
-  /** @type {{ ort: Ort, session: Session, loaded: string } | undefined} */
+  /** @type {Model | undefined} */
   let model;
+  /** @type {Written | undefined} */
+  let shown;
+  /** @type {Head[]} */
+  let off = [];
+  let isBusy = false;
+  let isStopped = false;
 
   /** @param {string} text */
   const say = (text) => (element("status").textContent = text);
 
   // Runs one thing at a time, and puts what went wrong into one sentence.
-  /** @param {() => Promise<void>} work */
+  /** @param {() => Promise<unknown>} work */
   async function attempt(work) {
-    element("run").disabled = element("precision").disabled = true;
+    if (isBusy) return;
+    const focused = document.activeElement;
+    isBusy = true;
+    allow();
     element("error").hidden = true;
     try {
       await work();
@@ -152,14 +40,36 @@ function startPage() {
         failure instanceof Explained ? failure.message : `Unexpected: ${failure}. Please report it.`;
       element("error").hidden = false;
     } finally {
-      element("precision").disabled = !release;
-      element("run").disabled = !model;
+      element("stop").disabled = true;
+      element("pace").textContent = "";
+      isBusy = false;
+      allow();
+      // A button that is switched off loses the focus, which keys would then look for from the top.
+      if (focused instanceof HTMLElement && document.activeElement === document.body) focused.focus();
     }
   }
 
-  async function readRelease() {
-    /** @type {Manifest} */
-    const manifest = await fetchJson("manifest.json");
+  function allow() {
+    element("run").disabled = isBusy;
+    element("run").textContent = model || isBusy ? "Run" : "Try again";
+    element("precision").disabled = isBusy || !release;
+    element("step").disabled = element("write").disabled = isBusy || !model;
+    element("text").readOnly = isBusy;
+    mark();
+  }
+
+  // Pictures of another text or model than the one above them say so.
+  const isCurrent = () => shown?.text === element("text").value && shown.model === model;
+
+  function mark() {
+    element("stale").hidden = !shown || isCurrent();
+  }
+
+  async function getRelease() {
+    if (release) return release;
+    say("Reading the release");
+    release = await loadRelease();
+    const { manifest } = release;
     element("tag").textContent = `Live, in this browser · ${manifest.tag}`;
     element("name").textContent = document.title = manifest.name;
     element("version").textContent = manifest.version;
@@ -168,46 +78,178 @@ function startPage() {
     );
     element("precision").replaceChildren(...options);
     element("precision").value = manifest.delivery.file;
-    release = { manifest, tokenizer: await loadTokenizer(manifest.files.map(({ name }) => name)) };
+    offerTries(release.tries, ({ text, sample }) => {
+      element("text").value = text ?? "";
+      attempt(() => run(sample?.telling));
+    });
+    return release;
   }
 
-  async function changeModel() {
-    if (!release) return;
+  async function getModel() {
+    const { manifest } = await getRelease();
+    const file = element("precision").value;
+    if (model?.file === file) return model;
     await model?.session.release();
     model = undefined;
-    const file = element("precision").value;
     say(`Loading ${file}`);
-    const began = performance.now();
-    const files = filesOf(file, release.manifest.files);
-    const size = files.reduce((sum, { size_bytes }) => sum + size_bytes, 0);
-    /** @type {Record<string, Uint8Array>} */
-    const contents = {};
-    let loaded = 0;
-    for (const entry of files) {
-      contents[entry.name] = await download(entry, (received) => {
-        element("progress").value = (loaded + received) / size;
-      });
-      loaded += entry.size_bytes;
-    }
-    const made = await loadModel(file, contents);
-    const took = ((performance.now() - began) / 1000).toFixed(1);
-    model = { ...made, loaded: `${file}: ${(size / 1e6).toFixed(1)} MB, loaded in ${took} s` };
+    model = await loadModel(file, manifest, (share) => (element("progress").value = share));
+    element("no-cache").hidden = hasCache(model.session);
+    return model;
   }
 
-  async function run() {
-    const began = performance.now();
-    if (!release || !model) return;
-    const sample = await runModel(model, release, element("text").value);
-    say(`${model.loaded}; ran ${sample.tokens.length} tokens in ${Math.round(performance.now() - began)} ms`);
-    views.show(sample);
+  /** @param {Manifest} manifest */
+  const longest = ({ model: { shape } }) => Math.min(MAX_TOKENS, shape.context ?? shape.positions ?? MAX_TOKENS);
+
+  // What to look at comes with a text, or from the report for the first one.
+  /** @param {Partial<Choice>} [telling] */
+  async function run(telling) {
+    const [{ manifest, tokenizer, telling: first }, model] = [await getRelease(), await getModel()];
+    const text = element("text").value;
+    const { ids } = tokenizer.encode(text, { add_special_tokens: false });
+    const most = longest(manifest);
+    if (ids.length < 1 || ids.length > most)
+      throw new Explained(
+        `The text must have 1 to ${most} tokens, it has ${ids.length}. ${ids.length ? "Shorten it." : "Write something."}`,
+      );
+    const reading = new Reading(model, hasGains(model.session) ? off : []);
+    await reading.read(ids);
+    const plain = off.length ? new Reading(model) : reading;
+    const choice = telling ?? (shown ? {} : first);
+    show({ model, reading, plain, typed: text, prompt: ids.length, text }, tokenizer, choice);
+    await compare();
+    say(`${model.loaded}; ran ${ids.length} tokens in ${Math.round(reading.took)} ms`);
   }
+
+  /** @type {(written: Written, tokenizer: Tokenizer, telling?: Partial<Choice>) => void} */
+  function show(written, tokenizer, telling = {}) {
+    shown = written;
+    element("text").value = written.text;
+    element("text").scrollTop = element("text").scrollHeight;
+    views.show({ ...written.reading.sample(tokenizer, written.plain), telling });
+  }
+
+  // Lets the model with all heads on catch up, so that what both expect stands side by side.
+  async function compare() {
+    const { tokenizer } = await getRelease();
+    if (!shown || shown.plain === shown.reading) return;
+    const { ids } = shown.reading;
+    const missing = ids.slice(shown.plain.ids.length);
+    if (missing.length) await shown.plain.read(missing);
+    show(shown, tokenizer);
+  }
+
+  /** @param {Head} [head] */
+  async function switchHead(head) {
+    if (!shown) return;
+    const others = head ? off.filter((each) => !hasHead([each], head.layer, head.head)) : [];
+    off = head && others.length === off.length ? [...off, head] : others;
+    const { ids } = shown.reading;
+    await compare();
+    const { plain, model } = shown;
+    const reading = off.length ? new Reading(model, off) : plain;
+    if (reading !== plain) await reading.read(ids);
+    shown = { ...shown, reading };
+    show(shown, (await getRelease()).tokenizer);
+    say(`${model.loaded}; ran ${ids.length} tokens in ${Math.round(reading.took)} ms`);
+  }
+
+  // What was typed stays as it was; tokens are spelled together, for one may hold a part of a character.
+  /** @type {(written: Written, tokenizer: Tokenizer) => string} */
+  function textOf({ reading: { ids }, typed, prompt }, tokenizer) {
+    const [before, all] = [ids.slice(0, prompt), ids].map((ids) => spellAll(tokenizer, ids));
+    return typed + (all ?? "").slice((before ?? "").length);
+  }
+
+  /** @type {(id: number) => Promise<void>} */
+  async function append(id) {
+    const { tokenizer } = await getRelease();
+    if (!shown) return;
+    await shown.reading.read([id]);
+    show({ ...shown, text: textOf(shown, tokenizer) }, tokenizer);
+  }
+
+  // With a token of the list of what may come next: after the last position, or in place of all that came after another.
+  /** @type {(position: number, id: number) => Promise<void>} */
+  async function goOn(position, id) {
+    const { manifest, tokenizer } = await getRelease();
+    if (!shown) return;
+    const before = shown.reading.ids.slice(0, position + 1);
+    if (before.length >= longest(manifest)) throw new Explained(fullSentence(manifest));
+    if (before.length < shown.reading.ids.length) {
+      const reading = new Reading(shown.model, shown.reading.off);
+      await reading.read(before);
+      const plain = off.length ? new Reading(shown.model) : reading;
+      const prompt = Math.min(shown.prompt, before.length);
+      const typed = prompt < shown.prompt ? spellAll(tokenizer, before) : shown.typed;
+      shown = { ...shown, reading, plain, prompt, typed };
+    }
+    await append(id);
+    await compare();
+    say(`${shown.model.loaded}; the new token took ${Math.round(shown.reading.took)} ms`);
+  }
+
+  /** @param {Manifest} manifest */
+  const fullSentence = (manifest) =>
+    `The text must have at most ${longest(manifest)} tokens, and has as many. Shorten it.`;
+
+  /** @param {number} count */
+  async function write(count) {
+    const settings = readSettings();
+    if (!(isCurrent() && shown)) await run();
+    const [{ manifest, tokenizer, ends }, began] = [await getRelease(), performance.now()];
+    const times = [];
+    let end = "";
+    isStopped = false;
+    element("stop").disabled = false;
+    while (times.length < count && !isStopped && shown) {
+      const { ids, scores } = shown.reading;
+      const id = chooseNext(scores, settings, chanceOf(settings.seed, ids.length));
+      if (ends.has(id)) end = ` The model ends the text here, with ${spell(tokenizer, id)}.`;
+      else if (ids.length >= longest(manifest)) end = ` ${fullSentence(manifest)}`;
+      if (end) break;
+      await append(id);
+      times.push(shown.reading.took);
+      element("pace").textContent = `${times.length} of ${count} tokens`;
+      await new Promise((resolve) => setTimeout(resolve)); // Lets the browser draw, and the button stop.
+    }
+    const whole = performance.now() - began;
+    await compare();
+    const each = (/** @type {number} */ whole) => `${(whole / times.length).toFixed(1)} ms`;
+    const model = times.reduce((sum, time) => sum + time, 0);
+    const pace = times.length
+      ? `Wrote ${times.length} ${times.length === 1 ? "token" : "tokens"}: ${each(model)} each in the model, ${each(whole)} with the pictures.`
+      : "Wrote nothing.";
+    say(pace + end);
+  }
+
+  /** @returns {Settings} */
+  const readSettings = () => ({
+    temperature: element("temperature").valueAsNumber,
+    topK: element("top-k").valueAsNumber,
+    seed: element("seed").valueAsNumber,
+  });
+
+  /** @param {() => number} count */
+  const startWriting = (count) => element("ask").reportValidity() && attempt(() => write(count()));
 
   element("ask").addEventListener("submit", (event) => {
     event.preventDefault();
-    attempt(run);
+    attempt(() => run());
   });
-  element("precision").addEventListener("change", () => attempt(() => changeModel().then(run)));
-  attempt(() => readRelease().then(changeModel).then(run));
+  element("text").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) element("run").click();
+  });
+  element("text").addEventListener("input", mark);
+  element("precision").addEventListener("change", () => attempt(() => run()));
+  element("step").addEventListener("click", () => startWriting(() => 1));
+  element("write").addEventListener("click", () => startWriting(() => element("count").valueAsNumber));
+  element("stop").addEventListener("click", () => {
+    isStopped = true;
+  });
+  document.addEventListener("keydown", ({ key }) => {
+    isStopped ||= key === "Escape";
+  });
+  attempt(() => run());
 }
 
 startPage();
