@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from model_release.base.errors import UsageError
 from model_release.cli.options import BuildOptions, build_options, handed_over, options, source_options
 from model_release.cli.places import AppOptions, HostOptions, app_options, host_options, tree_options
-from model_release.contract.request import SelectionRequest
+from model_release.contract.request import Budget, SelectionRequest
 from model_release.contract.tag import parse_tag
 from model_release.model.weights.source import SourceRequest
 
@@ -65,6 +65,21 @@ def test_variables_reach_what_is_built() -> None:
     assert request.source == SourceRequest(demo=True, context=64)
     assert request.selection == SelectionRequest(layers="0-3")
     assert (request.precisions, request.app_precision, request.threshold_bytes) == (("int4", "fp16"), "int4", 1_500_000)
+
+
+def test_a_size_to_fit_goes_with_the_precision_it_is_for() -> None:
+    @click.command()
+    @build_options
+    def command(*, build: BuildOptions) -> object:
+        return build.budget
+
+    assert run(command) is run(command, FIT="") is None
+    assert run(command, "--fit", "1.5", "--precision", "fp16,small") == Budget(size_bytes=1_500_000, is_asked=True)
+    with pytest.raises(UsageError, match="--fit is for the precision small, got fp16, int4"):
+        run(command, "--precision", "fp16,int4", FIT="40")
+    for size in ("-1", "nan", "inf"):
+        with pytest.raises(UsageError, match="--fit must be a size in MB"):
+            run(command, "--fit", size, "--precision", "small")
 
 
 def test_a_mirror_gives_the_model_an_address_and_the_tree_is_not_to_be_asked_for_too() -> None:

@@ -59,6 +59,17 @@ def test_other_bytes_of_a_calibrated_precision_make_no_other_release(tmp_path: P
     assert first_difference(identity(one), identity(other)) == ""
 
 
+def test_another_size_of_a_fitted_file_makes_no_other_release(tmp_path: Path) -> None:
+    """Widths follow what is measured, which may differ in the last digits."""
+
+    def fitted(variants: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [*variants[:-1], variants[-1] | {"fitted": True}]
+
+    one = made(tmp_path / "one", variants=fitted)
+    other = made(tmp_path / "other", {**FILES, "model_small.onnx": b"small" * 8}, variants=fitted)
+    assert first_difference(identity(one), identity(other)) == ""
+
+
 @pytest.mark.parametrize(
     ("files", "changes", "difference"),
     [
@@ -80,6 +91,11 @@ def test_other_bytes_of_a_calibrated_precision_make_no_other_release(tmp_path: P
             {},
             {"selection": lambda selection: selection | {"cache": True}},
             "keys and values: none in the release, in and out here",
+        ),
+        (
+            {},
+            {"delivery": lambda delivery: delivery | {"fit_bytes": 40_000_000}},
+            "fitted to: none in the release, 40000000 bytes here",
         ),
         (
             {},

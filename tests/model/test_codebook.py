@@ -16,6 +16,7 @@ from model_release.model.precision.gptq import encode_columns, encode_rows
 INT8 = Storage(bits=8, weights=1, block=256, scale_bits=16)
 PAIRS = Storage(bits=8, weights=2, block=32, scale_bits=16)
 TRIPLES = Storage(bits=8, weights=3, block=192, scale_bits=16)
+FOURS = Storage(bits=8, weights=4, block=192, scale_bits=16)
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -44,7 +45,7 @@ def test_examples_in_docstrings_are_true() -> None:
 
 
 @pytest.mark.parametrize("columns", [1, 2, 5, 31, 96, 193, 768])
-@pytest.mark.parametrize("storage", [INT8, PAIRS, TRIPLES], ids=["int8", "pairs", "triples"])
+@pytest.mark.parametrize("storage", [INT8, PAIRS, TRIPLES, FOURS], ids=["int8", "pairs", "triples", "fours"])
 def test_rows_of_any_width_are_cut_and_joined(columns: int, storage: Storage) -> None:
     values = normal(3, columns)
     blocks = Blocks(storage, values.shape, "w")
@@ -66,14 +67,14 @@ def test_triples_lose_less_than_plain_rounding_to_three_bits() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("storage", [PAIRS, TRIPLES], ids=["pairs", "triples"])
+@pytest.mark.parametrize("storage", [PAIRS, TRIPLES, FOURS], ids=["pairs", "triples", "fours"])
 def test_the_stored_points_are_those_of_lloyds_algorithm(storage: Storage) -> None:
     book = codes_of(storage)
     assert isinstance(book, Codebook)
     assert np.array_equal(book.points, normal_points(storage.weights))
 
 
-@pytest.mark.parametrize("storage", [INT8, PAIRS, TRIPLES], ids=["int8", "pairs", "triples"])
+@pytest.mark.parametrize("storage", [INT8, PAIRS, TRIPLES, FOURS], ids=["int8", "pairs", "triples", "fours"])
 def test_a_row_gets_the_same_codes_alone_and_among_many(storage: Storage) -> None:
     """Candidates of few weights are compared in one step, of many one after the other."""
     values = normal(300, 768)
@@ -85,7 +86,7 @@ def test_a_row_gets_the_same_codes_alone_and_among_many(storage: Storage) -> Non
         assert np.array_equal(alone[1][0], scales[row])
 
 
-@pytest.mark.parametrize("storage", [PAIRS, TRIPLES], ids=["pairs", "triples"])
+@pytest.mark.parametrize("storage", [PAIRS, TRIPLES, FOURS], ids=["pairs", "triples", "fours"])
 def test_the_search_grid_finds_the_nearest_point_or_one_hardly_further(storage: Storage) -> None:
     book = codes_of(storage)
     assert isinstance(book, Codebook)
@@ -95,7 +96,7 @@ def test_the_search_grid_finds_the_nearest_point_or_one_hardly_further(storage: 
     assert found.mean() < 1.03 * best.mean()
 
 
-@pytest.mark.parametrize("storage", [PAIRS, TRIPLES], ids=["pairs", "triples"])
+@pytest.mark.parametrize("storage", [PAIRS, TRIPLES, FOURS], ids=["pairs", "triples", "fours"])
 @pytest.mark.parametrize("factor", [30, 1000, -30_000])
 def test_an_outlier_is_met_exactly_whatever_stands_beside_it(factor: float, storage: Storage) -> None:
     """As GPT-2's position embeddings have them: a few channels far larger than the rest."""
@@ -104,7 +105,7 @@ def test_an_outlier_is_met_exactly_whatever_stands_beside_it(factor: float, stor
     got = decoded(values, storage)
     assert np.allclose(got[:, 138], factor, rtol=1e-3)
     rest = np.delete(np.arange(768), np.arange(138 // storage.block * storage.block, 768)[: storage.block])
-    assert error(got[:, rest], values[:, rest]) < 0.06
+    assert error(got[:, rest], values[:, rest]) < (0.12 if storage == FOURS else 0.06)
 
 
 def test_zeros_stay_zeros_beside_anything() -> None:

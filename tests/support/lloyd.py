@@ -11,13 +11,16 @@ _REACH = 4.0
 def normal_points(weights: int) -> np.ndarray:
     """256 points that stand for normally distributed weights with the least error (Lloyd's algorithm).
 
-    The last ones stay where they are, on the axes: they are for blocks that are all outlier.
+    The last ones stay where they are, on the axes: they are for blocks that are all outlier. So does, of four weights,
+    the middle, for the rest of such blocks.
     """
     random = np.random.default_rng(0)
     samples = random.standard_normal((_SAMPLES, weights), dtype=np.float32)
-    axes = np.concatenate([np.eye(weights), -np.eye(weights)]).astype(np.float32) * np.float32(_REACH)
-    free = _ENTRIES - len(axes)
-    points = np.concatenate([samples[:free], axes])
+    still = np.concatenate([np.eye(weights), -np.eye(weights)]).astype(np.float32) * np.float32(_REACH)
+    if weights == 4:  # Of pairs and triples, some point comes to lie close enough to the middle by itself.
+        still = np.concatenate([np.zeros((1, weights), dtype=np.float32), still])
+    free = _ENTRIES - len(still)
+    points = np.concatenate([samples[:free], still])
     for _ in range(_ROUNDS):
         nearest = _nearest_point(samples, points)
         counts = np.bincount(nearest, minlength=_ENTRIES)[:free, None]

@@ -13,7 +13,7 @@ from model_release.base.errors import UsageError
 from model_release.base.version import TOOL, VERSION
 
 if TYPE_CHECKING:
-    from model_release.contract.request import SelectionRequest
+    from model_release.contract.request import Budget, SelectionRequest
     from model_release.contract.selection import Logits
     from model_release.contract.tag import ReleaseTag
     from model_release.model.weights.source import SourceRequest
@@ -228,6 +228,7 @@ class BuildOptions:
         threshold_bytes: Largest model that may live in the app's tree.
         validation: A text to measure next-token agreement on.
         calibration: A text for the precisions that look at one.
+        budget: How large `small` may be, if that is asked for.
     """
 
     selection: "SelectionRequest"
@@ -237,6 +238,7 @@ class BuildOptions:
     threshold_bytes: int
     validation: Path | None
     calibration: Path | None
+    budget: "Budget | None"
 
     def for_mirror(self) -> Self:
         """The same for a model that has an address of its own."""
@@ -258,6 +260,7 @@ class BuildOptions:
             threshold_bytes=self.threshold_bytes,
             validation=self.validation,
             calibration=self.calibration,
+            budget=self.budget,
             companion=companion,
         )
 
@@ -268,10 +271,12 @@ def _build(
     app_precision: str | None,
     delivery: "Delivery",
     size_threshold: float,
+    fit: float | None,
     validation: Path | None = None,
     calibration: Path | None = None,
 ) -> BuildOptions:
     from model_release.contract.activations import parse_precisions
+    from model_release.contract.request import asked_budget
 
     if not 0 <= size_threshold <= 1e9:
         raise UsageError(f"--size-threshold must be a size in MB, got {size_threshold:g}. The default is 50.")
@@ -284,7 +289,16 @@ def _build(
         threshold_bytes=round(size_threshold * 1e6),
         validation=validation,
         calibration=calibration,
+        budget=asked_budget(fit, precisions),
     )
+
+
+fit_option = click.option(
+    "--fit",
+    type=float,
+    metavar="MB",
+    help="Largest file for small, in MB (10^6 bytes): its weights take 2 to 8 bits, more where more depends on them.",
+)
 
 
 build_options = options(
@@ -314,6 +328,7 @@ build_options = options(
         metavar="MB",
         help="Largest model for the app's tree, in MB (10^6 bytes).",
     ),
+    fit_option,
     handed_over("build", _build),
 )
 """Hands over `build`, `BuildOptions`; what to see of the model is among them."""

@@ -7,10 +7,10 @@ The JSON is the one source of names, shapes, clauses and tolerances. Tensor name
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from model_release.base.errors import ContractError, UsageError
 from model_release.base.files import read_bytes
@@ -187,6 +187,8 @@ class Precision:
             integers have steps as large as a token's largest number asks for, and weights of few bits are coarse; where
             a model doubts whether to make a number huge, or a head which token to attend to, a small error decides.
         calibrated: Whether its bytes follow activations on text, which differ a little from machine to machine.
+        widths: Weights that a code stands for, by parameter, where a file was fitted to a budget; blocks and scales
+            stay as they are.
         domains: Of operators besides the standard ones.
         advice: Where it is best and where it is not; empty where that is plain.
     """
@@ -207,12 +209,22 @@ class Precision:
     experts: Storage | None = None
     domains: tuple[str, ...] = ()
     advice: str = ""
+    widths: Mapping[str, int] = field(default_factory=dict)
+
+    def fitted(self, widths: Mapping[str, int]) -> Self:
+        """The precision as it is in a file that was fitted to a budget; with no widths, as it is."""
+        if not widths:
+            return self
+        low, high = min(widths.values()), max(widths.values())
+        stored = f"fitted to a size: bytes that stand for {low} to {high} weights, in blocks of {self.matrix.block}"
+        return replace(self, widths=widths, stored=stored)
 
     def storage(self, parameter: Parameter) -> Storage:
         """How a parameter that is no vector is stored."""
+        storage = self.table if parameter.is_table else self.matrix
         if self.experts is not None and parameter.is_of_experts:
-            return self.experts
-        return self.table if parameter.is_table else self.matrix
+            storage = self.experts
+        return replace(storage, weights=self.widths.get(parameter.name, storage.weights))
 
     def tolerance(self, kind: str) -> Tolerance:
         """The tolerance for one kind of output."""

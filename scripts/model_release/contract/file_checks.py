@@ -149,7 +149,7 @@ def check_table(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Ruling]:
 @check("SIZE01", needs="a model file")
 def check_size(facts: ModelFacts, metadata: ModelMetadata) -> Iterator[Ruling]:
     """Judges the bytes of stored tensors, constants inside the graph among them, and those of the graph around them."""
-    expected = stored_bytes(metadata.blueprint, load_contract().precision(metadata.precision))
+    expected = stored_bytes(metadata.blueprint, metadata.stored_precision)
     stored = sum(tensor.size_bytes for tensor in facts.tensors)
     # A few scalars (epsilon, axes, shapes) are no parameters; they are bounded as part of the graph.
     most = expected * (1 + SIZE_SHARE) + 4096 + _angle_bytes(metadata.blueprint)

@@ -21,6 +21,7 @@ class Asked:
         precisions: In the order of its files.
         delivery: `auto`, `git` or `release`.
         file: The app's model file.
+        fit_bytes: See `manifest.Delivery`.
         context: The longest sequence that is promised, in tokens; None where an old release does not say.
     """
 
@@ -36,6 +37,7 @@ class Asked:
     threshold_bytes: int
     contract_version: str
     context: int | None
+    fit_bytes: int | None = None
 
     def facts(self) -> dict[str, str]:
         """Fact by name, in the order in which people want to hear of a difference."""
@@ -55,6 +57,7 @@ class Asked:
             "delivery": self.delivery,
             "the app's file": self.file,
             "size threshold": f"{self.threshold_bytes} bytes",
+            "fitted to": f"{self.fit_bytes} bytes" if self.fit_bytes is not None else "",
             "contract version": self.contract_version,
             "context": str(self.context or ""),
         }
@@ -76,6 +79,7 @@ def asked_of(manifest: Manifest) -> Asked:
         threshold_bytes=delivery.threshold_bytes,
         contract_version=manifest.contract_version,
         context=model.context,
+        fit_bytes=delivery.fit_bytes,
     )
 
 
@@ -86,9 +90,11 @@ def identity(manifest: Manifest) -> dict[str, str]:
         Fact by name; see `Asked.facts`.
     """
     facts = asked_of(manifest).facts()
-    calibrated = _calibrated_files(manifest)
+    calibrated, fitted = _calibrated_files(manifest), {each.file for each in manifest.variants if each.fitted}
     for entry in manifest.files:
         facts[entry.name] = f"{entry.size_bytes} bytes" if entry.name in calibrated else f"sha256 {entry.sha256}"
+        if entry.name in fitted:
+            facts[entry.name] = "fitted"
     return facts
 
 

@@ -85,6 +85,7 @@ class Delivery:
         file: The app's model file.
         size_bytes: Of the file and its data files.
         threshold_bytes: Largest model that may live in the app's tree.
+        fit_bytes: The size that `small` was asked to fit by name; None where nothing was asked.
     """
 
     asked: Literal["auto", "git", "release"]
@@ -94,6 +95,7 @@ class Delivery:
     size_bytes: int
     threshold_bytes: int
     within_threshold: bool
+    fit_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,7 @@ class Variant:
         stored: What its weights are stored as.
         computed: What is computed with them.
         size_bytes: Of the file and its data files.
+        fitted: Whether its widths follow a size that it must not exceed; each machine measures them its own way.
     """
 
     file: str
@@ -112,6 +115,7 @@ class Variant:
     computed: str
     size_bytes: int
     within_threshold: bool
+    fitted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

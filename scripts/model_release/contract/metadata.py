@@ -3,15 +3,16 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from model_release.base.errors import ContractError, UsageError
-from model_release.contract.activations import load_contract, parse_activations
+from model_release.contract.activations import Precision, load_contract, parse_activations
 from model_release.contract.blueprint import Blueprint, gpt2_blueprint, parse_blueprint
 from model_release.contract.selection import Selection, parse_layers
 
 _PREFIX = "model_release."
+_WIDTHS = f"{_PREFIX}widths"
 _ASKED = {f"{_PREFIX}{name}": name for name in ("cache", "interventions")}
 """What a file says only where it was asked for."""
 
@@ -28,6 +29,7 @@ class ModelMetadata:
         blueprint: What the model is.
         selection: Exported layers, activations and logits.
         precision: A name of the contract.
+        widths: Weights that a code stands for, by parameter, where the file was fitted to a budget; empty elsewhere.
     """
 
     contract_version: str
@@ -37,10 +39,16 @@ class ModelMetadata:
     blueprint: Blueprint
     selection: Selection
     precision: str
+    widths: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def stored_precision(self) -> Precision:
+        """The precision with the widths that this file's parameters have."""
+        return load_contract().precision(self.precision).fitted(self.widths)
 
     def to_props(self) -> dict[str, str]:
         """The metadata as ONNX `metadata_props`, in a fixed order."""
-        return {
+        props = {
             f"{_PREFIX}contract_version": self.contract_version,
             f"{_PREFIX}source": self.source,
             f"{_PREFIX}revision": self.revision,
@@ -51,6 +59,9 @@ class ModelMetadata:
             f"{_PREFIX}logits": self.selection.logits,
             f"{_PREFIX}precision": self.precision,
         } | {key: "true" for key, name in _ASKED.items() if getattr(self.selection, name)}
+        if self.widths:
+            props[_WIDTHS] = "".join(str(self.widths[name]) for name in _with_widths(self.blueprint))
+        return props
 
 
 def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
@@ -67,7 +78,7 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
             f"META01: the model file must carry this project's metadata, {missing[0]!r} is missing. "
             "Export it with scripts/export.py."
         )
-    values = {key: props[key] for key in (*_keys(), *_ASKED) if key in props}
+    values = {key: props[key] for key in (*_keys(), *_ASKED, _WIDTHS) if key in props}
     if not all(isinstance(value, str) for value in values.values()):  # protobuf gives bytes for what is no UTF-8
         raise ContractError("META01: the model file's metadata must be text. Export the model again.")
     blueprint = _blueprint(values[f"{_PREFIX}blueprint"])
@@ -86,6 +97,7 @@ def metadata_from_props(props: Mapping[str, str]) -> ModelMetadata:
                 **{name: key in values and _match(values, name, "true") == "true" for key, name in _ASKED.items()},
             ),
             precision=load_contract().precision(values[f"{_PREFIX}precision"]).name,
+            widths=_widths(values, blueprint) if _WIDTHS in values else {},
         )
     except UsageError as failure:
         raise ContractError(
@@ -127,6 +139,17 @@ def _match(values: Mapping[str, str], name: str, pattern: str) -> str:
             f"META01: metadata {name} must match {pattern}, got {value[:60]!r}. Export the model again."
         )
     return value
+
+
+def _with_widths(blueprint: Blueprint) -> list[str]:
+    """The parameters whose widths are written, a digit each, in this order."""
+    return [name for name, parameter in blueprint.parameters.items() if not parameter.is_vector]
+
+
+def _widths(values: Mapping[str, str], blueprint: Blueprint) -> dict[str, int]:
+    names = _with_widths(blueprint)
+    digits = _match(values, "widths", f"[1-4]{{{len(names)}}}")
+    return dict(zip(names, map(int, digits), strict=True))
 
 
 def _blueprint(text: str) -> Blueprint:

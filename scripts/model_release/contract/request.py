@@ -1,5 +1,6 @@
-"""What to see of a model, as it is asked for before the model is known."""
+"""What to see of a model, and how large it may be, as it is asked for before the model is known."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from model_release.base.errors import UsageError
@@ -9,6 +10,39 @@ from model_release.contract.selection import Logits, Selection, parse_layers, pa
 
 DEFAULT_OPSET = 20
 """Loaded by onnxruntime since 1.17 (https://onnxruntime.ai/docs/reference/compatibility.html)."""
+
+FITTED = "small"
+"""The precision whose widths may follow a budget."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How large a file may be.
+
+    Attributes:
+        size_bytes: Of the whole file.
+        is_asked: Whether it was asked for by name: then the file takes all the room there is, and nothing larger is
+            made. Otherwise a file stays as its precision has it, where it fits or cannot be made to.
+    """
+
+    size_bytes: int
+    is_asked: bool
+
+
+def asked_budget(fit: float | None, precisions: Collection[str]) -> Budget | None:
+    """What `--fit` asks for, in MB; None where it is not given.
+
+    Raises:
+        UsageError: It is no size, or no precision is there that could be fitted.
+    """
+    if fit is None:
+        return None
+    if not 0 <= fit <= 1e9:
+        raise UsageError(f"--fit must be a size in MB, got {fit:g}. The small of GPT-2 takes 50.")
+    if FITTED not in precisions:
+        got = ", ".join(precisions)
+        raise UsageError(f"--fit is for the precision {FITTED}, got {got[:80]}. Add {FITTED} to --precision.")
+    return Budget(size_bytes=round(fit * 1e6), is_asked=True)
 
 
 @dataclass(frozen=True, kw_only=True)

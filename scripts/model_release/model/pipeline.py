@@ -21,7 +21,7 @@ from model_release.contract.activations import (
     model_file_name,
 )
 from model_release.contract.blueprint import Blueprint
-from model_release.contract.request import SelectionRequest
+from model_release.contract.request import Budget, SelectionRequest
 from model_release.contract.selection import (
     Selection,
 )
@@ -44,6 +44,7 @@ def export_model(
     output: Path,
     *,
     precision: str = FULL_PRECISION,
+    budget: Budget | None = None,
     verify: bool = False,
     progress: Progress = silent,
 ) -> "Verification | None":
@@ -66,7 +67,7 @@ def export_model(
     if os.path.realpath(output) in {os.path.realpath(path) for path in weights.folder.iterdir()}:
         raise ExportError(f"--output must not be a file of the model's own folder, got {output}. Choose another path.")
     with atomic_model(output, error=ExportError) as temporary:
-        export_weights(weights, selection, request.opset, temporary, progress, precision=precision)
+        export_weights(weights, selection, request.opset, temporary, progress, precision=precision, budget=budget)
         if not verify:
             return None
         text = text_ids(weights.blueprint, load_tokenizer(weights, progress), progress=progress)
@@ -93,6 +94,7 @@ def export_weights(
     progress: Progress,
     *,
     precision: str = FULL_PRECISION,
+    budget: Budget | None = None,
 ) -> None:
     """Traces the graph, attaches the weights, writes the file.
 
@@ -110,7 +112,7 @@ def export_weights(
             export_weights(weights, selection, opset, full, progress)
             progress(f"quantize: {precision}")
             text = calibration_ids(weights.blueprint, load_tokenizer(weights, progress), progress=progress)
-            quantize_file(full, output, precision, text)
+            quantize_file(full, output, precision, text, budget=budget, note=progress)
         return
     progress(
         f"export: layers {','.join(map(str, selection.layers))}, "
@@ -166,7 +168,9 @@ def quantize_model(
     output_dir: Path,
     *,
     calibration: Callable[[], Sequence[int]] = tuple,
+    budget: Budget | None = None,
     progress: Progress = silent,
+    note: Progress = silent,
 ) -> tuple[Path, ...]:
     """Makes precisions of an exported model, each file whole or not at all.
 
@@ -175,7 +179,9 @@ def quantize_model(
         precisions: Names of the contract.
         output_dir: Where the files go.
         calibration: Gives token ids of a text; called only for precisions that look at one, see `quantize_file`.
+        budget: How large `small` may be.
         progress: Told what is made.
+        note: Told what becomes of the budget.
 
     Raises:
         QuantizeError: The model is not one of ours, or a precision cannot be made or written.
@@ -189,7 +195,7 @@ def quantize_model(
         target = output_dir / model_file_name(precision)
         if os.path.realpath(target) == os.path.realpath(model):
             raise QuantizeError(f"{target} is the model to read. Choose another --output-dir.")
-        quantize_file(model, target, precision, ids)
+        quantize_file(model, target, precision, ids, budget=budget, note=note)
         targets.append(target)
     return tuple(targets)
 

@@ -19,6 +19,7 @@ from model_release.contract.activations import (
     model_file_name,
 )
 from model_release.contract.measured import MEASURED_NAME
+from model_release.contract.request import FITTED, Budget
 from model_release.model.onnx_files.data_files import data_files
 from model_release.model.pipeline import (
     advise,
@@ -41,6 +42,7 @@ from model_release.release.package import (
 from model_release.release.request import BuildRequest, require_fit
 
 if TYPE_CHECKING:
+    from model_release.contract.blueprint import Blueprint
     from model_release.model.verify.verification import Verification
     from model_release.model.weights.folder import Weights
 
@@ -66,7 +68,6 @@ def build_dist(
     Raises:
         ReleaseError: Of the step that failed.
     """
-    from model_release.contract.file_checks import stored_bytes  # It needs numpy; planning a run does not.
     from model_release.model.weights.tokenizer import load_tokenizer
 
     if weights is None:
@@ -77,7 +78,7 @@ def build_dist(
     tokenizer = load_tokenizer(weights, progress)
     text = text_ids(weights.blueprint, tokenizer, request.validation, progress)
     given = None if request.calibration is None else calibration_ids(weights.blueprint, tokenizer, request.calibration)
-    require_fit(request, stored_bytes(weights.blueprint, load_contract().precision(request.app_precision)))
+    require_fit(request, _expected_bytes(request, weights.blueprint, request.app_precision))
     model = dist / model_file_name(FULL_PRECISION)
     step("export", f"layers {','.join(map(str, selection.layers))}, opset {request.selection.opset}")
     export_weights(weights, selection, request.selection.opset, model, progress=silent)  # The step's line says it.
@@ -93,6 +94,8 @@ def build_dist(
         calibration=lambda: (
             calibration_ids(weights.blueprint, tokenizer, progress=progress) if given is None else given
         ),
+        note=progress,
+        budget=request.budget or Budget(size_bytes=request.threshold_bytes, is_asked=False),
     )
     step("verify", f"{1 + len(request.precisions)} files against PyTorch and the contract")
     verifications = _verify_all(weights, text, (FULL_PRECISION, *request.precisions), dist, progress)
@@ -134,7 +137,6 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
 
     Weights are located and checked (a Hub's are downloaded into its cache); nothing else is written.
     """
-    from model_release.contract.file_checks import stored_bytes
     from model_release.model.weights.folder import TOKENIZER
     from model_release.model.weights.tokenizer import load_tokenizer
 
@@ -144,7 +146,7 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
     outputs = load_contract().expected_outputs(weights.blueprint, selection)
     rows = []
     for name in (FULL_PRECISION, *request.precisions):
-        size_bytes = stored_bytes(weights.blueprint, load_contract().precision(name))
+        size_bytes = _expected_bytes(request, weights.blueprint, name)
         verdict = "at or under" if size_bytes <= request.threshold_bytes else "over"
         rows.append(
             [
@@ -189,3 +191,18 @@ def _verify_all(
     for result in results.values():
         result.require()
     return results
+
+
+def _expected_bytes(request: BuildRequest, blueprint: "Blueprint", precision: str) -> int:
+    """What a file's tensors will take, as far as it is known before anything is made."""
+    from model_release.contract.file_checks import stored_bytes  # It needs numpy; planning a run does not.
+    from model_release.model.precision.budget import least_bytes
+
+    terms = load_contract().precision(precision)
+    size_bytes = stored_bytes(blueprint, terms)
+    if precision != FITTED:
+        return size_bytes
+    if request.budget is not None:
+        return request.budget.size_bytes
+    can_be_fitted = least_bytes(blueprint, terms) <= request.threshold_bytes
+    return min(size_bytes, request.threshold_bytes) if can_be_fitted else size_bytes

@@ -82,6 +82,7 @@ def decide_delivery(request: BuildRequest, dist: Path) -> Delivery:
         size_bytes=size_bytes,
         threshold_bytes=request.threshold_bytes,
         within_threshold=within,
+        fit_bytes=request.fit_bytes,
     )
 
 
@@ -166,10 +167,11 @@ def _variant(precision: str, result: "Verification", request: BuildRequest) -> V
     return Variant(
         file=request.prefix + result.file,
         precision=precision,
-        stored=terms.stored,
+        stored=result.metadata.stored_precision.stored,
         computed=terms.computed,
         size_bytes=result.file_bytes,
         within_threshold=result.file_bytes <= request.threshold_bytes,
+        fitted=bool(result.metadata.widths),
     )
 
 

@@ -8,7 +8,7 @@ from model_release.base.errors import UsageError
 from model_release.contract.activations import FULL_PRECISION, load_contract, model_file_name, parse_activations
 from model_release.contract.identity import Asked, asked_of
 from model_release.contract.manifest import Manifest, SelectionEntry
-from model_release.contract.request import SelectionRequest
+from model_release.contract.request import Budget, SelectionRequest
 from model_release.contract.tag import ReleaseTag
 from model_release.model.weights.source import SourceRequest
 
@@ -28,6 +28,7 @@ class BuildRequest:
         threshold_bytes: Largest model that may live in the app's tree.
         validation: A text to measure next-token agreement on; ours if not given.
         calibration: A text for the precisions that look at one; ours if not given.
+        budget: How large `small` may be, if that is asked for; otherwise it is fitted to the threshold, if it can be.
         companion: Whether its files are to stand beside another model's in one release: their names begin
             with the model's, and the app, which gets the other model, is not affected.
     """
@@ -41,6 +42,7 @@ class BuildRequest:
     threshold_bytes: int
     validation: Path | None = None
     calibration: Path | None = None
+    budget: Budget | None = None
     companion: bool = False
 
     def asked(self, weights: "Weights") -> Asked:
@@ -70,6 +72,7 @@ class BuildRequest:
             threshold_bytes=self.threshold_bytes,
             contract_version=load_contract().version,
             context=weights.blueprint.context,
+            fit_bytes=self.fit_bytes,
         )
 
     def is_answered_by(self, document: Manifest, *, source: str, revision: str) -> bool:
@@ -108,8 +111,14 @@ class BuildRequest:
             file=self.prefix + model_file_name(self.app_precision),
             threshold_bytes=self.threshold_bytes,
             contract_version=load_contract().version,
+            fit_bytes=self.fit_bytes,
             context=there.context if self.source.context is None else self.source.context,
         )
+
+    @property
+    def fit_bytes(self) -> int | None:
+        """The size of the budget that is asked for."""
+        return None if self.budget is None else self.budget.size_bytes
 
     @property
     def prefix(self) -> str:

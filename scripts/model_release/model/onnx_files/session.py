@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -73,6 +74,7 @@ class Session:
         names: Sequence[str] | None = None,
         *,
         past: Mapping[str, Array] | None = None,
+        weights: Mapping[str, Array] = MappingProxyType({}),
         touch: Mapping[str, Array] | None = None,
     ) -> dict[str, Array]:
         """Runs `[batch, seq]` int64 ids; returns the named outputs (by default all).
@@ -82,6 +84,7 @@ class Session:
             names: Of outputs.
             past: Keys and values of the tokens before, by the names of the inputs; by default of none, where the
                 file takes them.
+            weights: Instead of the file's own, where it takes others.
             touch: Gains and vectors, by the names of the inputs; those that are not given are neutral, where the
                 file takes them.
 
@@ -92,7 +95,7 @@ class Session:
         try:
             past = self._no_past(input_ids.shape[0]) if past is None else past
             feeds = {self._input: np.asarray(input_ids, dtype=np.int64), **past, **self._untouched, **(touch or {})}
-            arrays = self._session.run(wanted, feeds)
+            arrays = self._session.run(wanted, feeds | dict(weights))
             return dict(zip(wanted, (np.asarray(array) for array in arrays), strict=True))
         except _FAILURES as failure:
             raise RunError(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from model_release.contract.activations import Precision, load_contract
+from model_release.contract.activations import Precision
 from model_release.contract.blueprint import Parameter
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
@@ -35,7 +35,8 @@ def store_compensated(model: ir.Model, metadata: ModelMetadata, calibration: Cal
     """As `store_in_blocks`, with rounding errors compensated where products are taken."""
 
     def encode(blocks: Blocks, values: Array, parameter: Parameter) -> tuple[Array, Array]:
-        if parameter.name not in calibration.inputs:  # A table that is only looked up; experts.
+        if parameter.name not in calibration.inputs or not blocks.storage.is_codebook:
+            # A table that is only looked up; experts; what loses next to nothing.
             return blocks.encode(values)
         if parameter.layout == "rows":
             return encode_rows(values, blocks, calibration.gram(parameter.name), looked_up=parameter.role == "tokens")
@@ -45,7 +46,7 @@ def store_compensated(model: ir.Model, metadata: ModelMetadata, calibration: Cal
 
 
 def _store_weights(model: ir.Model, metadata: ModelMetadata, encode: Encode) -> None:
-    precision = load_contract().precision(metadata.precision)
+    precision = metadata.stored_precision
     parameters = metadata.blueprint.parameters.values()
     store_decoded(model, precision, [parameter for parameter in parameters if not parameter.is_vector], encode)
     if precision.vector_bits == 16:

@@ -134,13 +134,20 @@ class Calibration:
         RemoveUnusedNodesPass()(model)
         return model
 
+    def sample(self, windows: int, tokens: int) -> Array:
+        """A few windows of the text, evenly spread, [windows, tokens]; shorter where the model takes no more."""
+        return self._cut(windows, min(tokens, self._blueprint.context))
+
     def _windows(self) -> Iterator[Array]:
         """Inputs of [windows, tokens]: windows of the text, evenly spread."""
-        tokens = min(WINDOW_TOKENS, self._blueprint.context)
-        ids = np.array(self._text_ids, dtype=np.int64)
-        if len(ids) < tokens:
-            ids = np.random.default_rng(0).integers(0, self._blueprint.vocab, size=_WINDOWS * tokens, dtype=np.int64)
-        starts = np.linspace(0, len(ids) - tokens, min(_WINDOWS, len(ids) // tokens)).astype(np.int64)
-        windows = ids[starts[:, None] + np.arange(tokens)]
+        windows = self._cut(_WINDOWS, min(WINDOW_TOKENS, self._blueprint.context))
         for first in range(0, len(windows), _WINDOWS_A_RUN):
             yield windows[first : first + _WINDOWS_A_RUN]
+
+    def _cut(self, most: int, tokens: int) -> Array:
+        ids = np.array(self._text_ids, dtype=np.int64)
+        if len(ids) < tokens:
+            ids = np.random.default_rng(0).integers(0, self._blueprint.vocab, size=most * tokens, dtype=np.int64)
+        starts = np.linspace(0, len(ids) - tokens, min(most, len(ids) // tokens)).astype(np.int64)
+        windows: Array = ids[starts[:, None] + np.arange(tokens)]
+        return windows

@@ -1,6 +1,6 @@
 """Codes: the numbers a byte can stand for, and the nearest of them.
 
-int8 codes are the whole numbers. Narrower ones index a codebook whose entries are pairs or triples of
+int8 codes are the whole numbers. Narrower ones index a codebook whose entries are pairs, triples or fours of
 weights: 256 points placed together lie closer to what they stand for than the product of 16 or 6 levels
 for each weight alone. The points are those of a normal distribution, which the weights of a block,
 divided by their scale, come close to; so one codebook serves every matrix of every model. A few points far
@@ -20,9 +20,9 @@ from model_release.contract.storage import Storage
 
 _INT8_MAX = 127
 _REACH = 4.0  # Standard deviations that points and the search grids cover; beyond, the edge is the nearest.
-_CELLS = {2: 512, 3: 96}  # A dimension, by weights a code: some hundred thousand cells in all.
-_COARSE_CELLS = {2: 256, 3: 64}  # To compare scales by.
-_TILE_CELLS = {2: 16, 3: 8}  # A dimension of the tiles whose cells are searched together.
+_CELLS = {2: 512, 3: 96, 4: 44}  # A dimension, by weights a code: a few million cells at most in all.
+_COARSE_CELLS = {2: 256, 3: 64, 4: 20}  # To compare scales by.
+_TILE_CELLS = {2: 16, 3: 8, 4: 4}  # A dimension of the tiles whose cells are searched together.
 _TINY = 1e-30
 _FLOAT16_END = 65520.0  # What is smaller is rounded to a finite number.
 _TOGETHER = 1 << 17  # Weights whose candidates are compared in one step, if there are few.

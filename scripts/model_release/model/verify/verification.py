@@ -112,7 +112,7 @@ def verify_file(
     facts = read_facts(path)
     metadata = metadata_of(name or path.name, facts.props)
     structure = file_checks.check_structure(facts, metadata)
-    claimed = file_checks.stored_bytes(metadata.blueprint, load_contract().precision(metadata.precision))
+    claimed = file_checks.stored_bytes(metadata.blueprint, metadata.stored_precision)
     if claimed > 2 * facts.file_bytes:
         # The file cannot be what it says; running it would cost the memory of the model it claims to be.
         raise ContractError(
