@@ -1,6 +1,7 @@
 """Rounding to codes: scales chosen by error, codebooks, and errors that are compensated."""
 
 import doctest
+from itertools import product
 
 import numpy as np
 import pytest
@@ -96,9 +97,12 @@ def test_the_search_grid_finds_the_nearest_point_or_one_hardly_further(storage: 
     assert found.mean() < 1.03 * best.mean()
 
 
-@pytest.mark.parametrize("storage", [PAIRS, TRIPLES, FOURS], ids=["pairs", "triples", "fours"])
-@pytest.mark.parametrize("factor", [30, 1000, -30_000])
-def test_an_outlier_is_met_exactly_whatever_stands_beside_it(factor: float, storage: Storage) -> None:
+@pytest.mark.parametrize(
+    ("storage", "factor"),
+    # In 2 bits, missing an outlier of 30 costs less than the scale that meets it.
+    [*product([PAIRS, TRIPLES], [30, 1000, -30_000]), *product([FOURS], [1000, -30_000])],
+)
+def test_an_outlier_is_met_exactly_whatever_stands_beside_it(storage: Storage, factor: float) -> None:
     """As GPT-2's position embeddings have them: a few channels far larger than the rest."""
     values = normal(4, 768)
     values[:, 138] = factor

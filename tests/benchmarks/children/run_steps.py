@@ -44,11 +44,12 @@ def step_feed(session: onnxruntime.InferenceSession, ids: np.ndarray) -> dict[st
 
 config = json.loads((Path(weights) / "config.json").read_text(encoding="utf-8"))
 tokens = min(201, config["n_positions"])
-paths = []
+paths: list[str | Path] = []
 for cache in (False, True):
-    paths.append(Path(folder) / f"{cache}.onnx")
-    export_model(SourceRequest(folder=Path(weights)), SelectionRequest(cache=cache), paths[-1])
-plain, cached, peer = (open_session(path, int(threads)) for path in (*paths, peers_file))
+    path = Path(folder) / f"{cache}.onnx"
+    export_model(SourceRequest(folder=Path(weights)), SelectionRequest(cache=cache), path)
+    paths.append(path)
+plain, cached, peer = (open_session(path, int(threads)) for path in [*paths, peers_file])
 whole = feed_of(plain, tokens, config["vocab_size"])
 timed = [(plain, whole), *((session, step_feed(session, whole["input_ids"])) for session in (cached, peer))]
 for session, feed in timed:

@@ -49,7 +49,6 @@ def measure_losses(source: Path, coded: Path, metadata: ModelMetadata, calibrati
         write_model(model, path, error=QuantizeError)
         try:
             session = Session(path, name=source.name)
-
             expected = session.run(ids, ["logits"])["logits"]
             following = np.zeros(expected.shape[:-1], dtype=np.int64)  # What comes next in the text is no matter here.
             losses: dict[str, float] = {}

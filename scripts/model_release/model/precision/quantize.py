@@ -51,6 +51,10 @@ CALIBRATED: dict[str, Callable[[ir.Model, ModelMetadata, Calibration], None]] = 
 _OVERHEAD_BYTES = 1024
 """What the names of other widths may add to the graph."""
 
+_SAFETY = 2.5
+"""Times what is expected, as large losses do not just add up: SmolLM2-135M's was up to 2.4 times as large. A file that
+nobody asked to be fitted must not break the limits that its plain form keeps."""
+
 
 def quantize_file(
     source: Path,
@@ -153,10 +157,10 @@ def _fit(
     losses = measure_losses(source, made, metadata, calibration)
     widths = fit_widths(blueprint, precision, losses, budget.size_bytes - graph_bytes)
     expected = expected_loss(blueprint, precision, losses, widths)
-    if not budget.is_asked and expected > precision.max_mean_kl:
+    if not budget.is_asked and expected * _SAFETY > precision.max_mean_kl:
         note(
             f"note: {FITTED} stays over {budget.size_bytes / 1e6:g} MB; "
-            f"within, its mean KL would be about {expected:.2f} nats"
+            f"within, its mean KL may be {expected * _SAFETY:.2f} nats"
         )
         return metadata
     note(f"note: {FITTED} is fitted to {budget.size_bytes / 1e6:g} MB, expected mean KL {expected:.3f} nats")
