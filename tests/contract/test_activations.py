@@ -17,6 +17,7 @@ from model_release.cli.docs import documents
 from model_release.contract import activations as contract_room
 from model_release.contract.activations import (
     CONTRACT_FOLDER,
+    FULL_PRECISION,
     load_contract,
     parse_activations,
     parse_precisions,
@@ -215,3 +216,14 @@ def test_metadata_that_we_would_not_write_is_refused(key: str, value: str) -> No
     )
     with pytest.raises(ContractError, match="META01"):
         metadata_from_props(good.to_props() | {f"model_release.{key}": value})
+
+
+def test_only_models_with_gates_get_the_looser_tolerance_of_fp32() -> None:
+    """It stays tight for GPT-2, and no other precision's changes."""
+    kinds_of_layers = {letter: replace(kind, outputs=(*kind.outputs, "mlp_up")) for letter, kind in GPT2.kinds.items()}
+    gated = replace(GPT2, kinds=kinds_of_layers)
+    for precision in load_contract().precisions.values():
+        assert precision.in_model(GPT2) == precision
+        kinds = precision.tolerances
+        loosened = {kind for kind in kinds if precision.in_model(gated).tolerances[kind] != kinds[kind]}
+        assert loosened == (set(kinds) if precision.name == FULL_PRECISION else set())

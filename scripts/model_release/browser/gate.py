@@ -155,7 +155,7 @@ class _Gate:
             probes(Session(self._folder / full.file), prompt, metadata.blueprint.vocab),
         )
         for variant in document.variants:
-            precision = load_contract().precision(variant.precision)
+            precision = load_contract().precision(variant.precision).in_model(metadata.blueprint)
             for backend in backends:
                 self._progress(f"browse {variant.file}: {backend.name}")
                 yield self._try(variant.file, precision, backend, judge)

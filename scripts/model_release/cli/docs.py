@@ -187,7 +187,13 @@ def _tolerances() -> str:
         for precision in load_contract().precisions.values()
         for kind, limit in sorted(precision.tolerances.items())
     ]
-    return markdown_table(["precision", "output", "atol", "rtol"], rows, right=[2, 3])
+    gated = [
+        f"`{precision.name}`: rtol {precision.gated_rtol:g} where MLPs have gates, whose products make some numbers of "
+        "a token thousands of times as large as others."
+        for precision in load_contract().precisions.values()
+        if precision.gated_rtol
+    ]
+    return "\n\n".join((markdown_table(["precision", "output", "atol", "rtol"], rows, right=[2, 3]), *gated))
 
 
 def _metadata() -> str:

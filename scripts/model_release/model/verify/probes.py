@@ -115,7 +115,7 @@ class Probes:
         contract = load_contract()
         self._session, self._reference, self._text_ids, self._progress = session, reference, text_ids, progress
         self._blueprint, self._selection = metadata.blueprint, metadata.selection
-        self._precision = contract.precision(metadata.precision)
+        self._precision = contract.precision(metadata.precision).in_model(metadata.blueprint)
         self._expected = contract.expected_outputs(metadata.blueprint, metadata.selection)
         self._names = [output.name for output in self._expected if output.name in session.output_names]
         self._random = np.random.default_rng(0)
