@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrors import APP, release_folder
+from mirrors import APP, MIRROR, make_repository, mirror_hub, release_folder
 from model_release.base.errors import HostError, UsageError
 from model_release.base.http import Web
 from model_release.base.hub_client import bounded
@@ -23,24 +23,13 @@ from standins.hub import Fault, Request, StandInHub
 from standins.hub_uploads import History
 
 pytestmark = pytest.mark.network
-REPOSITORY = "octocat/models"
 QUICK = RetryPolicy(request_timeout_s=2, total_timeout_s=20, sleep=lambda _: None)
 
 
-def make_repository(root: Path) -> None:
-    """An existing repository; a mirror makes none."""
-    folder = root / "hub" / REPOSITORY
-    folder.mkdir(parents=True)
-    (folder / "README.md").write_text("Models.\n")
-
-
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
+def server(tmp_path: Path) -> Iterator[StandInHub]:
     """A hub with a repository that has a README."""
-    make_repository(tmp_path)
-    with StandInHub(tmp_path / "hub") as server:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with mirror_hub(tmp_path) as server:
         yield server
 
 
@@ -51,7 +40,7 @@ def dist(tmp_path: Path) -> Path:
 
 def upload(dist: Path, told: list[str] | None = None) -> str:
     checked = check_dist(dist, parse_tag(TAG))
-    place = HubMirror(f"hub:{REPOSITORY}", retry_policy=QUICK, progress=(told if told is not None else []).append)
+    place = HubMirror(f"hub:{MIRROR}", retry_policy=QUICK, progress=(told if told is not None else []).append)
     return AppMirror(mirror=place, web=Web(timeout_s=2), origin=APP, retry_policy=QUICK)(
         checked.document, dist, checked.entries, was_public=False
     )
@@ -64,10 +53,10 @@ def writes(server: StandInHub) -> list[str]:
 
 def test_a_release_is_one_commit_and_the_url_names_it(server: StandInHub, dist: Path) -> None:
     url = upload(dist)
-    history = server.history(REPOSITORY)
+    history = server.history(MIRROR)
     assert history is not None
     assert len(history.commits) == 2
-    assert url == f"{server.url}/{REPOSITORY}/resolve/{history.head}/{TAG}/model_fp16.onnx?v=1.2.0-{sha256(MODEL)[:8]}"
+    assert url == f"{server.url}/{MIRROR}/resolve/{history.head}/{TAG}/model_fp16.onnx?v=1.2.0-{sha256(MODEL)[:8]}"
     held = {name: file.path.read_bytes() for name, file in history.commits[history.head].items()}
     of_tag = {f"{TAG}/{path.name}": path.read_bytes() for path in dist.iterdir()}
     assert {name: content for name, content in held.items() if name.startswith(TAG)} == of_tag
@@ -77,7 +66,7 @@ def test_a_release_is_one_commit_and_the_url_names_it(server: StandInHub, dist: 
 
 def test_a_second_run_writes_nothing_even_after_others_committed(server: StandInHub, dist: Path) -> None:
     url = upload(dist)
-    history = server.history(REPOSITORY)
+    history = server.history(MIRROR)
     assert history is not None
     history.commits["f" * 40] = {**history.commits[history.head], "new.txt": history.commits[history.head]["README.md"]}
     server.requests.clear()
@@ -87,7 +76,7 @@ def test_a_second_run_writes_nothing_even_after_others_committed(server: StandIn
 
 def test_what_others_change_later_does_not_touch_the_url(server: StandInHub, dist: Path) -> None:
     url = upload(dist)
-    history = server.history(REPOSITORY)
+    history = server.history(MIRROR)
     assert history is not None
     files = history.commits[history.head]
     history.commits["e" * 40] = {**files, f"{TAG}/model_fp16.onnx": files["README.md"]}
@@ -95,7 +84,7 @@ def test_what_others_change_later_does_not_touch_the_url(server: StandInHub, dis
 
 
 def test_a_release_that_others_removed_or_half_wrote_is_put_right(server: StandInHub, dist: Path) -> None:
-    history = server.history(REPOSITORY)
+    history = server.history(MIRROR)
     assert history is not None
     upload(dist)
     files = history.commits[history.head]
@@ -108,7 +97,7 @@ def test_a_release_that_others_removed_or_half_wrote_is_put_right(server: StandI
 
 
 def test_what_a_try_left_goes_with_the_release_s_own_commit(server: StandInHub, dist: Path) -> None:
-    history = server.history(REPOSITORY)
+    history = server.history(MIRROR)
     assert history is not None
     files = history.commits[history.head]
     history.commits["e" * 40] = {
@@ -135,7 +124,7 @@ def in_root(history: History) -> dict[str, bytes]:
 def test_the_root_is_what_transformers_js_looks_for_and_the_release_s_tag_names_it(
     server: StandInHub, dist: Path
 ) -> None:
-    history = server.history(REPOSITORY)
+    history = server.history(MIRROR)
     assert history is not None
     files = history.commits[history.head]
     of_ours = replace(files["README.md"], title=f"Release {TAG}-rc.1")
@@ -158,15 +147,13 @@ def test_the_root_is_what_transformers_js_looks_for_and_the_release_s_tag_names_
 
 
 def test_a_repository_that_holds_a_model_of_its_own_keeps_it(server: StandInHub, dist: Path) -> None:
-    history, told = server.history(REPOSITORY), list[str]()
+    history, told = server.history(MIRROR), list[str]()
     assert history is not None
     files = history.commits[history.head]
     history.commits["e" * 40] = {**files, "config.json": files["README.md"]}
     upload(dist, told)
     assert in_root(history) == {"config.json": b"Models.\n"}
-    assert f"warning: {REPOSITORY} has a config.json of its own, so from_pretrained of transformers.js" in " ".join(
-        told
-    )
+    assert f"warning: {MIRROR} has a config.json of its own, so from_pretrained of transformers.js" in " ".join(told)
 
 
 def requests_of_a_clean_run(tmp_path: Path) -> list[tuple[str, str]]:
@@ -200,7 +187,7 @@ def test_no_fault_of_any_request_loses_the_mirror(tmp_path: Path, kind: str) -> 
             server.faults.append(Fault(path=path, method=method, kind=kind, times=1))
             dist = release_folder(root)
             url = upload(dist)
-            history = server.history(REPOSITORY)
+            history = server.history(MIRROR)
             assert history is not None
             assert f"/resolve/{history.head}/" in url
             assert len(history.commits) == 2, f"{kind} at {method} {path} made another commit"
@@ -210,7 +197,7 @@ def test_no_fault_of_any_request_loses_the_mirror(tmp_path: Path, kind: str) -> 
 
 
 def test_somebody_elses_commit_meanwhile_is_kept(server: StandInHub, dist: Path) -> None:
-    history = server.history(REPOSITORY)
+    history = server.history(MIRROR)
     assert history is not None
     readme = history.commits[history.head]["README.md"]
 
@@ -237,7 +224,7 @@ def test_a_token_that_may_not_write_is_one_sentence(server: StandInHub, dist: Pa
     server.faults.append(Fault(path="*/commit/*", kind="403"))
     with pytest.raises(HostError, match=r"got 403.*HF_TOKEN to a token that may write"):
         upload(dist)
-    assert CHECKSUMS_NAME not in str(server.history(REPOSITORY))
+    assert CHECKSUMS_NAME not in str(server.history(MIRROR))
 
 
 def test_the_token_is_told_to_nobody(server: StandInHub, dist: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import cli
 from builders import gpt2_folder
 from commands import Outcome, assert_refused, call, traced_once
 from dists import REPOSITORY, TAG, TOKEN, make_dist
+from mirrors import MIRROR, mirror_hub
 from model_release.base import github_client
 from model_release.base.errors import HostError, UsageError
 from standins.github import Repository as GitRepository
@@ -18,7 +19,6 @@ from standins.github import StandInGitHub
 from standins.hub import Fault, StandInHub
 
 pytestmark = pytest.mark.network
-MIRROR = "octocat/models"
 ENV = "apps/web/.env.production"
 
 
@@ -37,13 +37,8 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInGitHub]:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
-    folder = tmp_path / "hub" / MIRROR
-    folder.mkdir(parents=True)
-    (folder / "README.md").write_text("Models.\n")
-    with StandInHub(tmp_path / "hub") as server:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+def hub(tmp_path: Path) -> Iterator[StandInHub]:
+    with mirror_hub(tmp_path) as server:
         yield server
 
 

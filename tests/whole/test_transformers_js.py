@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 import cli
 from commands import call
+from mirrors import MIRROR, mirror_hub
 from model_release.browser import npm
 from model_release.contract import manifest
 from model_release.contract.dist import check_dist
@@ -31,7 +32,6 @@ TEXT = "A quick brown"
 WITHOUT_PAST = "The dog was"
 """Goes on the same either way: after the first step transformers.js 4.3.1 hands any file one token, past or no past."""
 NEW = 5
-MIRROR = "octocat/models"
 USE = """async ([how, where, text, tokens]) => {
     const { goOn, see, ...loaders } = await import(new URL("app.js", globalThis.location?.href ?? APP).href);
     const loaded = await loaders[how](...where);
@@ -123,14 +123,9 @@ def test_transformers_js_generates_and_shows_activations_in_node(site: Path, mod
 
 
 @pytest.fixture
-def hub(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInHub]:
+def hub(tmp_path: Path, model: Path) -> Iterator[StandInHub]:
     """A hub with a mirror of the release."""
-    folder = tmp_path / "hub" / MIRROR
-    folder.mkdir(parents=True)
-    (folder / "README.md").write_text("Models.\n")
-    with StandInHub(tmp_path / "hub") as server:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with mirror_hub(tmp_path) as server:
         dist = check_dist(model, parse_tag(model.name))
         HubMirror(f"hub:{MIRROR}").upload(dist.document, model, dist.entries, was_public=True)
         yield server

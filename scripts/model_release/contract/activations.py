@@ -187,13 +187,13 @@ class Precision:
             integers have steps as large as a token's largest number asks for, and weights of few bits are coarse; where
             a model doubts whether to make a number huge, or a head which token to attend to, a small error decides.
         calibrated: Whether its bytes follow activations on text, which differ a little from machine to machine.
-        widths: Weights that a code stands for, by parameter, where a file was fitted to a budget; blocks and scales
-            stay as they are.
         domains: Of operators besides the standard ones.
         advice: Where it is best and where it is not; empty where that is plain.
         gated_rtol: Relative tolerance where MLPs have gates, if it is larger. The product of gate and up projection
             makes some numbers thousands of times as large as the others of a token, and float32's error with them: two
             runtimes differ by 2e-4 of such rows (SmolLM2-135M).
+        widths: Weights that a code stands for, by parameter, where a file was fitted to a budget; blocks and scales
+            stay as they are.
     """
 
     name: str
@@ -213,17 +213,16 @@ class Precision:
     domains: tuple[str, ...] = ()
     advice: str = ""
     gated_rtol: float = 0.0
+    widths: Mapping[str, int] = field(default_factory=dict)
 
-    def in_model(self, blueprint: Blueprint) -> "Precision":
+    def in_model(self, blueprint: Blueprint) -> Self:
         """The precision with the tolerances that a model's kinds of layers ask for."""
-        if not any("mlp_up" in kind.outputs for kind in blueprint.kinds.values()):
+        if not any(kind.is_gated for kind in blueprint.kinds.values()):
             return self
         tolerances = {
             kind: replace(limits, rtol=max(limits.rtol, self.gated_rtol)) for kind, limits in self.tolerances.items()
         }
         return replace(self, tolerances=tolerances)
-
-    widths: Mapping[str, int] = field(default_factory=dict)
 
     def fitted(self, widths: Mapping[str, int]) -> Self:
         """The precision as it is in a file that was fitted to a budget; with no widths, as it is."""

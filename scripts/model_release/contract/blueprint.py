@@ -132,6 +132,11 @@ class LayerKind:
     outputs: tuple[str, ...]
     parameters: tuple[Parameter, ...]
 
+    @property
+    def is_gated(self) -> bool:
+        """Whether the MLP's hidden layer is a product of two projections, gate and up."""
+        return "mlp_up" in self.outputs
+
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:

@@ -64,27 +64,32 @@ def capture(network: Network, blueprint: Blueprint, selection: Selection, *, ops
             examples: list[Any] = [torch.zeros(2, 7, dtype=torch.int64)]
             if of_layer:
                 examples.append([tuple(map(_example, pair)) for pair in of_layer])
-            touched = _touches(network, blueprint) if selection.interventions else {}
+            touches = _touches(network, blueprint) if selection.interventions else []
         batch = torch.export.Dim("batch")
         dynamic: dict[str, Any] = {"input_ids": {0: batch, 1: torch.export.Dim("seq")}}
         if of_layer:
             before = {0: batch, 2: torch.export.Dim("past")}
             dynamic["past"] = [(before, before) for _ in of_layer]
-        if touched:
-            dynamic["touches"] = [(None, None) for _ in network.numbers]
+        touch_names = [
+            tensor_name(kind, number)
+            for number in (network.numbers if touches else ())
+            for kind in ("head_gain", "steering")
+        ]
+        if touches:
+            dynamic["touches"] = [(None, None) for _ in touches]
         try:
             with mode:
                 program = torch.export.export(
                     _SeeThrough(network, selection.logits, names),
                     tuple(examples),
-                    {"touches": [*zip(*[iter(touched.values())] * 2, strict=True)]} if touched else None,
+                    {"touches": touches} if touches else None,
                     dynamic_shapes=dynamic,
                     strict=False,
                     prefer_deferred_runtime_asserts_over_guards=True,
                 )
             exported = torch.onnx.export(
                 program,
-                input_names=[inputs[0].name, *(input_.name for pair in of_layer for input_ in pair), *touched],
+                input_names=[inputs[0].name, *(input_.name for pair in of_layer for input_ in pair), *touch_names],
                 output_names=names,
                 opset_version=opset,
                 optimize=False,  # Folding needs values; `passes.fold` folds what can be folded without.
@@ -129,13 +134,9 @@ def _example(input_: Input) -> torch.Tensor:
     return torch.zeros([sizes[dim] if isinstance(dim, str) else dim for dim in input_.dims])
 
 
-def _touches(network: Network, blueprint: Blueprint) -> dict[str, torch.Tensor]:
-    """What touches each of a network's layers, by names that say which, for a trace: the layers stay alike."""
-    return {
-        tensor_name(kind, number): torch.zeros(size)
-        for number in network.numbers
-        for kind, size in (("head_gain", blueprint.layer(number).heads), ("steering", blueprint.hidden))
-    }
+def _touches(network: Network, blueprint: Blueprint) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Gains and a vector for each of a network's layers, for a trace: layers stay alike with inputs of their own."""
+    return [(torch.zeros(blueprint.layer(number).heads), torch.zeros(blueprint.hidden)) for number in network.numbers]
 
 
 def _ropes(network: Network) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from onnx_ir.passes.common import (
 from onnxscript.rewriter.rules.common import transpose_transpose_rule
 
 from model_release.contract.activations import parse_tensor_name, tensor_name
+from model_release.model.onnx_files.constants import shared_constant
 from model_release.model.onnx_files.naming import name_nodes
 
 PRODUCER = "transformer-model-release"
@@ -324,12 +325,7 @@ def attach_parameters(
 def _shape_constant(model: ir.Model, target: Sequence[int]) -> ir.Value:
     """A constant target of Reshapes, made once and shared by all of them."""
     name = _RESHAPE + "_".join(map(str, target))
-    if name not in model.graph.initializers:
-        tensor = ir.tensor(np.array(target, dtype=np.int64), name=name)
-        model.graph.initializers[name] = ir.Value(
-            name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([len(target)]), const_value=tensor
-        )
-    return model.graph.initializers[name]
+    return shared_constant(model.graph, name, np.array(target, dtype=np.int64))
 
 
 def _original(value: ir.Value) -> ir.Value:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 import torch
 
 from model_release.contract.activations import Input, parse_tensor_name
+from model_release.model.onnx_files.constants import shared_constant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +80,4 @@ def _constant(model: ir.Model, value: object) -> ir.Value:
     """Whole numbers, int64, as an initializer that is made once."""
     array = np.array(value, dtype=np.int64)
     name = "place_" + "_".join(map(str, array.reshape(-1))) + ("s" if array.ndim else "")
-    if name not in model.graph.initializers:
-        tensor = ir.tensor(array, name=name)
-        model.graph.initializers[name] = ir.Value(
-            name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
-        )
-    return model.graph.initializers[name]
+    return shared_constant(model.graph, name, array)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
@@ -74,7 +73,7 @@ class Session:
         names: Sequence[str] | None = None,
         *,
         past: Mapping[str, Array] | None = None,
-        weights: Mapping[str, Array] = MappingProxyType({}),
+        weights: Mapping[str, Array] | None = None,
         touch: Mapping[str, Array] | None = None,
     ) -> dict[str, Array]:
         """Runs `[batch, seq]` int64 ids; returns the named outputs (by default all).
@@ -94,8 +93,8 @@ class Session:
         wanted = list(self.output_names if names is None else names)
         try:
             past = self._no_past(input_ids.shape[0]) if past is None else past
-            feeds = {self._input: np.asarray(input_ids, dtype=np.int64), **past, **self._untouched, **(touch or {})}
-            arrays = self._session.run(wanted, feeds | dict(weights))
+            given = {**past, **self._untouched, **(touch or {}), **(weights or {})}
+            arrays = self._session.run(wanted, {self._input: np.asarray(input_ids, dtype=np.int64), **given})
             return dict(zip(wanted, (np.asarray(array) for array in arrays), strict=True))
         except _FAILURES as failure:
             raise RunError(

@@ -1,6 +1,7 @@
 """Weights stored as fp16, computed in fp32 or in fp16."""
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 import onnx_ir as ir
@@ -9,7 +10,13 @@ from model_release.base.errors import QuantizeError
 from model_release.contract.blueprint import Parameter
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
-from model_release.model.precision.graph_edits import Builder, BuilderAtStart, require_finite, store
+from model_release.model.precision.graph_edits import (
+    Builder,
+    BuilderAtStart,
+    replace_readers,
+    require_finite,
+    store,
+)
 
 _FP16_MAX = 65504.0
 _FP16_MAX_BITS = 0x7BFF
@@ -41,20 +48,7 @@ def store_fp16_compute(model: ir.Model, metadata: ModelMetadata) -> None:
             continue
         weight = model.graph.initializers[parameter.name]
         (stored,) = store(model, weight, {"fp16": (ir.DataType.FLOAT16, parameter.dims)}, _to_fp16)
-        for node, _ in list(weight.uses()):
-            if node.op_type == "Transpose":
-                products = [reader for reader, _ in node.outputs[0].uses() if reader.op_type == "MatMul"]
-                turned = Builder(model, node)("Transpose", stored, perm=list(node.attributes.get_ints("perm", [1, 0])))
-                for product in products:
-                    _multiply_halves(model, product, turned)
-                if not node.outputs[0].uses():
-                    model.graph.remove(node, safe=True)
-            elif node.op_type in ("MatMul", "Gemm"):
-                _multiply_halves(model, node, stored)
-            elif node.op_type == "Gather":
-                around = Builder(model, node)
-                rows = around("Gather", stored, node.inputs[1], axis=0)
-                around.replace(around("Cast", rows, to=ir.DataType.FLOAT))
+        _read_halves(model, weight, stored)
         if weight.uses():  # Read for something else than a product with tokens.
             build("Cast", stored, to=ir.DataType.FLOAT, output=weight)
 
@@ -68,6 +62,25 @@ def store_halved(model: ir.Model, build: Builder, parameter: Parameter) -> None:
     weight = model.graph.initializers[parameter.name]
     (stored,) = store(model, weight, {"fp16": (ir.DataType.FLOAT16, parameter.dims)}, _to_fp16)
     build("Cast", stored, to=ir.DataType.FLOAT, output=weight)
+
+
+def _read_halves(model: ir.Model, weight: ir.Value, stored: ir.Value) -> None:
+    """Lets products and lookups take what is stored."""
+
+    @cache
+    def turned(transpose: ir.Node) -> ir.Value:
+        axes = list(transpose.attributes.get_ints("perm", [1, 0]))
+        return Builder(model, transpose)("Transpose", stored, perm=axes)
+
+    def multiply(product: ir.Node, transpose: ir.Node | None) -> None:
+        _multiply_halves(model, product, stored if transpose is None else turned(transpose))
+
+    def look_up(gather: ir.Node) -> None:
+        build = Builder(model, gather)
+        rows = build("Gather", stored, gather.inputs[1], axis=0)
+        build.replace(build("Cast", rows, to=ir.DataType.FLOAT))
+
+    replace_readers(model, weight, look_up=look_up, multiply=multiply)
 
 
 def _multiply_halves(model: ir.Model, product: ir.Node, stored: ir.Value) -> None:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from model_release.base.errors import QuantizeError
 from model_release.contract.output_checks import Array
+from model_release.model.onnx_files.constants import shared_constant
 
 
 def store(
@@ -51,6 +52,34 @@ def store(
     return values
 
 
+def replace_readers(
+    model: ir.Model,
+    weight: ir.Value,
+    *,
+    look_up: Callable[[ir.Node], None],
+    multiply: Callable[[ir.Node, ir.Node | None], None],
+) -> None:
+    """Hands over the lookups in a matrix or table, and the products with it; whoever else reads it keeps doing so.
+
+    Args:
+        model: The graph.
+        weight: The matrix or table.
+        look_up: Replaces a Gather of rows.
+        multiply: Replaces a product, MatMul or Gemm, given the Transpose that it reads the matrix through, if any.
+    """
+    for node, _ in list(weight.uses()):
+        if node.op_type == "Gather":
+            look_up(node)
+        elif node.op_type in ("MatMul", "Gemm"):
+            multiply(node, None)
+        elif node.op_type == "Transpose":
+            for product, _ in list(node.outputs[0].uses()):
+                if product.op_type == "MatMul":
+                    multiply(product, node)
+            if not node.outputs[0].uses():
+                model.graph.remove(node, safe=True)
+
+
 def require_finite(values: Array, name: str, stored: str) -> None:
     """Refuses what no integer code can stand for.
 
@@ -82,12 +111,7 @@ class Builder:
 
     def constant(self, name: str, value: Array | float | list[int], dtype: type[np.generic]) -> ir.Value:
         """A small initializer, made once and shared by all that ask for it."""
-        if name not in self._graph.initializers:
-            tensor = ir.tensor(np.array(value, dtype=dtype), name=name)
-            self._graph.initializers[name] = ir.Value(
-                name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
-            )
-        return self._graph.initializers[name]
+        return shared_constant(self._graph, name, np.array(value, dtype=dtype))
 
     def replace(self, value: ir.Value) -> None:
         """Puts `value` in the place of the node's output, name included, and removes the node."""

@@ -14,7 +14,7 @@ from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
 from model_release.model.precision.block_codes import store_decoded
 from model_release.model.precision.blocks import Blocks
-from model_release.model.precision.graph_edits import Builder, BuilderAtStart, store
+from model_release.model.precision.graph_edits import Builder, BuilderAtStart, replace_readers, store
 
 DOMAIN = "com.microsoft"
 _INTEGERS = 4  # `accuracy_level`: activations are rounded to int8 in blocks, on CPUs.
@@ -64,21 +64,11 @@ class _Packed:
 
     def replace_readers(self) -> None:
         """Products and lookups take what is stored; for any other reader it is decoded."""
-        for node, _ in list(self._weight.uses()):
-            if node.op_type == "Gather":
-                self._look_up(Builder(self._model, node), node)
-            elif node.op_type == "Transpose":
-                for product, _ in list(node.outputs[0].uses()):
-                    if product.op_type == "MatMul":
-                        self._multiply(product)
-                if not node.outputs[0].uses():
-                    self._model.graph.remove(node, safe=True)
-            elif node.op_type in ("MatMul", "Gemm"):
-                self._multiply(node)
+        replace_readers(self._model, self._weight, look_up=self._look_up, multiply=self._multiply)
         if self._weight.uses():
             self._decode()
 
-    def _multiply(self, product: ir.Node) -> None:
+    def _multiply(self, product: ir.Node, _transpose: ir.Node | None) -> None:
         build, storage = Builder(self._model, product), self._blocks.storage
         scales = build("Reshape", self._scales, build.constant("one_axis", [-1], np.int64))
         made = build(
@@ -93,8 +83,8 @@ class _Packed:
         )
         build.replace(made)
 
-    def _look_up(self, build: Builder, gather: ir.Node) -> None:
-        ids = gather.inputs[1]
+    def _look_up(self, gather: ir.Node) -> None:
+        build, ids = Builder(self._model, gather), gather.inputs[1]
         if ids is None or ids.shape is None:
             return
         build.replace(self._rows(build, ids, len(ids.shape)))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import onnx_ir as ir
@@ -11,7 +12,13 @@ from model_release.contract.blueprint import Blueprint, Parameter
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array
 from model_release.model.precision.calibration import Calibration
-from model_release.model.precision.graph_edits import Builder, BuilderAtStart, require_finite, store
+from model_release.model.precision.graph_edits import (
+    Builder,
+    BuilderAtStart,
+    replace_readers,
+    require_finite,
+    store,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +82,7 @@ def _ways(blueprint: Blueprint) -> dict[str, _Way]:
         parameter.name.replace("{L}", str(number)): _TWICE if parameter.inputs == kind.intermediate else _SHIFTED
         for number in range(blueprint.layers)
         for kind in [blueprint.layer(number)]
-        if "mlp_up" in kind.outputs
+        if kind.is_gated
         for parameter in kind.parameters
         if parameter.role == "matrix"
     }
@@ -117,22 +124,28 @@ def _store_int8(model: ir.Model, metadata: ModelMetadata, multiply: Multiply, le
         parts = {"int8": (ir.DataType.INT8, parameter.dims), "scale": (ir.DataType.FLOAT, scale_shape)}
         stored, scale = store(model, weight, parts, _to_int8(parameter.input_axis, scale_shape, levels(name)))
         if len(parameter.dims) == 2:  # Products with experts are taken in float32.
-            for node, _ in list(weight.uses()):
-                if node.op_type == "Gather":
-                    _gather_decoded(model, node, stored, scale)
-                elif node.op_type == "Transpose":
-                    turned = _turned(model, node, stored, scale)
-                    for product, _ in list(node.outputs[0].uses()):
-                        if product.op_type == "MatMul":
-                            multiply(product, parameter, *turned)
-                    if not node.outputs[0].uses():
-                        model.graph.remove(node, safe=True)
-                elif node.op_type == "Gemm":  # With a tied table; products in integers cannot turn it themselves.
-                    multiply(node, parameter, *_turned(model, node, stored, scale))
-                elif node.op_type == "MatMul":
-                    multiply(node, parameter, stored, scale)
+            _read_int8(model, parameter, weight, (stored, scale), multiply)
         if weight.uses():  # Read for something else than a product with tokens.
             build("Mul", build("Cast", stored, to=ir.DataType.FLOAT), scale, output=weight)
+
+
+def _read_int8(
+    model: ir.Model, parameter: Parameter, weight: ir.Value, parts: tuple[ir.Value, ir.Value], multiply: Multiply
+) -> None:
+    """Lets products and lookups take what is stored, values and scales."""
+
+    @cache
+    def turned(before: ir.Node) -> tuple[ir.Value, ir.Value]:
+        return _turned(model, before, *parts)
+
+    def multiply_stored(product: ir.Node, transpose: ir.Node | None) -> None:
+        if product.op_type == "Gemm":  # With a tied table; products in integers cannot turn it themselves.
+            transpose = product
+        multiply(product, parameter, *(parts if transpose is None else turned(transpose)))
+
+    replace_readers(
+        model, weight, look_up=lambda gather: _gather_decoded(model, gather, *parts), multiply=multiply_stored
+    )
 
 
 def _scale_shape(parameter: Parameter) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 It decides what to run; `contract.file_checks` and `contract.output_checks` judge the results.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,9 +152,7 @@ class CachedReference:
 
     def __init__(self, reference: PyTorchModel) -> None:
         self._reference = reference
-        self._known: dict[
-            tuple[bytes, tuple[int, ...], tuple[str, ...], bool, tuple[tuple[str, bytes], ...]], dict[str, Array]
-        ] = {}
+        self._known: dict[Hashable, dict[str, Array]] = {}
         self._room_bytes = _CACHE_BYTES
 
     def run(
