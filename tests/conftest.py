@@ -8,7 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +19,7 @@ import cli
 from builders import gpt2_folder
 from commands import call, exported, traced_once
 from model_release.base.errors import MissingToolError
+from model_release.browser import gate, npm
 from model_release.browser.chromium import chromium
 from model_release.contract.activations import parse_activations
 from model_release.contract.request import SelectionRequest
@@ -159,6 +160,22 @@ def tool() -> Callable[[Callable[[], T]], T]:
             pytest.skip(str(missing))
 
     return get
+
+
+@pytest.fixture
+def browse_once(
+    browser: "Browser", tool: Callable[[Callable[[], Path]], Path], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], None]:
+    """Lets a browser judge a release on one backend, which must find it good."""
+    tool(npm.install)
+    monkeypatch.setattr(gate, "chromium", lambda: nullcontext(browser))
+    monkeypatch.setattr(gate, "BACKENDS", gate.BACKENDS[:1])
+
+    def run(release: Path) -> None:
+        outcome = call(cli.browse, release)
+        assert outcome.code == 0, outcome.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from model_release.contract import manifest
 from model_release.contract.measures import Array, softmax
 from model_release.model.onnx_files.session import Session
 from model_release.model.weights.source import DEMO_FOLDER
-from pages import HEADS, LAYERS, choose_head, facts_of, number, opened, outputs_for, shown_numbers
+from pages import HEADS, LAYERS, choose_head, facts_of, number, opened, outputs_for, run_text, shown_numbers
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -46,10 +46,8 @@ def test_the_live_page_runs_the_released_model_on_any_text(browser: "Browser", r
     text = "Ünï 🙂 code"
     with serve_release(released) as url, live(browser, url) as page:
         page.wait_for_selector("#run:enabled")
-        page.fill("#text", text)
-        page.click("#run")
         ids = Tokenizer.from_file(str(released / "tokenizer.json")).encode(text).ids
-        page.wait_for_selector(f"#tokens label:nth-child({len(ids)}):last-child")
+        run_text(page, text, len(ids))
         characters = page.locator("#tokens span").evaluate_all("spans => spans.map(span => span.firstChild.data ?? '')")
         assert "".join(characters) == text.replace(" ", "·"), "bytes stand under their characters"
         expected = outputs_for(released, ids)
@@ -230,9 +228,7 @@ def test_a_head_that_is_switched_off_changes_what_comes_next_and_both_stand_side
 
     with serve_release(touchable) as url, live(browser, url) as page:
         page.wait_for_selector("#run:enabled")
-        page.fill("#text", "abcdefgh")
-        page.click("#run")
-        page.wait_for_selector("#tokens label:nth-child(8):last-child")
+        run_text(page, "abcdefgh", 8)
         choose_head(page, 0, 1)
         page.locator("#tokens label").nth(5).click()
         page.click("#switch-head")
@@ -263,9 +259,7 @@ def test_a_head_that_is_switched_off_changes_what_comes_next_and_both_stand_side
 def test_a_file_without_gains_says_how_to_get_them(browser: "Browser", cached: Path) -> None:
     with serve_release(cached) as url, live(browser, url) as page:
         page.wait_for_selector("#run:enabled")
-        page.fill("#text", "abc")
-        page.click("#run")
-        page.wait_for_selector("#tokens label:nth-child(3):last-child")
+        run_text(page, "abc", 3)
         assert "--interventions" in page.inner_text("#switch-hint")
         assert page.locator("#switch-head:visible, #all-on:visible").count() == 0
 
@@ -314,9 +308,7 @@ def test_the_runtime_comes_beside_the_model_and_counts_in_the_bar(browser: "Brow
 def test_pictures_of_another_text_are_marked_until_ctrl_enter_runs_this_one(browser: "Browser", cached: Path) -> None:
     with serve_release(cached) as url, live(browser, url) as page:
         page.wait_for_selector("#run:enabled")
-        page.fill("#text", "ab")
-        page.click("#run")
-        page.wait_for_selector("#tokens label:nth-child(2):last-child")
+        run_text(page, "ab", 2)
         page.wait_for_selector("#run:enabled")
         assert page.locator("#stale:visible").count() == 0
         page.fill("#text", "abc")

@@ -30,7 +30,7 @@ from model_release.model.onnx_files.file import read_model, write_model
 from model_release.model.pipeline import export_model, quantize_model
 from model_release.model.verify.verification import verify_file
 from model_release.model.weights.source import SourceRequest
-from pages import choose_head, opened, outputs_for, shown_numbers, write_tokenizer
+from pages import choose_head, opened, outputs_for, run_text, shown_numbers, write_tokenizer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -195,9 +195,7 @@ def test_a_browser_loads_a_model_with_its_data_files(
     with serve_release(release) as url, opened(browser, url) as page:
         page.wait_for_selector("#run:enabled")
         assert page.evaluate("document.getElementById('progress').value") == 1
-        page.fill("#text", "The king")
-        page.click("#run")
-        page.wait_for_selector("#tokens label:nth-child(8):last-child")
+        run_text(page, "The king", 8)
         ids = Tokenizer.from_file(str(release / "tokenizer.json")).encode("The king").ids
         expected = outputs_for(release, ids)
         choose_head(page, 1, 1)

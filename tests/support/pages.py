@@ -114,6 +114,13 @@ def opened(browser: "Browser", url: str, **options: Any) -> Iterator["Page"]:
         context.close()
 
 
+def run_text(page: "Page", text: str, tokens: int) -> None:
+    """Runs a text of so many tokens in the live page, until its pictures are there."""
+    page.fill("#text", text)
+    page.click("#run")
+    page.wait_for_selector(f"#tokens label:nth-child({tokens}):last-child")
+
+
 def choose_head(page: "Page", layer: int, head: int) -> None:
     page.select_option("#layer", str(layer))
     page.locator("#heads label").nth(head).click()

@@ -1,20 +1,16 @@
 """A release whose files take and return keys and values: built, described, judged by a browser, run by a page."""
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-import cli
-from commands import call
-from model_release.browser import gate, npm
 from model_release.browser.pages.live import serve_release
 from model_release.contract import manifest, measured
-from pages import choose_head, opened, outputs_for, shown_numbers
+from pages import choose_head, opened, outputs_for, run_text, shown_numbers
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -32,20 +28,13 @@ def test_a_release_says_that_its_files_take_keys_and_values_and_was_judged_in_st
 def test_a_browser_and_a_page_give_such_a_file_nothing_to_begin_with(
     cached: Path,
     browser: "Browser",
-    tool: Callable[[Callable[[], Any]], Any],
-    monkeypatch: pytest.MonkeyPatch,
+    browse_once: Callable[[Path], None],
 ) -> None:
-    tool(npm.install)
-    monkeypatch.setattr(gate, "chromium", lambda: contextlib.nullcontext(browser))
-    monkeypatch.setattr(gate, "BACKENDS", gate.BACKENDS[:1])
-    outcome = call(cli.browse, cached)
-    assert outcome.code == 0, outcome.err
+    browse_once(cached)
     with serve_release(cached) as url, opened(browser, url, color_scheme="light") as page:
         page.wait_for_selector("#run:enabled")
-        page.fill("#text", "Some code")
-        page.click("#run")
         ids = Tokenizer.from_file(str(cached / "tokenizer.json")).encode("Some code").ids
-        page.wait_for_selector(f"#tokens label:nth-child({len(ids)}):last-child")
+        run_text(page, "Some code", len(ids))
         choose_head(page, 0, 1)
         expected = outputs_for(cached, ids)["layer_0_attn_probs"][1]
         np.testing.assert_allclose(shown_numbers(page), expected, atol=6e-4, rtol=0)

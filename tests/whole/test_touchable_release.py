@@ -1,17 +1,13 @@
 """A release whose heads can be switched off: built, described, judged by a browser, run by a page."""
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-import cli
-from commands import call
-from model_release.browser import gate, npm
 from model_release.browser.pages.live import serve_release
 from model_release.contract import manifest, measured
 from model_release.model.onnx_files.session import Session
@@ -45,14 +41,9 @@ def test_a_release_says_that_its_files_can_be_touched_and_was_judged_by_that(tou
 def test_a_browser_touches_nothing_and_a_page_switches_heads_off(
     touchable: Path,
     browser: "Browser",
-    tool: Callable[[Callable[[], Any]], Any],
-    monkeypatch: pytest.MonkeyPatch,
+    browse_once: Callable[[Path], None],
 ) -> None:
-    tool(npm.install)
-    monkeypatch.setattr(gate, "chromium", lambda: contextlib.nullcontext(browser))
-    monkeypatch.setattr(gate, "BACKENDS", gate.BACKENDS[:1])
-    outcome = call(cli.browse, touchable)
-    assert outcome.code == 0, outcome.err
+    browse_once(touchable)
     ids = np.array([Tokenizer.from_file(str(touchable / "tokenizer.json")).encode(TEXT).ids])
     gain = np.ones((LAYERS, HEADS), np.float32)
     with serve_release(touchable) as url, opened(browser, url) as page:
