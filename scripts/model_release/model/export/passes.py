@@ -139,13 +139,14 @@ def add_lenses(model: ir.Model, values: dict[str, ir.Value], names: Sequence[str
 
 
 def read_sizes_once(model: ir.Model) -> bool:
-    """Reads sizes that inputs share from the first of them.
+    """Reads sizes that inputs share from the first of them, and adds them up in one order.
 
-    Before: `Shape(past_key_values.1.key)[2]`. After: `Shape(past_key_values.0.key)[2]`. Keys and values of all layers
-    are of the same tokens, which the exporter does not know; layers that each ask their own would not be the same.
+    Before: `Shape(past_key_values.1.key)[2] + Shape(input_ids)[1]`. After:
+    `Shape(input_ids)[1] + Shape(past_key_values.0.key)[2]`. Keys and values of all layers are of the same tokens, which
+    the exporter does not know; layers that each ask their own, or in their own order, would not be the same.
     """
     ids, *past = _sequences(model)
-    modified = False
+    modified = bool(past) and _order_sums(model)
     for node in model.graph:
         axis = node.attributes.get_int("start", 0)
         if node.op_type != "Shape" or node.inputs[0] not in past or node.attributes.get_int("end", -1) != axis + 1:
@@ -155,6 +156,27 @@ def read_sizes_once(model: ir.Model) -> bool:
             node.replace_input_with(0, source)
             modified = True
     return modified
+
+
+def _order_sums(model: ir.Model) -> bool:
+    """Puts the terms of sums of sizes in the order of the inputs that they are of."""
+    places: dict[ir.Value | None, int] = {value: place for place, value in enumerate(model.graph.inputs)}
+    modified = False
+    for node in model.graph:
+        if node.op_type == "Add" and all(_measured(value) in places for value in node.inputs):
+            ordered = sorted(node.inputs, key=lambda value: places[_measured(value)])
+            if ordered != list(node.inputs):
+                for index, value in enumerate(ordered):
+                    node.replace_input_with(index, value)
+                modified = True
+    return modified
+
+
+def _measured(value: ir.Value | None) -> ir.Value | None:
+    """The value that a size is of: `Squeeze(Shape(value))`; None for what is no size."""
+    squeeze = None if value is None else value.producer()
+    shape = squeeze.inputs[0].producer() if squeeze and squeeze.op_type == "Squeeze" and squeeze.inputs[0] else None
+    return shape.inputs[0] if shape and shape.op_type == "Shape" else None
 
 
 def _sequences(model: ir.Model) -> list[ir.Value]:
