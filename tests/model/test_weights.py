@@ -646,6 +646,7 @@ def test_a_byte_order_mark_before_json_is_no_part_of_it(tmp_path: Path, format: 
     assert load_folder(folder).blueprint.vocab == 31
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_number_that_is_not_finite_is_found_at_export_with_its_tensor(
