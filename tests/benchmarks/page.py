@@ -36,8 +36,8 @@ def render(results: Results, *, title: str, rounds: int, machine: str, judged: b
     if results.conversions:
         parts += [
             "## Quantize, verify",
-            "“÷ copy” is the row's wall time divided by that of reading our fp32 file and writing as many bytes as "
-            "the row's file has.",
+            "“÷ copy” is the row's wall time divided by that of the same imports, of reading our fp32 file, and of "
+            "writing as many bytes as the row's file has.",
             _conversions(results.conversions),
         ]
     if results.sessions:
@@ -62,7 +62,9 @@ def render(results: Results, *, title: str, rounds: int, machine: str, judged: b
         ]
     for model, files in results.quality.items():
         parts += [f"## Quality: {model}", _quality(files)]
-    if results.series:
+    if results.trained:
+        parts += ["## A trained model of another family", _trained(results)]
+    if results.series or results.memory:
         parts += ["## Cost against work", *([f"![Cost against work, on log axes]({plot})"] if plot else [])]
         parts += [_series(results), "“Growth” is the slope on log axes: 1 is proportional, 0 constant."]
     return "\n\n".join(parts) + "\n"
@@ -186,9 +188,21 @@ def _quality(files: Mapping[str, Quality]) -> str:
     return table(["", "mean KL, nats", "top-1", "perplexity"], rows)
 
 
+def _trained(results: Results) -> str:
+    peer = results.trained[OPTIMUM]
+    rows = []
+    for name, runs in results.trained.items():
+        exported = ratio(walls(runs), walls(peer)) if name in EXPORTERS else ""
+        cells = ["", "", ""]
+        if quality := results.trained_quality.get(name):
+            cells = [f"{quality.mean_kl:.4f}", f"{quality.top1:.1%}", f"× {quality.perplexity_ratio:.3f}"]
+        rows.append([_label(name), *cost(runs), exported, *cells])
+    return table(["", *COST, f"÷ {OPTIMUM}", "mean KL, nats", "top-1", "perplexity"], rows)
+
+
 def _series(results: Results) -> str:
     rows = []
-    for series in results.series:
+    for series in (*results.series, *results.memory):
         works = ", ".join(f"{work:g}" for work, _ in series.points)
         costs = ", ".join(f"{cost:.1f}" if cost < 100 else f"{cost:.0f}" for _, cost in series.points)
         rows.append(

@@ -141,7 +141,10 @@ class Results:
         activations: What each kind costs.
         steps: Model -> what a step of generation costs.
         quality: Model -> file -> agreement with PyTorch.
+        trained: A trained model of another family: what making its files costs, PyTorch -> ONNX first.
+        trained_quality: File -> its agreement with PyTorch.
         series: Cost against work.
+        memory: Memory against the model's size.
     """
 
     lengths: tuple[int, ...]
@@ -153,11 +156,16 @@ class Results:
     activations: Sequence[ActivationCost] = ()
     steps: Mapping[str, StepCost] = field(default_factory=dict)
     quality: Mapping[str, Mapping[str, Quality]] = field(default_factory=dict)
+    trained: Measurements = field(default_factory=dict)
+    trained_quality: Mapping[str, Quality] = field(default_factory=dict)
     series: Sequence[Series] = ()
+    memory: Sequence[Series] = ()
 
     def usages(self) -> list[Usage]:
         """Every measured process of the compared jobs."""
-        usages = [run for group in (self.exports, self.conversions) for runs in group.values() for run in runs]
+        usages = [
+            run for group in (self.exports, self.conversions, self.trained) for runs in group.values() for run in runs
+        ]
         for files in self.sessions.values():
             usages += [session.usage for sessions in files.values() for session in sessions]
         return usages

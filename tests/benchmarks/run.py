@@ -18,7 +18,7 @@ from peers import default_folder, peers_python
 from plot import draw
 from record import PLOT, record_run
 from results import Results
-from sections import SECTIONS, Bench, Shape
+from sections import SECTIONS, SMOLLM2, Bench, Shape
 
 ROOM_BYTES = 10 * 10**9
 """Sixteen files of up to 652 MB, and the temporary copies their makers write."""
@@ -30,6 +30,12 @@ FULL = Shape(
     pairs={1: 20, 16: 10, 128: 4},
     lengths={8: 7, 32: 5, 128: 3, 512: 1, 1024: 1},
     windows=50,
+    trained=SMOLLM2,
+    large=[
+        {"n_layer": 12, "n_embd": 768, "n_head": 12},
+        {"n_layer": 24, "n_embd": 1024, "n_head": 16},
+        {"n_layer": 30, "n_embd": 1600, "n_head": 25},  # 1.0 B
+    ],
     scaled={"vocab_size": 8192, "n_head": 4, "n_positions": 256, "bos_token_id": 0, "eos_token_id": 0},
     growing={
         "layers": [{"n_layer": layers, "n_embd": 256} for layers in (2, 4, 8, 16, 32)],
@@ -45,6 +51,8 @@ QUICK = Shape(
     pairs={1: 2, 16: 2, 128: 2},
     lengths={8: 2, 32: 2, 128: 2},
     windows=5,
+    trained="the embedded model",
+    large=[{"n_layer": 2}, {"n_layer": 4}],
     scaled={**_TOY, **_TOY_TOKENS},
     growing={
         "layers": [{"n_layer": layers} for layers in (2, 4)],
@@ -118,7 +126,8 @@ def tell(results: Results, bench: Bench, *, judged: bool, output: Path | None, r
         BenchmarkError: A document has no part for measurements.
     """
     machine = describe_machine()
-    plot = draw(results.series) if results.series else ""
+    series = [*results.series, *results.memory]
+    plot = draw(series) if series else ""
 
     def page(plot_name: str = "") -> str:
         return render(

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from make_smollm2 import make_smollm2
 from measure import Job, Measurements, Usage, onnx_bytes, run_in_turn, run_job
 from results import ActivationCost, Pair, Quality, Series, Session, StepCost, StoredFile
 from workshop import (
+    ACCELERATE,
     DYNAMIC,
     EXPORTERS,
     FLOAT16,
@@ -36,12 +38,15 @@ VERIFY = "verify.py without reference"
 CALIBRATED = ("int8-static", "small")
 """They have no peer and take longest: measured once, whatever the number of rounds."""
 
-COPIED = ("fp16", "int8", "int4")
+COPIED = ("fp16", "int8")
 SESSIONS = (OURS, *PRECISIONS, OPTIMUM, PLAIN, *PEERS_QUANTIZERS)
 PAIRS = ((OURS, OPTIMUM), ("int4", MATMUL_NBITS), ("int4-compute", OURS))
 LONG_RUN = (OURS, "int8-dynamic", OPTIMUM, DYNAMIC)
 DEMO, OUTLIERS = "embedded model", "embedded model with outliers"
+SMOLLM2 = "SmolLM2-135M"
 _GROWN = (OURS, OPTIMUM, "int4")
+_HELD = (OURS, "int4", "int4-compute")
+_TRAINED = (OURS, OPTIMUM, ACCELERATE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,8 @@ class Shape:
         pairs: Tokens of an input -> runs of each of two sessions.
         lengths: Tokens -> timed runs, for latency against length.
         windows: Windows of text on which quality is measured.
+        trained: The trained model of `trained`: SmolLM2-135M, which a package has, or the embedded one.
+        large: Entries of GPT2Config of models that grow, for the memory of their sessions.
         scaled: Entries of GPT2Config that the models of different size share.
         growing: `layers` or `hidden size` -> the entries in which its models differ from `scaled`.
     """
@@ -65,6 +72,8 @@ class Shape:
     pairs: Mapping[int, int]
     lengths: Mapping[int, int]
     windows: int
+    trained: str
+    large: Sequence[Mapping[str, int]]
     scaled: Mapping[str, int]
     growing: Mapping[str, Sequence[Mapping[str, int]]]
 
@@ -195,14 +204,58 @@ def measure_quality(bench: Bench) -> dict[str, Any]:
     quality = {}
     for number, (title, weights) in enumerate({DEMO: demo, OUTLIERS: outliers}.items()):
         workshop = Workshop(weights=weights, folder=bench.folder / f"quality_{number}", peers=bench.peers)
-        paths = []
-        for name in names:
-            bench.progress(f"{title}: {name}")
-            paths.append(workshop.file(name))
-        arguments: tuple[str | Path, ...] = (SCRIPTS, weights, str(bench.shape.windows), *paths)
-        printed = json.loads(run_job(child(title, "measure_quality.py", *arguments)).stdout)
-        quality[title] = {name: Quality(**row) for name, row in zip(names, printed, strict=True)}
+        quality[title] = _quality_of(bench, title, workshop, names)
     return {"quality": quality}
+
+
+def _quality_of(bench: Bench, title: str, workshop: Workshop, names: Sequence[str]) -> dict[str, Quality]:
+    """Agreement with PyTorch of some files of a model."""
+    paths = []
+    for name in names:
+        bench.progress(f"{title}: {name}")
+        paths.append(workshop.file(name))
+    job = child(title, "measure_quality.py", SCRIPTS, workshop.weights, str(bench.shape.windows), *paths)
+    printed = json.loads(run_job(job).stdout)
+    return {name: Quality(**row) for name, row in zip(names, printed, strict=True)}
+
+
+def measure_trained(bench: Bench) -> dict[str, Any]:
+    """A trained model of another family: export beside optimum-onnx's, every precision, agreement with PyTorch."""
+    weights, folder = SCRIPTS / "demo_model", bench.folder / "trained"
+    if bench.shape.trained == SMOLLM2:
+        weights = bench.folder / "smollm2"
+        make_smollm2(weights, bench.peers)
+    workshop = Workshop(weights=weights, folder=folder, peers=bench.peers)
+    exports = bench.run([workshop.job(name) for name in _TRAINED])
+    made = bench.run([workshop.job(name) for name in PRECISIONS], rounds=1)
+    quality = _quality_of(bench, bench.shape.trained, workshop, (OURS, *PRECISIONS))
+    shutil.rmtree(folder)
+    return {"trained": {**exports, **made}, "trained_quality": quality}
+
+
+def measure_memory(bench: Bench) -> dict[str, Any]:
+    """Peak memory of creating a session and running 16 tokens, over models that grow; one run each."""
+    vocab = bench.shape.config["vocab_size"]
+    points: dict[str, list[tuple[float, float]]] = {}
+    for number, model in enumerate(bench.shape.large):
+        folder = bench.folder / f"large_{number}"
+        make_weights((folder / "weights", json.dumps({**bench.shape.config, **model})))
+        workshop = Workshop(weights=folder / "weights", folder=folder, peers=bench.peers)
+        millions = float(f"{onnx_bytes(workshop.file(OURS).parent) / 4e6:.3g}")
+        shutil.rmtree(folder / "weights")
+        for name in _HELD:
+            bench.progress(f"memory: {millions:g}M parameters, {name}")
+            job = workshop.session(name, max(THREADS), vocab, _plan({16: 1}))
+            ((usage,),) = bench.run([job], rounds=1).values()
+            points.setdefault(name, []).append((millions, usage.peak_rss_bytes / 1e6))
+        shutil.rmtree(folder)
+    panel = "memory of a session, MB"
+    return {
+        "memory": [
+            Series(panel=panel, work="parameters, millions", name=name, points=tuple(found))
+            for name, found in points.items()
+        ]
+    }
 
 
 def measure_scaling(bench: Bench) -> dict[str, Any]:
@@ -250,6 +303,8 @@ SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "activations": measure_activations,
     "generation": measure_generation,
     "quality": measure_quality,
+    "trained": measure_trained,
+    "memory": measure_memory,
     "scaling": measure_scaling,
 }
 """Name -> what measures it and returns some attributes of `Results`; later ones use files of earlier ones."""

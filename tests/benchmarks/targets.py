@@ -73,7 +73,7 @@ def judge(results: Results) -> str:
     """A table of the targets of whatever was measured; empty if there is none."""
     rows = [
         target.row()
-        for part in (_export, _sizes, _quantize, _peaks, _runs, _steps, _quality)
+        for part in (_export, _trained, _sizes, _quantize, _peaks, _runs, _steps, _quality)
         for target in part(results)
     ]
     return table(["", "target", "measured", ""], rows) if rows else ""
@@ -83,8 +83,14 @@ def _export(results: Results) -> Iterator[Target]:
     if not results.exports:
         return
     ours, peer = results.exports[OURS], results.exports[OPTIMUM]
-    yield Target(what=f"export, wall ÷ {OPTIMUM}", limit=0.6, measured=median_ratio(walls(ours), walls(peer)))
+    yield Target(what=f"export, wall ÷ {OPTIMUM}", limit=0.5, measured=median_ratio(walls(ours), walls(peer)))
     yield Target(what="export, peak memory, MB", limit=800, measured=median(peaks(ours)) / 1e6, digits=0)
+
+
+def _trained(results: Results) -> Iterator[Target]:
+    if results.trained:
+        measured = median_ratio(walls(results.trained[OURS]), walls(results.trained[OPTIMUM]))
+        yield Target(what=f"export of the trained model, wall ÷ {OPTIMUM}", limit=0.5, measured=measured)
 
 
 def _sizes(results: Results) -> Iterator[Target]:
@@ -104,7 +110,7 @@ def _quantize(results: Results) -> Iterator[Target]:
     seconds = {name: walls(runs) for name, runs in results.conversions.items()}
     for name in COPIED:
         measured = median_ratio(seconds[name], seconds[copied(name)])
-        yield Target(what=f"making {name}, wall ÷ copying as many bytes", limit=1.5, measured=measured)
+        yield Target(what=f"making {name}, wall ÷ imports and copying as many bytes", limit=1.5, measured=measured)
     measured = median_ratio(seconds["int4"], seconds[MATMUL_NBITS])
     yield Target(what=f"making int4, wall ÷ {MATMUL_NBITS}", limit=1.0, measured=measured)
 

@@ -60,9 +60,9 @@ class Workshop:
         return Job(name=name, command=self._command(name), output=self._path(name).parent)
 
     def copy(self, name: str) -> Job:
-        """Reading our fp32 file and writing as many bytes as another file has."""
+        """The imports of `quantize.py`, reading our fp32 file, and writing as many bytes as another file has."""
         output = self.folder / f"copy_{_slug(name)}"
-        arguments = (self.file(OURS), self._path(name), output / "model.onnx")
+        arguments = (SCRIPTS, self.file(OURS), self._path(name), output / "model.onnx")
         return Job(name=copied(name), command=_child("copy_bytes.py", *arguments), output=output)
 
     def session(self, name: str, threads: int, vocab: int, plan: Sequence[str]) -> Job:
