@@ -57,14 +57,17 @@ def script_of(page: str) -> str:
     return str(script)
 
 
-def changed_copy(folder: Path, file: str, right: str, wrong: str) -> Path:
-    """The pages' and the gate's scripts, with a mistake in one of them."""
+def copy_scripts(folder: Path) -> None:
+    """The pages' and the gate's scripts."""
     shutil.copytree(ASSETS, folder)
     shutil.copy(npm.BROWSER / "gate.mjs", folder)
-    script = (folder / file).read_text(encoding="utf-8")
+
+
+def change(file: Path, right: str, wrong: str) -> None:
+    """Makes a mistake in a script."""
+    script = file.read_text(encoding="utf-8")
     assert script.count(right) == 1
-    (folder / file).write_text(script.replace(right, wrong), encoding="utf-8")
-    return folder
+    file.write_text(script.replace(right, wrong), encoding="utf-8")
 
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.name)
@@ -92,25 +95,39 @@ def test_the_linter_finds_nothing(checkers: Path) -> None:
     assert lint(checkers, "ci", "contract", "scripts", "tests") == ""
 
 
-@pytest.mark.parametrize(
-    ("file", "right", "wrong", "finding"),
-    [
-        ("stage.js", "position: sample.tokens.length", "position: sample.token.length", "TS2551"),
-        ("stage.js", "if (!shown) return null;\n", "", "TS18048"),
-        ("stage.js", "column] ?? NaN)", "column])", "TS2322"),
-        ("next.js", 'element("next-hint")', 'element("next-hints")', "TS2345"),
-        ("colours.js", "brush(bar)", "brush(place)", "TS2740"),
-        ("try.js", "if (!shown) return;\n    const before", "const before", "TS18048"),
-        ("try.js", "tokenizer.encode(text,", "tokenizer.encode(text.length,", "TS2769"),
-        ("generate.js", "[1, given.length]", "[1, given]", "TS2769"),
-        ("gate.mjs", "rows.flat()", "row.flat()", "TS2552"),
-    ],
+WRONG_TYPES = (
+    ("stage.js", "position: sample.tokens.length", "position: sample.token.length", "TS2551"),
+    ("stage.js", "if (!shown) return null;\n", "", "TS18048"),
+    ("stage.js", "column] ?? NaN)", "column])", "TS2322"),
+    ("next.js", 'element("next-hint")', 'element("next-hints")', "TS2345"),
+    ("colours.js", "brush(bar)", "brush(place)", "TS2740"),
+    ("try.js", "if (!shown) return;\n    const before", "const before", "TS18048"),
+    ("try.js", "tokenizer.encode(text,", "tokenizer.encode(text.length,", "TS2769"),
+    ("generate.js", "[1, given.length]", "[1, given]", "TS2769"),
+    ("gate.mjs", "rows.flat()", "row.flat()", "TS2552"),
 )
-def test_a_wrong_type_is_found(checkers: Path, tmp_path: Path, file: str, right: str, wrong: str, finding: str) -> None:
-    changed_copy(tmp_path / "assets", file, right, wrong)
+"""File, what is right in it, what is wrong, and how the checker calls that."""
+
+
+@pytest.fixture(scope="module")
+def found(checkers: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
+    """What is found, by file, where all of these stand in one project: the checker takes seconds to start."""
+    folder = tmp_path_factory.mktemp("wrong")
+    copy_scripts(folder / "assets")
+    for file, right, wrong, _ in WRONG_TYPES:
+        change(folder / "assets" / file, right, wrong)
     project = {"extends": str(CHECKS / "tsconfig.json"), "include": ["assets/*"], "exclude": []}
-    (tmp_path / "tsconfig.json").write_text(json.dumps(project))
-    assert re.findall(rf"{file}.*error (TS\d+)", check_types(checkers, tmp_path))[0] == finding
+    (folder / "tsconfig.json").write_text(json.dumps(project))
+    return re.findall(r"(\w+\.m?js)\(.*error (TS\d+)", check_types(checkers, folder))
+
+
+@pytest.mark.parametrize(("file", "right", "wrong", "finding"), WRONG_TYPES)
+def test_a_wrong_type_is_found(found: list[tuple[str, str]], file: str, right: str, wrong: str, finding: str) -> None:
+    assert (file, finding) in found, f"{right!r} became {wrong!r}"
+
+
+def test_files_without_a_wrong_type_have_no_finding(found: list[tuple[str, str]]) -> None:
+    assert {file for file, _ in found} == {file for file, _, _, _ in WRONG_TYPES}
 
 
 @pytest.mark.parametrize(
@@ -126,8 +143,9 @@ def test_a_wrong_type_is_found(checkers: Path, tmp_path: Path, file: str, right:
 def test_a_careless_line_is_found(
     checkers: Path, tmp_path: Path, file: str, right: str, wrong: str, finding: str
 ) -> None:
-    folder = changed_copy(tmp_path / "assets", file, right, wrong)
-    assert finding in lint(checkers, "ci", folder)
+    copy_scripts(tmp_path / "assets")
+    change(tmp_path / "assets" / file, right, wrong)
+    assert finding in lint(checkers, "ci", tmp_path / "assets")
 
 
 def test_a_page_carries_no_code_that_it_does_not_use(checkers: Path, page: str, tmp_path: Path) -> None:

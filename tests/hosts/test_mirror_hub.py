@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fault_share import FULL, kinds_at
 from mirrors import APP, MIRROR, make_repository, mirror_hub, release_folder
 from model_release.base.errors import HostError, UsageError
 from model_release.base.http import Web
@@ -178,6 +179,8 @@ def test_no_fault_of_any_request_loses_the_mirror(tmp_path: Path, kind: str) -> 
     for number, (method, path) in enumerate(requests_of_a_clean_run(tmp_path)):
         if "/resolve/" in path and kind in {"lost", "hang"}:
             continue  # The probe's own requests, tested with it.
+        if kind not in kinds_at(number, KINDS, always="lost"):
+            continue
         root = tmp_path / f"{kind}-{number}"
         make_repository(root)
         with StandInHub(root / "hub") as server, pytest.MonkeyPatch.context() as patch:
@@ -193,7 +196,7 @@ def test_no_fault_of_any_request_loses_the_mirror(tmp_path: Path, kind: str) -> 
             assert len(history.commits) == 2, f"{kind} at {method} {path} made another commit"
             injected += server.faults[0].times == 0
             assert upload(dist) == url
-    assert injected >= 4
+    assert injected >= (4 if FULL else 3)
 
 
 def test_somebody_elses_commit_meanwhile_is_kept(server: StandInHub, dist: Path) -> None:

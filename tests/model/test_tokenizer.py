@@ -110,7 +110,7 @@ def test_a_tokenizer_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
 
 # -- what ends a process
 
-REPLACE = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 20}
+REPLACE = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 5000}
 BROKEN: dict[str, dict[str, Any]] = {
     "normalizers that grow a text beyond memory": {
         "normalizer": {"type": "Sequence", "normalizers": [REPLACE] * 12},

@@ -2,14 +2,14 @@
 
 The requests are those of a recorded clean run. Each case has a repository of its own on one stand-in
 GitHub, so that cases are equal but for the fault. By default every request of a first publish meets
-every fault and is killed before and after the server acted; FULL_FAULT_MATRIX=1 does the same to
-the repair of two broken drafts, to a replacement, and to publishers that give up at the first fault.
+its share of the faults and is killed before and after the server acted; FULL_FAULT_MATRIX=1 has it meet
+every fault, and does the same to the repair of two broken drafts, to a replacement, and to publishers
+that give up at the first fault.
 
 The re-run publishes the same folder, or what another machine has built of the same request: then it ends
 in the release of one build or of the other, never in a mixture. By default those are the kills alone.
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from dists import TAG, TOKEN, built_by, make_dist
+from fault_share import FULL, kinds_at
 from model_release.base import github_client
 from model_release.base.errors import ReleaseError
 from model_release.base.github_access import GitHubAccess
@@ -38,7 +39,6 @@ from standins.github import EVERY_FAULT, Fault, Repository, Request, StandInGitH
 pytestmark = [pytest.mark.network, pytest.mark.slow]
 
 MODEL = {"model.onnx": b"onnx " * 400}
-FULL = bool(os.environ.get("FULL_FAULT_MATRIX"))
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 TESTS = Path(__file__).parents[1] / "support"
 
@@ -143,7 +143,7 @@ def run_matrix(
     attempts: int = 8,
     **options: Any,
 ) -> Score:
-    """Every request of publishing the first folder x faults and both kills, each followed by a clean run of the second.
+    """Every request of publishing the first folder x its faults and both kills, each before a clean run of the second.
 
     Each must end as a clean run of one of the two would have.
     """
@@ -179,7 +179,7 @@ def run_matrix(
             score.ends[ended_as] += 1
 
     for number in range(1, requests + 1):
-        for kind in kinds:
+        for kind in kinds_at(number, kinds):
             ground.prepare(flow, first)
             ground.aim(number, fault(kind, seconds=0.02))
             case(f"{flow}, request {number}, {kind}", lambda: ground.publish(first, attempts=attempts, **options))

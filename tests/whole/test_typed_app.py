@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +14,12 @@ import onnx
 import pytest
 from tokenizers import Tokenizer
 
-import cli
-from builders import gpt2_folder
-from commands import call
 from model_release.browser import npm
 from model_release.browser.server import serve
 from model_release.contract import manifest
 from model_release.contract.activations import CONTRACT_FOLDER
 from model_release.model.onnx_files.session import Session
-from pages import write_tokenizer
+from pages import LAYERS
 from small_release import sha256
 from vite import vite_server
 
@@ -51,17 +49,6 @@ def packages(tool: Callable[[Callable[[], Path]], Path]) -> Path:
     return tool(lambda: npm.install(APP))
 
 
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model of twelve layers with a tokenizer; the last layer is seen."""
-    model = gpt2_folder(tmp_path_factory.mktemp("model"), layers=12, heads=2, vocab=256, positions=40)
-    write_tokenizer(model / "tokenizer.json")
-    dist = tmp_path_factory.mktemp("built") / "dist"
-    outcome = call(cli.build, "--tag", "model-v1.0.0", "--model-path", model, "--precision", "fp16", "--output", dist)
-    assert outcome.code == 0, outcome.err
-    return dist
-
-
 def split(folder: Path) -> None:
     """Moves the tensors of the app's model into a data file, as a model past 2 GiB has them."""
     document = json.loads((folder / "manifest.json").read_bytes())
@@ -77,6 +64,19 @@ def split(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps({**document, "files": [*kept, *new]}))
 
 
+@pytest.fixture(scope="module")
+def bundled(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The app, bundled once by each."""
+
+    @cache
+    def make(bundler: str) -> Path:
+        folder = tmp_path_factory.mktemp(bundler)
+        bundle(bundler, packages, folder)
+        return folder
+
+    return make
+
+
 def bundle(bundler: str, packages: Path, site: Path) -> None:
     """Bundles the app; Vite brings onnxruntime's own file itself."""
     arguments = {
@@ -89,10 +89,10 @@ def bundle(bundler: str, packages: Path, site: Path) -> None:
 
 
 @pytest.fixture
-def site(request: pytest.FixtureRequest, tmp_path: Path, packages: Path, dist: Path) -> Path:
+def site(request: pytest.FixtureRequest, tmp_path: Path, bundled: Callable[[str], Path], released: Path) -> Path:
     """The app as its host serves it: bundled, by esbuild unless told otherwise, and the model."""
-    bundle(getattr(request, "param", "esbuild"), packages, tmp_path)
-    shutil.copytree(dist, tmp_path / "models" / "gpt2")
+    shutil.copytree(bundled(getattr(request, "param", "esbuild")), tmp_path, dirs_exist_ok=True)
+    shutil.copytree(released, tmp_path / "models" / "gpt2")
     (tmp_path / "index.html").write_text("<!doctype html><title>See through</title>")
     return tmp_path
 
@@ -112,13 +112,15 @@ def use(site: Path, browser: "Browser") -> Iterator[Callable[..., Any]]:
 @pytest.mark.network
 @pytest.mark.parametrize("site", ["esbuild", "vite"], indirect=True)
 @pytest.mark.parametrize("files", ["one file", "a data file"])
-def test_the_example_goes_from_a_text_to_a_picture(use: Callable[..., Any], dist: Path, site: Path, files: str) -> None:
+def test_the_example_goes_from_a_text_to_a_picture(
+    use: Callable[..., Any], released: Path, site: Path, files: str
+) -> None:
     if files == "a data file":
         split(site / "models" / "gpt2")
     seen = use()
-    encoded = Tokenizer.from_file(str(dist / "tokenizer.json")).encode(TEXT)
-    expected = Session(dist / manifest.read(dist).delivery.file).run(np.array([encoded.ids]))
-    probabilities = expected["layer_11_attn_probs"][0, 1]
+    encoded = Tokenizer.from_file(str(released / "tokenizer.json")).encode(TEXT)
+    expected = Session(released / manifest.read(released).delivery.file).run(np.array([encoded.ids]))
+    probabilities = expected[f"layer_{LAYERS - 1}_attn_probs"][0, 1]
     assert seen["tokens"] == encoded.tokens
     assert sorted(seen["names"]) == sorted(expected)
     np.testing.assert_allclose(seen["rows"], probabilities, atol=1e-5, rtol=0)
