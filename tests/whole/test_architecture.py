@@ -37,7 +37,7 @@ HOMES = {
     "pathspec": {"app.rules"},
     "torch": {"model.weights.pickle_file", "model.export", "model.verify.reference"},
     "transformers": {"model.export", "model.weights.tokenizer_child"},
-    "safetensors": {"model.weights.folder"},
+    "safetensors": {"model.weights.safetensors_file"},
     "sentencepiece": {"model.weights.tokenizer_child"},
     "tokenizers": {"model.weights.tokenizer_child"},
     "onnx": {"model.onnx_files.file", "model.onnx_files.limits"},

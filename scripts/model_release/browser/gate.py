@@ -52,7 +52,7 @@ from model_release.contract.output_checks import Array
 from model_release.model.onnx_files.data_files import data_files, model_bytes
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
-from model_release.model.weights.folder import TOKENIZER
+from model_release.model.weights.file_names import TOKENIZER
 from model_release.model.weights.tokenizer import Tokenizer
 
 _TIMED_RUNS = 5

@@ -294,7 +294,7 @@ def calibration_ids_for(
     """
     from model_release.contract.metadata import metadata_of
     from model_release.model.onnx_files.facts import read_facts
-    from model_release.model.weights.folder import TOKENIZER
+    from model_release.model.weights.file_names import TOKENIZER
     from model_release.model.weights.tokenizer import Tokenizer, read_text
 
     beside = model.with_name(TOKENIZER)

@@ -137,7 +137,7 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
 
     Weights are located and checked (a Hub's are downloaded into its cache); nothing else is written.
     """
-    from model_release.model.weights.folder import TOKENIZER
+    from model_release.model.weights.file_names import TOKENIZER
     from model_release.model.weights.tokenizer import load_tokenizer
 
     weights = load_weights(request.source, progress)
