@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model_release.contract import output_checks
-from model_release.contract.activations import Output, Precision, load_contract
+from model_release.contract.activations import Output, load_contract
 from model_release.contract.blueprint import LayerKind
 from model_release.contract.clauses import Judgement
 from model_release.contract.measures import (
@@ -17,6 +17,7 @@ from model_release.contract.measures import (
     deviation,
 )
 from model_release.contract.output_checks import Run
+from model_release.contract.precision import Precision
 
 FP32 = load_contract().precision("fp32")
 INT8 = load_contract().precision("int8-dynamic")

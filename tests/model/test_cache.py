@@ -12,12 +12,13 @@ from onnx import helper
 from builders import gpt2_folder
 from families import EVERY, family_folder, network, token_ids
 from model_release.base.errors import ContractError, ExportError
-from model_release.contract.activations import load_contract, tensor_name
+from model_release.contract.activations import load_contract
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.clauses import NOTHING_JUDGED, Judgement
 from model_release.contract.output_checks import Array, Run, check_steps
 from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import Selection
+from model_release.contract.tensor_names import tensor_name
 from model_release.model.export.network import Network
 from model_release.model.export.seams import Seams, route_of
 from model_release.model.pipeline import export_model

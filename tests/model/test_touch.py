@@ -15,12 +15,13 @@ from onnx import helper
 from builders import gpt2_folder
 from families import EVERY, family_folder, network, token_ids
 from model_release.base.errors import ReleaseError
-from model_release.contract.activations import Input, load_contract, tensor_name
+from model_release.contract.activations import Input, load_contract
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.clauses import Judgement
 from model_release.contract.output_checks import Array, check_gains, check_steering
 from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import Selection
+from model_release.contract.tensor_names import tensor_name
 from model_release.model.export.seams import Seams, route_of
 from model_release.model.export.survey import draw_blueprint
 from model_release.model.export.touch import Touch, join

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from model_release.contract import file_checks, output_checks
-from model_release.contract.activations import Output, Precision
+from model_release.contract.activations import Output
 from model_release.contract.measures import compare, deviation
 from model_release.contract.output_checks import Array, Run
+from model_release.contract.precision import Precision
 from model_release.model.onnx_files.session import Session
 
 

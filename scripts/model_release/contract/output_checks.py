@@ -5,18 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model_release.contract.activations import (
-    FULL_PRECISION,
-    Output,
-    Precision,
-    Tolerance,
-    load_contract,
-    parse_tensor_name,
-    tensor_name,
-)
+from model_release.contract.activations import Output, load_contract
 from model_release.contract.clauses import NOTHING_JUDGED, Judgement, Ruling, check
 from model_release.contract.measures import Agreement, Deviation, softmax
 from model_release.contract.measures import Array as Array
+from model_release.contract.precision import FULL_PRECISION, Precision, Tolerance
+from model_release.contract.tensor_names import parse_tensor_name, tensor_name
 
 _EXACT = {"atol": 1e-4, "rtol": 1e-5}
 """Tolerance of sums and attention identities: float32 arithmetic, whatever the stored precision."""

@@ -13,12 +13,9 @@ from model_release.base.files import (
 )
 from model_release.base.progress import Progress, Step, silent
 from model_release.contract import manifest
-from model_release.contract.activations import (
-    FULL_PRECISION,
-    load_contract,
-    model_file_name,
-)
+from model_release.contract.activations import load_contract
 from model_release.contract.measured import MEASURED_NAME
+from model_release.contract.precision import FULL_PRECISION, model_file_name
 from model_release.contract.request import FITTED, Budget
 from model_release.model.onnx_files.data_files import data_files
 from model_release.model.pipeline import (

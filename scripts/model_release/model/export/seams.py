@@ -21,8 +21,8 @@ from transformers.masking_utils import AttentionMaskInterface, create_masks_for_
 from transformers.modeling_utils import AttentionInterface
 
 from model_release.base.errors import ExportError
-from model_release.contract.activations import tensor_name
 from model_release.contract.families import family_of
+from model_release.contract.tensor_names import tensor_name
 from model_release.model.export.network import NAME, Network
 from model_release.model.export.past import KeyValue, Past, once
 from model_release.model.export.roles import (

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.pytorch_utils import Conv1D
 
 from model_release.base.errors import ExportError, WeightsError
-from model_release.contract.activations import load_contract, parse_tensor_name
+from model_release.contract.activations import load_contract
 from model_release.contract.blueprint import (
     MOST_CONTEXT,
     Blueprint,
@@ -22,6 +22,7 @@ from model_release.contract.blueprint import (
     parse_blueprint,
 )
 from model_release.contract.families import require_supported
+from model_release.contract.tensor_names import parse_tensor_name
 from model_release.model.export.network import (
     REFUSALS,
     Network,

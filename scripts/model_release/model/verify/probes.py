@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from model_release.contract import output_checks
-from model_release.contract.activations import Output, load_contract, parse_tensor_name, tensor_name
+from model_release.contract.activations import Output, load_contract
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.clauses import NOTHING_JUDGED, broken
 from model_release.contract.measures import (
@@ -23,6 +23,7 @@ from model_release.contract.measures import (
 from model_release.contract.metadata import ModelMetadata
 from model_release.contract.output_checks import Array, Run
 from model_release.contract.selection import Selection
+from model_release.contract.tensor_names import parse_tensor_name, tensor_name
 from model_release.model.onnx_files.session import RunError, Session
 
 SEQUENCE_LENGTHS = (1, 2, 7)
