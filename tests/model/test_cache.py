@@ -15,7 +15,9 @@ from model_release.base.errors import ContractError, ExportError
 from model_release.contract.activations import load_contract
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.clauses import NOTHING_JUDGED, Judgement
-from model_release.contract.output_checks import Array, Run, check_steps
+from model_release.contract.comparison_checks import check_steps
+from model_release.contract.measures import Array
+from model_release.contract.output_checks import Run
 from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import Selection
 from model_release.contract.tensor_names import tensor_name

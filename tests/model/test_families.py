@@ -17,8 +17,10 @@ from families import EVERY, FIRST_WAVE, config, family_folder, network, token_id
 from model_release.base.errors import WeightsError
 from model_release.contract.activations import Output, load_contract
 from model_release.contract.blueprint import Blueprint, parse_blueprint
+from model_release.contract.comparison_checks import check_reference
 from model_release.contract.families import load_families
-from model_release.contract.output_checks import Array, Run, check_outputs, check_reference
+from model_release.contract.measures import Array
+from model_release.contract.output_checks import Run, check_outputs
 from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import Selection
 from model_release.model.export.network import Network

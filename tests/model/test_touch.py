@@ -18,7 +18,8 @@ from model_release.base.errors import ReleaseError
 from model_release.contract.activations import Input, load_contract
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.clauses import Judgement
-from model_release.contract.output_checks import Array, check_gains, check_steering
+from model_release.contract.comparison_checks import check_gains, check_steering
+from model_release.contract.measures import Array
 from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import Selection
 from model_release.contract.tensor_names import tensor_name
