@@ -28,7 +28,14 @@ ARROWS = {
 
 HOMES = {
     "click": {"cli"},
-    "github": {"base.github_client", "hosts.github", "hosts.github_settings", "app.github", "app.deploy"},
+    "github": {
+        "base.github_client",
+        "hosts.github",
+        "hosts.github_assets",
+        "hosts.github_settings",
+        "app.github",
+        "app.deploy",
+    },
     "requests": {"base.github_client", "base.http", "base.timed_session"},
     "urllib3": {"base.http", "base.timed_session"},
     "httpx2": {"base.hub_client"},
