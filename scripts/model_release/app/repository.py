@@ -7,7 +7,7 @@ from pathlib import Path
 
 from model_release.app.app import AppResult, Released
 from model_release.app.branches import listing
-from model_release.app.build_files import build_files_of
+from model_release.app.builds.build_files import build_files_of
 from model_release.app.commit import AppCommit, CommitResult, is_plain_path
 from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import app_files
