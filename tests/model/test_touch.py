@@ -13,7 +13,7 @@ import torch
 from onnx import helper
 
 from builders import gpt2_folder
-from families import EVERY, family_folder, network, token_ids
+from families import EVERY, config, family_folder, network, token_ids
 from model_release.base.errors import ReleaseError
 from model_release.contract.activations import Input, load_contract
 from model_release.contract.blueprint import Blueprint
@@ -159,13 +159,15 @@ def test_parts_become_rows_of_one_input_and_a_layer_with_fewer_heads_reads_the_f
 
 
 @pytest.mark.slow
-def test_layers_that_can_be_touched_are_still_repeated() -> None:
-    entries = EVERY["gpt2"] | {"n_layer": 14}
+def test_layers_that_take_keys_and_are_touched_are_still_repeated() -> None:
+    """Keys of grouped heads are spread by sizes that a run tells: all layers must ask one input for them."""
+    entries = config("llama", layers=14)
     every = tuple(range(14))
-    selection = Selection(layers=every, activations=("resid_post",), interventions=True)
+    selection = Selection(layers=every, activations=("resid_post",), cache=True, interventions=True)
     model, is_whole = trace_layers(entries, draw_blueprint(entries), selection, None, opset=20)
     assert is_whole
-    assert {tensor_name("head_gain", layer) for layer in every} <= {value.name for value in model.graph.inputs}
+    wanted = {tensor_name(kind, layer) for layer in every for kind in ("past_key", "head_gain")}
+    assert wanted <= {value.name for value in model.graph.inputs}
 
 
 def exported(folder: Path, output: Path, **request: Any) -> Path:

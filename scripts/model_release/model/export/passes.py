@@ -44,6 +44,7 @@ def fold(model: ir.Model) -> ir.Model:
     declared = [(value.type, value.shape) for value in model.graph.outputs]
     with _quiet():
         onnxscript.optimizer.optimize(model, onnx_shape_inference=False)
+        read_sizes_once(model)
         spell_out_gemms(model)
         drop_equal_reshapes(model)
         spell_out_reshapes(model)
@@ -135,6 +136,31 @@ def add_lenses(model: ir.Model, values: dict[str, ir.Value], names: Sequence[str
             model.graph.append(copy)
         values[name] = copies[logits]
     return True
+
+
+def read_sizes_once(model: ir.Model) -> bool:
+    """Reads sizes that inputs share from the first of them.
+
+    Before: `Shape(past_key_values.1.key)[2]`. After: `Shape(past_key_values.0.key)[2]`. Keys and values of all layers
+    are of the same tokens, which the exporter does not know; layers that each ask their own would not be the same.
+    """
+    ids, *past = _sequences(model)
+    modified = False
+    for node in model.graph:
+        axis = node.attributes.get_int("start", 0)
+        if node.op_type != "Shape" or node.inputs[0] not in past or node.attributes.get_int("end", -1) != axis + 1:
+            continue
+        source = {0: ids, 2: past[0]}.get(axis, node.inputs[0])
+        if source is not node.inputs[0]:
+            node.replace_input_with(0, source)
+            modified = True
+    return modified
+
+
+def _sequences(model: ir.Model) -> list[ir.Value]:
+    """The inputs that differ in size from run to run: token ids first, then keys and values."""
+    ids, *others = model.graph.inputs
+    return [ids, *(value for value in others if parse_tensor_name(str(value.name))[0] in ("past_key", "past_value"))]
 
 
 def spell_out_gemms(model: ir.Model) -> bool:
@@ -249,8 +275,7 @@ def name_dimensions(model: ir.Model) -> bool:
 
     The first axis of keys and values that are handed in is `batch` too, but is called what transformers.js wants.
     """
-    ids, *others = model.graph.inputs
-    past = [value for value in others if parse_tensor_name(str(value.name))[0] in ("past_key", "past_value")]
+    ids, *past = _sequences(model)
     names = _dimensions(ids, ("batch", "seq"))
     for value in past:
         names |= _dimensions(value, ("batch", "", "past"))
