@@ -15,13 +15,12 @@ from model_release.contract import manifest, measured
 from model_release.contract.pinned_models import load_registry
 from model_release.release.notes import render_card, render_notes
 
+HOSTILE = "x` \\| @someone #1 <img src=x onerror=alert(1)> ![](https://evil.example)\n# Heading\n```\n\x1b[31m"
+
 
 @pytest.fixture
 def dist(tmp_path: Path) -> Path:
     return make_dist(tmp_path / "dist")
-
-
-HOSTILE = "x` \\| @someone #1 <img src=x onerror=alert(1)> ![](https://evil.example)\n# Heading\n```\n\x1b[31m"
 
 
 def test_notes_say_how_to_check_who_built_it_and_are_printed_offline(

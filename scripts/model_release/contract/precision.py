@@ -22,7 +22,7 @@ def model_file_name(precision: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """|got - expected| <= atol + rtol x the largest |expected| of the row; see `output_checks.check_reference`."""
+    """|got - expected| <= atol + rtol x the largest |expected| of the row; see `comparison_checks.check_reference`."""
 
     atol: float
     rtol: float
