@@ -16,6 +16,13 @@ fi
 bin=.venv/bin
 "$bin"/ruff check .
 "$bin"/ruff format --check .
-"$bin"/mypy
 "$bin"/python scripts/docs.py --check
-"$bin"/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "${which[@]}" "$@"
+types="$(mktemp)"
+trap 'rm -f "$types"' EXIT
+"$bin"/mypy >"$types" 2>&1 &
+passed=true
+"$bin"/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "${which[@]}" "$@" ||
+    passed=false
+wait "$!" || passed=false
+cat "$types"
+"$passed"

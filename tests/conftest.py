@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TRACING = {"export", "released", "cached", "touchable"}
+"""Fixtures that trace a model."""
+
 # A test run on GitHub Actions is itself a step of a workflow; the commands under test are not.
 for _name in [name for name in os.environ if name.startswith(("GITHUB_", "MODEL_RELEASE_"))]:
     del os.environ[_name]
@@ -40,10 +43,13 @@ for _name in [name for name in os.environ if name.startswith(("GITHUB_", "MODEL_
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what needs tools, and puts the files with slow tests first: begun last, they would leave a core idle."""
+    """Marks tests by what they use. Files with slow ones come first: begun last, they would leave a core idle."""
     for item in items:
-        if "tool" in getattr(item, "fixturenames", ()):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "tool" in fixtures:
             item.add_marker("tools")
+        if not TRACING.isdisjoint(fixtures):
+            item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -139,31 +139,11 @@ def test_a_window_that_is_off_by_one_is_rejected(monkeypatch: pytest.MonkeyPatch
 
 # Files
 
-GRAPHS = {
-    "gemma3_text": "two kinds of layers, windows and rotary positions that differ",
-    "bloom": "attention that the family writes out, and positions as a bias",
-    "falcon, new": "keys that the family repeats for its queries",
-    "gptj": "attention as a method, and positions by table",
-    "opt": "a position table with an offset",
-    "gpt_oss": "sinks and experts",
-}
-
 
 def exported(folder: Path, output: Path, **request: Any) -> Path:
     request = {"activations": None, "layers": "-1"} | request
     export_model(SourceRequest(folder=folder), SelectionRequest(cache=True, **request), output)
     return output
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", GRAPHS)
-def test_a_family_s_file_keeps_every_clause(name: str, tmp_path: Path) -> None:
-    folder = family_folder(tmp_path / "model", EVERY[name])
-    model = exported(folder, tmp_path / "model.onnx", activations="attn_probs,attn_scores,q,k,v", logits="last")
-    result = verify_file(model, reference=Reference(load_folder(folder)))
-    assert list(map(str, result.findings)) == []
-    assert "STEP01" in result.clauses
-    assert {"present_key", "present_value"} <= {row.kind for row in result.deviations}
 
 
 @pytest.fixture(scope="module")

@@ -7,42 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from families import EVERY, FIRST_WAVE, config, family_folder, network, token_ids
+from families import EVERY, FIRST_WAVE, RELATIVE, config, every_output, family_folder, network, token_ids
 from model_release.base.errors import WeightsError
 from model_release.contract.activations import Output, load_contract
-from model_release.contract.blueprint import Blueprint, parse_blueprint
+from model_release.contract.blueprint import parse_blueprint
 from model_release.contract.comparison_checks import check_reference
 from model_release.contract.families import load_families
 from model_release.contract.measures import Array
 from model_release.contract.output_checks import Run, check_outputs
 from model_release.contract.request import SelectionRequest
-from model_release.contract.selection import Selection
 from model_release.model.export.attention import AttentionWatch, Route, route_of
 from model_release.model.export.network import Network
 from model_release.model.export.seams import Seams
 from model_release.model.export.survey import draw_blueprint
-from model_release.model.onnx_files.session import Session
-from model_release.model.pipeline import advise, export_model
-from model_release.model.precision.quantize import CALIBRATED, CODECS, quantize_file
-from model_release.model.verify.reference import Reference
-from model_release.model.verify.verification import CachedReference, verify_file
+from model_release.model.pipeline import advise
 from model_release.model.weights.folder import load_folder
-from model_release.model.weights.source import SourceRequest
-
-RELATIVE = 2e-4
-
-
-def every_output(blueprint: Blueprint, *leave_out: str) -> tuple[Output, ...]:
-    kinds = tuple(kind for kind in load_contract().all_activations if kind not in leave_out)
-    return load_contract().expected_outputs(
-        blueprint, Selection(layers=tuple(range(blueprint.layers)), activations=kinds)
-    )
 
 
 def run(model: Network, route: Route, ids: Array, outputs: tuple[Output, ...]) -> dict[str, Array]:
@@ -90,75 +74,6 @@ def test_logits_and_layers_are_what_transformers_itself_returns(name: str) -> No
 def test_a_blueprint_reads_back_as_it_was_written(name: str) -> None:
     blueprint = draw_blueprint(EVERY[name])
     assert parse_blueprint(blueprint.to_json()) == blueprint
-
-
-# Exported files: a tenth of a minute each, so one for each way a graph can differ.
-
-EXPORTED = {
-    "llama, yarn rope, biases": {},
-    "gemma3_text": {"layers": "1,2,3"},
-    "gpt_neox, parallel": {},
-    "opt": {},
-    "mixtral": {},
-    "falcon, new": {},
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "selection"), EXPORTED.items(), ids=EXPORTED)
-def test_an_exported_file_keeps_every_clause_in_every_precision(
-    name: str, selection: dict[str, Any], tmp_path: Path
-) -> None:
-    folder = family_folder(tmp_path / "model", EVERY[name])
-    blueprint = load_folder(folder).blueprint
-    kinds = {output.kind for output in every_output(blueprint)}
-    request = SelectionRequest(activations=",".join(sorted(kinds)), all_layers=not selection, **selection)
-    export_model(SourceRequest(folder=folder), request, tmp_path / "model.onnx")
-    reference = CachedReference(Reference(load_folder(folder)))
-    result = verify_file(tmp_path / "model.onnx", reference=reference)
-    assert list(map(str, result.findings)) == []
-    assert {row.kind for row in result.deviations} == kinds
-    assert max(row.relative for row in result.deviations) <= RELATIVE
-    for precision in (*CODECS, *CALIBRATED):
-        quantize_file(tmp_path / "model.onnx", tmp_path / "other.onnx", precision)
-        broken = {finding.clause for finding in verify_file(tmp_path / "other.onnx", reference=reference).findings}
-        # Random weights of width 48 have nothing that rounding to 4 bits could keep, and a random router is so
-        # undecided that any rounding makes it choose other experts.
-        is_fragile = precision in ("int4", "int4-compute", "small") or "expert_weights" in kinds
-        assert broken <= ({"NUM01", "REL01", "KL01", "TOP01"} if is_fragile else set()), precision
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "computed"), [("llama, llama3 rope", False), ("gemma3_text", False), ("phi3, longrope", True)]
-)
-def test_cosines_are_looked_up_unless_angles_follow_the_sequences_length(
-    name: str, computed: bool, tmp_path: Path
-) -> None:
-    """WebGPU's cosines are coarse: those of all positions are constants, which every runtime reads as they are."""
-    folder = family_folder(tmp_path / "model", EVERY[name])
-    export_model(SourceRequest(folder=folder), SelectionRequest(), tmp_path / "model.onnx")
-    operators = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
-    assert operators & {"Cos", "Sin"} == ({"Cos", "Sin"} if computed else set())
-
-
-@pytest.mark.slow
-def test_one_huge_number_after_a_gate_costs_the_others_of_its_token_little_in_int8(tmp_path: Path) -> None:
-    """As in trained models with gates: one number a thousand times as large as the others, which still count."""
-    folder = family_folder(tmp_path / "model", EVERY["llama, llama3 rope"])
-    state = load_file(folder / "model.safetensors")
-    for part in ("gate", "up"):
-        state[f"model.layers.0.mlp.{part}_proj.weight"][7] *= 30
-    state["model.layers.0.mlp.down_proj.weight"][:, 7] /= 1000
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    request = SelectionRequest(activations="mlp_gelu,mlp_output", all_layers=True)
-    export_model(SourceRequest(folder=folder), request, tmp_path / "model.onnx")
-    quantize_file(tmp_path / "model.onnx", tmp_path / "q.onnx", "int8-dynamic")
-    ids, names = np.arange(24)[None], ["layer_0_mlp_gelu", "layer_0_mlp_output"]
-    (act, expected), (_, got) = (Session(tmp_path / name).run(ids, names).values() for name in ("model.onnx", "q.onnx"))
-    assert np.abs(act[..., 7]).max() > 300 * np.median(np.abs(act))
-    lost = np.linalg.norm(got - expected) / np.linalg.norm(expected)
-    assert lost <= 0.1  # Steps that span the huge number lose 0.38.
 
 
 # What a checkpoint calls its tensors

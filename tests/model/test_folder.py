@@ -268,6 +268,7 @@ def test_truncated_and_corrupt_weights_are_one_clear_error_or_readable(tmp_path:
     assert refused > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_number_that_is_not_finite_is_found_at_export_with_its_tensor(

@@ -34,9 +34,9 @@ pytestmark = pytest.mark.slow
 PRECISIONS = ["fp16", "fp16-compute", "int8", "int8-dynamic", "int8-static", "int4", "int4-compute", "small"]
 SHAPES: dict[str, dict[str, Any]] = {
     "tied": {},
-    "untied": {"tied": False},
-    "vocabulary of 3": {"vocab": 3},
-    "odd sizes": {"hidden": 21, "heads": 3, "vocab": 257, "n_inner": 13},
+    "untied": {"layers": 1, "tied": False},
+    "vocabulary of 3": {"layers": 1, "vocab": 3},
+    "odd sizes": {"layers": 1, "hidden": 21, "heads": 3, "vocab": 257, "n_inner": 13},
 }
 
 

@@ -177,16 +177,6 @@ def exported(folder: Path, output: Path, **request: Any) -> Path:
     return output
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["gemma3_text", "bloom", "gpt_oss"])
-def test_a_family_s_file_keeps_every_clause(name: str, tmp_path: Path) -> None:
-    folder = family_folder(tmp_path / "model", EVERY[name])
-    model = exported(folder, tmp_path / "model.onnx", interventions=True, cache=name == "gpt_oss", logits="last")
-    result = verify_file(model, reference=Reference(load_folder(folder)))
-    assert list(map(str, result.findings)) == []
-    assert set(result.clauses) >= TOUCHED
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return gpt2_folder(tmp_path_factory.mktemp("touched"), layers=4, hidden=32, heads=4, vocab=101, positions=24)

@@ -112,12 +112,19 @@ def test_layers_that_differ_are_left_alone(change: tuple[str, str]) -> None:
 
 TRACES = {
     "opset 25, untied, last logits": ({"tied": False}, 25, "last"),
-    "odd shapes, unscaled, ReLU": (
-        {"hidden": 21, "heads": 3, "vocab": 257, "scale_attn_weights": False, "activation_function": "relu"},
+    "opset 18, odd sizes, reordered and unscaled attention, narrow MLP, ReLU": (
+        {
+            "hidden": 21,
+            "heads": 3,
+            "vocab": 257,
+            "reorder_and_upcast_attn": True,
+            "scale_attn_weights": False,
+            "n_inner": 5,
+            "activation_function": "relu",
+        },
         18,
         "all",
     ),
-    "opset 23, reordered attention, narrow MLP": ({"reorder_and_upcast_attn": True, "n_inner": 5}, 23, "all"),
 }
 
 

@@ -120,7 +120,7 @@ SMALLEST: dict[str, tuple[dict[str, Any], set[str]]] = {
 def test_the_smallest_models_have_less_to_judge(
     sizes: dict[str, Any], nothing: set[str], export: Callable[..., Path], tmp_path: Path
 ) -> None:
-    folder = gpt2_folder(tmp_path / "model", **sizes)
+    folder = gpt2_folder(tmp_path / "model", layers=1, **sizes)
     result = verified(export(folder, all_layers=True), weights=folder, text_ids=[0, 0, 0])
     assert list(map(str, result.findings)) == []
     assert set(result.judgement.nothing_to_judge(VERIFIED)) == nothing

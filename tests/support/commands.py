@@ -1,6 +1,7 @@
 """Runs the commands as people do and looks at what they leave behind; for tests."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
@@ -20,6 +21,7 @@ from unittest import mock
 
 import click
 import onnx_ir as ir
+from torch.onnx._internal.exporter import _registration
 
 import cli
 from model_release.contract.blueprint import Blueprint
@@ -27,6 +29,10 @@ from model_release.contract.selection import Selection
 from model_release.model.export import trace
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+# torch reads the sources of its operators anew at every export, for a second.
+_torchlib = staticmethod(functools.cache(_registration.ONNXRegistry.from_torchlib))
+_registration.ONNXRegistry.from_torchlib = _torchlib  # type: ignore[method-assign]
 
 _trace_layers = trace.trace_layers
 _traced: dict[str, tuple[ir.Model, bool]] = {}

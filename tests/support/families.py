@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from model_release.contract.activations import Output, load_contract
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.measures import Array
+from model_release.contract.selection import Selection
 from model_release.model.export.network import Network, build_network, give_parameters
 from model_release.model.export.survey import draw_blueprint
 
@@ -158,6 +160,9 @@ LATER_WAVES: dict[str, dict[str, Any]] = {
 
 EVERY = FIRST_WAVE | LATER_WAVES
 
+RELATIVE = 2e-4
+"""How far an output may be from the family's own code, root mean squares by root mean squares."""
+
 
 def family_state(blueprint: Blueprint, *, seed: int = 0) -> dict[str, torch.Tensor]:
     """Random parameters of a blueprint, wide enough for attention to be far from uniform; a tied head has none."""
@@ -195,3 +200,11 @@ def network(name: str, *, in_the_open: bool) -> tuple[Network, Blueprint]:
 def token_ids(blueprint: Blueprint, batch: int, seq: int) -> Array:
     """Random ids, [batch, seq]."""
     return np.random.default_rng(1).integers(0, blueprint.vocab, size=(batch, seq), dtype=np.int64)
+
+
+def every_output(blueprint: Blueprint, *leave_out: str) -> tuple[Output, ...]:
+    """Every output that a model can have, but for some kinds."""
+    kinds = tuple(kind for kind in load_contract().all_activations if kind not in leave_out)
+    return load_contract().expected_outputs(
+        blueprint, Selection(layers=tuple(range(blueprint.layers)), activations=kinds)
+    )
