@@ -21,6 +21,7 @@ from model_release.contract.families import load_families
 from model_release.contract.measures import Array
 from model_release.contract.output_checks import Run, check_outputs
 from model_release.contract.request import SelectionRequest
+from model_release.contract.selection import Selection
 from model_release.model.export.attention import AttentionWatch, Route, route_of
 from model_release.model.export.network import Network
 from model_release.model.export.seams import Seams
@@ -58,16 +59,28 @@ def test_every_output_of_every_layer_is_what_the_familys_own_code_computes(name:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_logits_and_layers_are_what_transformers_itself_returns(name: str) -> None:
+def test_logits_layers_attention_and_keys_are_what_transformers_itself_returns(name: str) -> None:
+    """Without any function of ours: families whose attention both routes tap have no other witness."""
     theirs, blueprint = network(name, in_the_open=False)
     ids = token_ids(blueprint, 2, 7)
-    got = run(theirs, "tapped", ids, every_output(blueprint))
+    kinds = ("resid_pre", "attn_probs")
+    selection = Selection(layers=tuple(range(blueprint.layers)), activations=kinds, cache=True)
+    got = run(theirs, "tapped", ids, load_contract().expected_outputs(blueprint, selection))
     with torch.no_grad():
-        result = theirs.model(torch.from_numpy(ids), output_hidden_states=True, use_cache=False)
-    np.testing.assert_allclose(got["logits"], result.logits.numpy(), rtol=1e-5, atol=1e-5)
+        plain = theirs.model(torch.from_numpy(ids), output_hidden_states=True, output_attentions=True, use_cache=False)
+        kept = theirs.model(torch.from_numpy(ids), use_cache=True).past_key_values
+    expected = {"logits": plain.logits}
     for layer in range(blueprint.layers):
-        stream = result.hidden_states[layer].numpy()
-        np.testing.assert_allclose(got[f"layer_{layer}_resid_pre"], stream, rtol=1e-5, atol=1e-5)
+        expected[f"layer_{layer}_resid_pre"] = plain.hidden_states[layer]
+        expected[f"layer_{layer}_attn_probs"] = plain.attentions[layer]
+        expected[f"present.{layer}.key"] = kept.layers[layer].keys
+        expected[f"present.{layer}.value"] = kept.layers[layer].values
+    for output, tensor in expected.items():
+        ours, wanted = got[output], tensor.numpy()
+        if output.startswith("present."):
+            ours = ours[..., -wanted.shape[-2] :, :]  # Windows forget.
+            ours = ours.repeat(wanted.shape[1] // ours.shape[1], axis=1)  # Kept for every head by some.
+        np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-5, err_msg=output)
 
 
 @pytest.mark.parametrize("name", EVERY)
