@@ -1,11 +1,12 @@
 """Who sets the model's URL in files that a build is made of: what is found, and what is no alarm."""
 
 import doctest
+from types import ModuleType
 
 import pytest
 
-from model_release.app import build_files
-from model_release.app.build_files import build_files_of, findings
+from model_release.app.builds import build_files, effect
+from model_release.app.builds.build_files import build_files_of, findings
 from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.overrides import find_shadows
 
@@ -41,8 +42,10 @@ def uses(action: str, inputs: str) -> str:
     return f"jobs:\n  a:\n    steps:\n      - uses: {action}\n        with:\n{lines}"
 
 
-def test_examples_in_docstrings_are_true() -> None:
-    assert doctest.testmod(build_files).failed == 0
+@pytest.mark.parametrize("room", [build_files, effect], ids=lambda room: room.__name__)
+def test_examples_in_docstrings_are_true(room: ModuleType) -> None:
+    done = doctest.testmod(room)
+    assert (done.failed, done.attempted > 0) == (0, True)
 
 
 # -- steps that write the env file

@@ -15,22 +15,13 @@ from model_release.browser import report
 from model_release.browser.pages import plot, sample
 from model_release.cli.docs import documents
 from model_release.contract import activations as contract_room
-from model_release.contract.activations import (
-    CONTRACT_FOLDER,
-    FULL_PRECISION,
-    load_contract,
-    parse_activations,
-    parse_precisions,
-    parse_tensor_name,
-    tensor_name,
-)
+from model_release.contract.activations import CONTRACT_FOLDER, load_contract, parse_activations, parse_precisions
 from model_release.contract.blueprint import gpt2_blueprint
 from model_release.contract.metadata import ModelMetadata, metadata_from_props
 from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import Selection, parse_layers
 from model_release.model.onnx_files import data_files
 
-KINDS = [output.kind for output in load_contract().outputs if output.layered]
 SIZES = {"layers": 12, "heads": 12, "hidden": 768, "intermediate": 3072, "vocab": 50257, "positions": 1024}
 GPT2 = gpt2_blueprint(**SIZES, tied=True)
 
@@ -50,20 +41,6 @@ def test_a_file_of_the_contract_fits_its_schema(name: str) -> None:
 def test_documents_hold_what_their_sources_say() -> None:
     for path, text in documents(COMMANDS).items():
         assert path.read_text() == text, f"run python scripts/docs.py: {path.name} is not up to date"
-
-
-@settings(derandomize=True)
-@given(st.sampled_from(KINDS), st.integers(0, 10**6))
-def test_a_tensor_name_gives_back_its_kind_and_layer(kind: str, layer: int) -> None:
-    assert parse_tensor_name(tensor_name(kind, layer)) == (kind, layer)
-
-
-def test_a_name_in_the_contract_is_the_one_the_function_makes() -> None:
-    rows = json.loads((CONTRACT_FOLDER / "activations.json").read_text())["outputs"]
-    for row in rows:
-        layered = "{L}" in row["name"]
-        made = tensor_name(row["kind"], 7 if layered else None)
-        assert row["name"].replace("{L}", "7") == made
 
 
 @settings(derandomize=True)
@@ -216,14 +193,3 @@ def test_metadata_that_we_would_not_write_is_refused(key: str, value: str) -> No
     )
     with pytest.raises(ContractError, match="META01"):
         metadata_from_props(good.to_props() | {f"model_release.{key}": value})
-
-
-def test_only_models_with_gates_get_the_looser_tolerance_of_fp32() -> None:
-    """It stays tight for GPT-2, and no other precision's changes."""
-    kinds_of_layers = {letter: replace(kind, outputs=(*kind.outputs, "mlp_up")) for letter, kind in GPT2.kinds.items()}
-    gated = replace(GPT2, kinds=kinds_of_layers)
-    for precision in load_contract().precisions.values():
-        assert precision.in_model(GPT2) == precision
-        kinds = precision.tolerances
-        loosened = {kind for kind in kinds if precision.in_model(gated).tolerances[kind] != kinds[kind]}
-        assert loosened == (set(kinds) if precision.name == FULL_PRECISION else set())

@@ -30,7 +30,7 @@ HELD = Judgement(judged=frozenset({"RUN01", "FIN01"}))
 
 
 def test_every_clause_of_the_contract_has_a_check_and_every_check_a_clause() -> None:
-    for module in ("file_checks", "output_checks"):  # Checks register themselves.
+    for module in ("comparison_checks", "figure_checks", "file_checks", "output_checks"):  # Checks register themselves.
         importlib.import_module(f"model_release.contract.{module}")
     assert set(NEEDS) == set(load_contract().clauses)
 

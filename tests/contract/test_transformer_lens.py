@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_release.contract.activations import load_contract, tensor_name
+from model_release.contract.activations import load_contract
+from model_release.contract.tensor_names import tensor_name
 from model_release.model.onnx_files.session import Session
 
 IDS = [3, 14, 15, 9, 2, 6]

@@ -12,14 +12,18 @@ from onnx import helper
 from builders import gpt2_folder
 from families import EVERY, family_folder, network, token_ids
 from model_release.base.errors import ContractError, ExportError
-from model_release.contract.activations import load_contract, tensor_name
+from model_release.contract.activations import load_contract
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.clauses import NOTHING_JUDGED, Judgement
-from model_release.contract.output_checks import Array, Run, check_steps
+from model_release.contract.comparison_checks import check_steps
+from model_release.contract.measures import Array
+from model_release.contract.output_checks import Run
 from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import Selection
+from model_release.contract.tensor_names import tensor_name
+from model_release.model.export.attention import AttentionWatch, route_of
 from model_release.model.export.network import Network
-from model_release.model.export.seams import Seams, route_of
+from model_release.model.export.seams import Seams
 from model_release.model.pipeline import export_model
 from model_release.model.precision.quantize import CALIBRATED, CODECS, quantize_file
 from model_release.model.verify.probes import cuts_of
@@ -124,12 +128,12 @@ def test_positions_that_do_not_advance_are_rejected_where_they_are_turned(monkey
 
 
 def test_a_window_that_is_off_by_one_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Seams.mask
+    real = AttentionWatch.mask
 
-    def mask(self: Seams, *, mask_function: Any, **rest: Any) -> torch.Tensor:
+    def mask(self: AttentionWatch, *, mask_function: Any, **rest: Any) -> torch.Tensor:
         return real(self, mask_function=lambda b, h, q, k: mask_function(b, h, q - 1, k) | (k == q), **rest)
 
-    monkeypatch.setattr(Seams, "mask", mask)
+    monkeypatch.setattr(AttentionWatch, "mask", mask)
     assert judged("mistral", 1, (9, 1, 4), handed_on).broken == ("STEP01",)
 
 

@@ -16,12 +16,15 @@ from families import EVERY, FIRST_WAVE, RELATIVE, config, every_output, family_f
 from model_release.base.errors import WeightsError
 from model_release.contract.activations import Output, load_contract
 from model_release.contract.blueprint import parse_blueprint
+from model_release.contract.comparison_checks import check_reference
 from model_release.contract.families import load_families
-from model_release.contract.output_checks import Array, Run, check_outputs, check_reference
+from model_release.contract.measures import Array
+from model_release.contract.output_checks import Run, check_outputs
 from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import Selection
+from model_release.model.export.attention import AttentionWatch, Route, route_of
 from model_release.model.export.network import Network
-from model_release.model.export.seams import Route, Seams, route_of
+from model_release.model.export.seams import Seams
 from model_release.model.export.survey import draw_blueprint
 from model_release.model.pipeline import advise
 from model_release.model.weights.folder import load_folder
@@ -194,24 +197,26 @@ def with_attend(change: Callable[..., Any]) -> Mutation:
     """Changes what our attention is given; `change` takes and returns its arguments."""
 
     def mutate(monkeypatch: pytest.MonkeyPatch, _: Network) -> None:
-        real = Seams.attend
+        real = AttentionWatch.attend
 
-        def attend(self: Seams, module: torch.nn.Module, q: Any, k: Any, v: Any, mask: Any = None, **rest: Any) -> Any:
+        def attend(
+            self: AttentionWatch, module: torch.nn.Module, q: Any, k: Any, v: Any, mask: Any = None, **rest: Any
+        ) -> Any:
             q, k, v, rest = change(q, k, v, rest)
             return real(self, module, q, k, v, mask, **rest)
 
-        monkeypatch.setattr(Seams, "attend", attend)
+        monkeypatch.setattr(AttentionWatch, "attend", attend)
 
     return mutate
 
 
 def window_off_by_one(monkeypatch: pytest.MonkeyPatch, _: Network) -> None:
-    real = Seams.mask
+    real = AttentionWatch.mask
 
-    def mask(self: Seams, *, mask_function: Any, **rest: Any) -> torch.Tensor:
+    def mask(self: AttentionWatch, *, mask_function: Any, **rest: Any) -> torch.Tensor:
         return real(self, mask_function=lambda b, h, q, k: mask_function(b, h, q - 1, k) | (k == q), **rest)
 
-    monkeypatch.setattr(Seams, "mask", mask)
+    monkeypatch.setattr(AttentionWatch, "mask", mask)
 
 
 def rope_off_by_one(monkeypatch: pytest.MonkeyPatch, _: Network) -> None:

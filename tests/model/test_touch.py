@@ -15,13 +15,16 @@ from onnx import helper
 from builders import gpt2_folder
 from families import EVERY, config, family_folder, network, token_ids
 from model_release.base.errors import ReleaseError
-from model_release.contract.activations import Input, load_contract, tensor_name
+from model_release.contract.activations import Input, load_contract
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.clauses import Judgement
-from model_release.contract.output_checks import Array, check_gains, check_steering
+from model_release.contract.comparison_checks import check_gains, check_steering
+from model_release.contract.measures import Array
 from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import Selection
-from model_release.model.export.seams import Seams, route_of
+from model_release.contract.tensor_names import tensor_name
+from model_release.model.export.attention import AttentionWatch, route_of
+from model_release.model.export.seams import Seams
 from model_release.model.export.survey import draw_blueprint
 from model_release.model.export.touch import Touch, join
 from model_release.model.export.trace import trace_layers
@@ -123,14 +126,14 @@ def test_gains_that_reach_other_heads_are_rejected(
 
 
 def test_gains_that_are_only_shown_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Seams.attend
+    real = AttentionWatch.attend
 
-    def attend(self: Seams, *given: Any, **named: Any) -> Any:
+    def attend(self: AttentionWatch, *given: Any, **named: Any) -> Any:
         z, rest = real(self, *given, **named)
-        gain = self._touches[self._layer_of[given[0]][0]].gain
+        gain = self._touches[self._layer_of[given[0]]].gain
         return torch.where(gain[:, None] == 0, 1.0, 1.0 / gain[:, None]) * z, rest
 
-    monkeypatch.setattr(Seams, "attend", attend)
+    monkeypatch.setattr(AttentionWatch, "attend", attend)
     assert judged("gpt2", tmp_path)[0].broken == ("GAIN01",)
 
 

@@ -11,9 +11,10 @@ from onnx import helper, numpy_helper
 
 from builders import gpt2_folder
 from model_release.base.errors import ContractError
-from model_release.contract.activations import load_contract, parse_tensor_name
+from model_release.contract.activations import load_contract
 from model_release.contract.clauses import VERIFIED
 from model_release.contract.metadata import metadata_from_props
+from model_release.contract.tensor_names import parse_tensor_name
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.precision.quantize import quantize_file
 from model_release.model.verify import verification

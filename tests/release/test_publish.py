@@ -3,40 +3,27 @@
 import hashlib
 import logging
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import github
 import pytest
 from click.testing import CliRunner
 
 import cli
-from commands import call
 from dists import FILES, REPOSITORY, TAG, TOKEN, github_host, make_dist, publish_to
 from model_release.base import github_client
 from model_release.base.errors import HostError, ManifestError, UsageError
 from model_release.base.github_access import GitHubAccess
-from model_release.base.github_limits import MAX_NOTES_CHARACTERS
-from model_release.base.retry import (
-    RetriesExhaustedError,
-    RetryPolicy,
-    TransientError,
-    retry,
-)
+from model_release.base.retry import RetryPolicy
 from model_release.contract import manifest, measured
-from model_release.contract.dist import check_dist
-from model_release.contract.pinned_models import load_registry
 from model_release.contract.tag import parse_tag
 from model_release.hosts import github as github_host_room
 from model_release.hosts.local import LocalHost
-from model_release.release.notes import render_card, render_notes
 from model_release.release.publish import publish
 from standins.github import Fault, Repository, StandInGitHub, fault
 
@@ -448,60 +435,7 @@ def test_a_download_takes_no_token_to_another_origin(site: StandInGitHub, reposi
         next(github_client.download(client, f"{site.url}/repos/x/releases/assets/1"))
 
 
-# The folder
-
-
-def add(name: str) -> Callable[[Path], object]:
-    return lambda dist: (dist / name).write_bytes(b"x")
-
-
-def remove(name: str) -> Callable[[Path], object]:
-    return lambda dist: (dist / name).unlink()
-
-
-@pytest.mark.parametrize(
-    ("harm", "said"),
-    [
-        (add("extra.txt"), "'extra.txt' is not listed"),
-        (add(".hidden"), "'.hidden' is not listed"),
-        (add("ü\n$(touch x)"), r"'\\xfc\\n\$\(touch x\)' is not listed"),
-        (remove("config.json"), "'config.json' is missing"),
-        (remove("SHA256SUMS"), "must be a folder with manifest.json and SHA256SUMS"),
-        pytest.param(
-            *(remove("manifest.json"), "must be a folder with manifest.json and SHA256SUMS"), id="without its manifest"
-        ),
-        (add("config.json"), "'config.json' has other bytes"),
-        (add("SHA256SUMS"), "SHA256SUMS has other sums"),
-        (add("manifest.json"), "manifest.json must be JSON"),
-    ],
-)
-def test_a_folder_that_is_not_what_its_manifest_says_is_refused(
-    dist: Path, harm: Callable[[Path], object], said: str, tmp_path: Path
-) -> None:
-    harm(dist)
-    with pytest.raises(ManifestError, match=said):
-        publish(dist, parse_tag(TAG), LocalHost(tmp_path / "releases"))
-    assert not (tmp_path / "releases").exists()
-
-
-CONTRADICTIONS: dict[str, Callable[[dict[str, Any]], None]] = {
-    "a file twice": lambda document: document["files"].append(dict(document["files"][0])),
-    "itself": lambda document: document["files"].append(dict(document["files"][0], name="manifest.json")),
-    "a file elsewhere": lambda document: document["files"].append(dict(document["files"][0], name="../x")),
-    "a long name": lambda document: document["files"].append(dict(document["files"][0], name="a" * 300)),
-    "no such model": lambda document: document["delivery"].update(file="nothing.onnx"),
-    "a variant elsewhere": lambda document: document["variants"][0].update(file="../../etc/passwd"),
-    "another tag": lambda document: document.update(tag="model-v9.0.0"),
-    "another version": lambda document: document.update(version="9.0.0"),
-}
-
-
-@pytest.mark.parametrize("change", CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
-def test_a_manifest_that_contradicts_itself_is_refused(
-    tmp_path: Path, change: Callable[[dict[str, Any]], None]
-) -> None:
-    with pytest.raises(ManifestError):
-        check_dist(make_dist(tmp_path / "dist", change=change), parse_tag(TAG))
+# Names, and files that change
 
 
 @network
@@ -516,33 +450,6 @@ def test_a_release_holds_several_models_each_with_its_own_manifest(
     assert result.details.notes.startswith("`gpt2` and `tiny` as ONNX")
     assert "# `tiny`" in result.details.notes
     assert set(kinds(publish_to(site, dist)).values()) == {"keep"}
-
-
-@pytest.mark.parametrize(
-    ("harm", "said"),
-    [
-        (add("tiny-config.json"), "'tiny-config.json' has other bytes"),
-        (add("tiny-SHA256SUMS"), "tiny-SHA256SUMS has other sums"),
-        (add("tiny-extra.txt"), "'tiny-extra.txt' is not listed"),
-        (remove("tiny-manifest.json"), "'tiny-SHA256SUMS' is not listed"),
-        (lambda dist: (dist / "tiny-manifest.json").rename(dist / "x-manifest.json"), "No such file"),
-        (remove("manifest.json"), "must be a folder with manifest.json"),
-    ],
-)
-def test_a_second_model_is_judged_like_the_first(dist: Path, harm: Callable[[Path], object], said: str) -> None:
-    make_dist(dist, prefix="tiny-")
-    harm(dist)
-    with pytest.raises(ManifestError, match=said):
-        check_dist(dist, parse_tag(TAG))
-
-
-def test_a_second_model_may_not_claim_the_firsts_files(dist: Path) -> None:
-    def claim(document: dict[str, Any]) -> None:
-        document["files"].append({**document["files"][0], "name": "model.onnx"})
-
-    make_dist(dist, prefix="tiny-", change=claim)
-    with pytest.raises(ManifestError, match="whose names begin as its own"):
-        check_dist(dist, parse_tag(TAG))
 
 
 @pytest.mark.parametrize(
@@ -644,97 +551,6 @@ def test_a_release_of_something_else_before_ours_does_no_harm(
     assert "Changes since" not in str([release.body for release in repository.releases.values()])
 
 
-HOSTILE = "x` \\| @someone #1 <img src=x onerror=alert(1)> ![](https://evil.example)\n# Heading\n```\n\x1b[31m"
-
-
-def test_notes_say_how_to_check_who_built_it_and_are_printed_offline(
-    dist: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GITHUB_REPOSITORY", REPOSITORY)
-    asked = ["--dist", str(dist), "--tag", TAG, "--notes"]
-    plain = call(cli.publish, *asked)
-    assert plain.code == 0, plain.err
-    assert "gh attestation verify" not in plain.out
-    signed = call(cli.publish, *asked, "--signer-repo", "someone/see-through")
-    line = f"gh attestation verify model.onnx --repo {REPOSITORY} --signer-repo someone/see-through"
-    assert signed.out == plain.out.replace("sha256sum -c SHA256SUMS\n", f"sha256sum -c SHA256SUMS\n{line}\n")
-    refused = call(cli.publish, *asked, "--signer-repo", "$(id)")
-    assert (refused.code, "--signer-repo must be OWNER/NAME" in refused.error) == (2, True)
-
-
-def test_notes_name_the_licence_and_the_card_of_known_weights(tmp_path: Path) -> None:
-    known = load_registry()["gpt2"]
-    for source, revision, line in (
-        (
-            known["repository"],
-            known["revision"],
-            f"`MIT`, [model card](https://huggingface.co/{known['repository']}/blob/{known['revision']}/README.md)",
-        ),
-        ("demo", "", "made from public-domain text, see `scripts/demo_model/README.md`"),
-        ("folder /models/mine", "", "not known here"),
-    ):
-        folder = make_dist(tmp_path / source.replace("/", "-"))
-        document = manifest.read(folder)
-        document = replace(document, model=replace(document.model, source=source, revision=revision))
-        notes = render_notes(document, {"": measured.read(folder)})
-        assert f"| licence of the weights | {line} |" in notes.splitlines()
-
-
-def test_notes_say_where_a_precision_is_best_if_that_is_not_plain(tmp_path: Path) -> None:
-    folder = make_dist(tmp_path / "dist")
-    document, figures = manifest.read(folder), measured.read(folder)
-    best = "int4-compute`: The least memory"
-    assert best not in render_notes(document, {"": figures})
-    first, *others = document.variants
-    large = replace(document, variants=(replace(first, precision="int4-compute"), *others))
-    assert f"- `{best}" in render_notes(large, {"": figures})
-
-
-def test_the_card_says_once_what_holds_everywhere(dist: Path) -> None:
-    card = render_card(manifest.read(dist), measured.read(dist))
-    assert "- clauses that hold in every model file: C1 C2" in card.splitlines()
-
-
-def test_hostile_text_stays_text(tmp_path: Path) -> None:
-    def hostile(document: dict[str, Any]) -> None:
-        document["model"].update(source=HOSTILE, revision=HOSTILE * 99)
-        document["selection"]["activations"] = [HOSTILE]
-        document["variants"][0].update(precision=HOSTILE, file="`; rm -rf ~")
-        document["files"][0]["name"] = HOSTILE
-
-    def measure(figures: dict[str, Any]) -> None:
-        figures["models"][0]["agreement"]["text"] = HOSTILE
-        figures["made_with"] = {HOSTILE: HOSTILE}
-
-    folder = make_dist(tmp_path / "dist", change=hostile, measure=measure)
-    document = manifest.read(folder)
-    notes = render_notes(document, {"": measured.read(folder)}, document)
-    assert "\x1b" not in notes
-    assert [line for line in notes.splitlines() if line.startswith("#")] == [
-        "## Files",
-        "## Origin",
-        "## Verify",
-        f"## Changes since `{TAG}`",
-    ]
-    assert "rm -rf" not in notes
-    # What CommonMark takes for code is text to GitHub: no link, mention, image or HTML.
-    outside = re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", notes)
-    assert not [text for text in ("@", "#1", "<img", "evil", "[") if text in outside]
-    assert "¦" in notes, "a bar would end a table's cell, even in code and behind a backslash"
-
-
-def test_notes_are_never_too_long(tmp_path: Path) -> None:
-    folder = make_dist(tmp_path / "dist")
-    small = manifest.read(folder)
-    files = [replace(small.files[0], name=f"{number}-{'n' * 180}") for number in range(2000)]
-    selection = replace(small.selection, activations=("a" * 5000,) * 5000)
-    document = replace(small, files=(*small.files, *files), selection=selection)
-    old = replace(document, files=tuple(replace(entry, name=f"old-{entry.name}") for entry in document.files))
-    notes = render_notes(document, {"": measured.read(folder)}, old)
-    assert len(notes) < MAX_NOTES_CHARACTERS * 0.8
-    assert "more, see `manifest.json`" in notes
-
-
 # The command
 
 
@@ -774,30 +590,3 @@ def test_help_needs_no_heavy_library() -> None:
         [sys.executable, "-c", code], cwd=SCRIPTS, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-# RetryPolicy
-
-
-def test_patience_doubles_its_waits_and_ends() -> None:
-    waits: list[float] = []
-
-    def failing() -> None:
-        raise TransientError("no luck")
-
-    retry_policy = RetryPolicy(attempts=7, sleep=waits.append, jitter=lambda: 1.0)
-    with pytest.raises(RetriesExhaustedError) as caught:
-        retry(failing, retry_policy, lambda _: None)
-    assert (waits, caught.value.attempts) == ([2.0, 4.0, 8.0, 16.0, 30.0, 30.0], 7)
-
-
-def test_what_is_refused_for_good_is_asked_once() -> None:
-    calls = []
-
-    def refused() -> None:
-        calls.append(1)
-        raise github.GithubException(422, {"message": "Validation Failed", "errors": [{"field": "x", "code": "bad"}]})
-
-    with pytest.raises(HostError, match="got 422 Validation Failed, x bad"):
-        github_client.with_retries(refused)
-    assert calls == [1]

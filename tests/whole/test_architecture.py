@@ -30,7 +30,15 @@ ARROWS = {
 
 HOMES = {
     "click": {"cli"},
-    "github": {"base.github_client", "hosts.github", "hosts.github_settings", "app.github", "app.deploy"},
+    "github": {
+        "base.github_client",
+        "hosts.github",
+        "hosts.github_assets",
+        "hosts.github_settings",
+        "app.branches",
+        "app.pulls",
+        "app.deploy",
+    },
     "requests": {"base.github_client", "base.http", "base.timed_session"},
     "urllib3": {"base.http", "base.timed_session"},
     "httpx2": {"base.hub_client"},
@@ -39,7 +47,7 @@ HOMES = {
     "pathspec": {"app.rules"},
     "torch": {"model.weights.pickle_file", "model.export", "model.verify.reference"},
     "transformers": {"model.export", "model.weights.tokenizer_child"},
-    "safetensors": {"model.weights.folder"},
+    "safetensors": {"model.weights.safetensors_file"},
     "sentencepiece": {"model.weights.tokenizer_child"},
     "tokenizers": {"model.weights.tokenizer_child"},
     "onnx": {"model.onnx_files.file", "model.onnx_files.limits"},

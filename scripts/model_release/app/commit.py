@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from model_release.app.envfile import edited
 from model_release.base.errors import EnvFileError, HostError, UsageError
@@ -77,6 +78,24 @@ class AppCommit:
         lines += [f"- `{key}={value}`" for key, value in self.values.items()]
         lines += [f"- `{path}`" for path in sorted(self.files)]
         return "\n".join([*lines, "", "The branch is protected, so this change waits for you. Deploy after merging."])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitResult:
+    """What became of the repository.
+
+    Attributes:
+        commit: The commit that has the values, on the branch or on the pull request's.
+        url: Of the pull request; for `branch pushed`, where to open one.
+        dispatched: Whether the deploy workflow was started.
+        notes: What else there is to say, in sentences.
+    """
+
+    outcome: Literal["unchanged", "committed", "pull request", "branch pushed"]
+    commit: str
+    url: str = ""
+    dispatched: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def is_plain_path(text: str) -> bool:

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from model_release.app.build_files import Found, build_files_of, findings, mode_of
+from model_release.app.builds.build_files import build_files_of, findings
+from model_release.app.builds.effect import Effect, mode_of
 from model_release.app.envfile import URL_KEY, get_value
-from model_release.app.shell import Effect
 from model_release.base.errors import EnvFileError
 from model_release.base.files import read_bytes
 from model_release.base.text import quoted
@@ -48,7 +48,7 @@ def find_shadows(
         expected: Value by key.
         file: Name of the env file that holds them.
         files: Text by name of the env files in its folder, itself included.
-        workflows: Text by path of what builds the app: see `build_files.build_files_of`.
+        workflows: Text by path of what builds the app: see `builds.build_files.build_files_of`.
         environment: The environment of the build, as far as it is known.
         folder: The env file's in the repository; None where that is not known.
 
@@ -76,9 +76,9 @@ def find_shadows(
             ]
         for name, text in workflows.items():
             told: dict[str, str] = {}
-            for found in findings(name, text, key, (file, *_before(file)), folder):
-                place = f"{name} line {found.effect.line}: "
-                if (problem := _problem(found, key, value, file)) and not any(w.startswith(place) for w in warnings):
+            for effect in findings(name, text, key, (file, *_before(file)), folder):
+                place = f"{name} line {effect.line}: "
+                if (problem := _problem(effect, key, value, file)) and not any(w.startswith(place) for w in warnings):
                     told.setdefault(place, problem)
                 if len(told) == _MAX_WARNINGS:
                     break
@@ -197,11 +197,10 @@ def _without_quoted(text: str) -> tuple[str, bool]:
     return "".join([*parts, text[kept:]]), match is not None
 
 
-def _problem(found: Found, key: str, value: str, file: str) -> str | None:
+def _problem(effect: Effect, key: str, value: str, file: str) -> str | None:
     """What a line of a build file does to the committed value; None if nothing."""
-    effect = found.effect
-    if found.problem:
-        return found.problem
+    if effect.problem:
+        return effect.problem
     if effect.mode:
         is_other = mode_of(file) not in ("", effect.mode)
         return (

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_release.app.app import AppResult, Released
-from model_release.app.build_files import build_files_of
-from model_release.app.commit import AppCommit, is_plain_path
+from model_release.app.branches import listing
+from model_release.app.builds.build_files import build_files_of
+from model_release.app.commit import AppCommit, CommitResult, is_plain_path
 from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import app_files
-from model_release.app.github import CommitResult, check_app, commit_to_app, listing
+from model_release.app.github import check_app, commit_to_app
 from model_release.app.overrides import MAX_BUILD_FILES, NOT_LOOKED_AT, find_shadows
 from model_release.base.errors import HostError, UsageError
 from model_release.base.github_client import RETRY_POLICY, Client, with_retries

@@ -38,21 +38,18 @@ from model_release.browser.pages.render import ASSETS
 from model_release.browser.pages.sample import MAX_TOKENS, PROMPT, spread_ids
 from model_release.browser.results import BackendRun, BrowserReport
 from model_release.browser.server import serve
-from model_release.contract import output_checks
-from model_release.contract.activations import (
-    FULL_PRECISION,
-    Precision,
-    load_contract,
-)
+from model_release.contract import comparison_checks
+from model_release.contract.activations import load_contract
 from model_release.contract.clauses import NOTHING_JUDGED
 from model_release.contract.dist import check_built
 from model_release.contract.manifest import Manifest
+from model_release.contract.measures import Array
 from model_release.contract.metadata import metadata_of
-from model_release.contract.output_checks import Array
+from model_release.contract.precision import FULL_PRECISION, Precision
 from model_release.model.onnx_files.data_files import data_files, model_bytes
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
-from model_release.model.weights.folder import TOKENIZER
+from model_release.model.weights.file_names import TOKENIZER
 from model_release.model.weights.tokenizer import Tokenizer
 
 _TIMED_RUNS = 5
@@ -176,7 +173,7 @@ class _Gate:
                     ids = []
                     continue
                 ids = ask("gate.encode", {"text": text, **files})
-                self.judgement += output_checks.check_tokens(text, ids, reading.ids)
+                self.judgement += comparison_checks.check_tokens(text, ids, reading.ids)
         return ids[:longest] or spread_ids(vocab, longest)
 
     def _try(self, file: str, precision: Precision, backend: Backend, judge: "Judge") -> BackendRun:

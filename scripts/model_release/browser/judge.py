@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from model_release.contract import file_checks, output_checks
-from model_release.contract.activations import Output, Precision
-from model_release.contract.measures import compare, deviation
-from model_release.contract.output_checks import Array, Run
+from model_release.contract import comparison_checks, figure_checks, file_checks, output_checks
+from model_release.contract.activations import Output
+from model_release.contract.measures import Array, compare, deviation
+from model_release.contract.output_checks import Run
+from model_release.contract.precision import Precision
 from model_release.model.onnx_files.session import Session
 
 
@@ -46,10 +47,10 @@ class Judge:
         alone, changed, both = sound
         judgement += output_checks.check_not_constant(alone)
         for probe, run in zip(self.probes, sound, strict=True):
-            judgement += output_checks.check_reference(run.outputs, probe.outputs, outputs, precision)
-        judgement += output_checks.check_causality(alone, changed, outputs, precision)
+            judgement += comparison_checks.check_reference(run.outputs, probe.outputs, outputs, precision)
+        judgement += comparison_checks.check_causality(alone, changed, outputs, precision)
         for row, single in enumerate((alone, changed)):
-            judgement += output_checks.check_batch_rows(both, single, row, outputs, precision)
+            judgement += comparison_checks.check_batch_rows(both, single, row, outputs, precision)
         comparisons = [
             (output.kind, compare(run.outputs[output.name], probe.outputs[output.name]))
             for output in outputs
@@ -60,7 +61,7 @@ class Judge:
             for kind in dict.fromkeys(output.kind for output in outputs)
         ]
         for measured in deviations:
-            judgement += output_checks.check_deviation(measured, precision)
+            judgement += figure_checks.check_deviation(measured, precision)
         whole = bool(deviations) and not unsound
         return {
             "judgement": judgement,

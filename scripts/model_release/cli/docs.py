@@ -14,18 +14,13 @@ import click
 import model_release
 from model_release.base.errors import ManifestError
 from model_release.base.text import markdown_table
-from model_release.contract.activations import (
-    CONTRACT_FOLDER,
-    CacheKind,
-    OutputKind,
-    load_contract,
-    model_file_name,
-    tensor_name,
-)
+from model_release.contract.activations import CONTRACT_FOLDER, CacheKind, OutputKind, load_contract
 from model_release.contract.blueprint import gpt2_blueprint
 from model_release.contract.metadata import ModelMetadata
+from model_release.contract.precision import model_file_name
 from model_release.contract.selection import Selection
 from model_release.contract.storage import Storage
+from model_release.contract.tensor_names import tensor_name
 
 _ROOT = CONTRACT_FOLDER.parent
 _PACKAGE = Path(__file__).parents[1]

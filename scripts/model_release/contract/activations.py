@@ -1,71 +1,26 @@
 """What a released model promises: `contract/activations.json` as typed values.
 
-The JSON is the one source of names, shapes, clauses and tolerances. Tensor names come from
-`tensor_name` alone, and `parse_tensor_name` is its inverse.
+The JSON is the one source of names, shapes, clauses and tolerances.
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from model_release.base.errors import ContractError, UsageError
 from model_release.base.files import read_bytes
-from model_release.contract.blueprint import Blueprint, LayerKind, Parameter
+from model_release.contract.blueprint import Blueprint, LayerKind
+from model_release.contract.precision import FULL_PRECISION, Precision, Tolerance
 from model_release.contract.selection import Selection
 from model_release.contract.storage import Storage
+from model_release.contract.tensor_names import parse_tensor_name, tensor_name
 
 CONTRACT_FOLDER = Path(__file__).resolve().parents[3] / "contract"
 
-FULL_PRECISION = "fp32"
-"""The precision of `model.onnx`, from which the others are made."""
-
 _LIMIT_BYTES = 1 << 24
-_LAYERED = re.compile(r"layer_(0|[1-9][0-9]*)_([a-z][a-z0-9_]*)")
-# What transformers.js and optimum call keys and values, in and out.
-_CACHED = {
-    f"{kind}_{part}": (f"{prefix}.", f".{part}")
-    for kind, prefix in (("past", "past_key_values"), ("present", "present"))
-    for part in ("key", "value")
-}
-_CACHED_NAME = re.compile(r"(past_key_values|present)\.(0|[1-9][0-9]*)\.(key|value)")
-
-
-def tensor_name(kind: str, layer: int | None = None) -> str:
-    """The name of an output, or of an input of `--cache`.
-
-    >>> tensor_name("logits"), tensor_name("attn_probs", 11), tensor_name("present_key", 11)
-    ('logits', 'layer_11_attn_probs', 'present.11.key')
-    """
-    if layer is None:
-        return kind
-    before, after = _CACHED.get(kind, ("layer_", f"_{kind}"))
-    return f"{before}{layer}{after}"
-
-
-def parse_tensor_name(name: str) -> tuple[str, int | None]:
-    """The kind and layer of an output or input: the inverse of `tensor_name`.
-
-    >>> parse_tensor_name("layer_11_attn_probs"), parse_tensor_name("embedding_sum")
-    (('attn_probs', 11), ('embedding_sum', None))
-    """
-    if match := _LAYERED.fullmatch(name):
-        return match[2], int(match[1])
-    if match := _CACHED_NAME.fullmatch(name):
-        return f"{match[1].removesuffix('_key_values')}_{match[3]}", int(match[2])
-    return name, None
-
-
-def model_file_name(precision: str) -> str:
-    """The file name of a precision.
-
-    >>> model_file_name("fp32"), model_file_name("int8-dynamic")
-    ('model.onnx', 'model_int8_dynamic.onnx')
-    """
-    return "model.onnx" if precision == FULL_PRECISION else f"model_{precision.replace('-', '_')}.onnx"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,88 +115,6 @@ class Output:
     dims: tuple[int | str, ...]
     of: LayerKind | None = field(default=None, compare=False, repr=False)
     of_last_layer: bool = field(default=False, compare=False, repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tolerance:
-    """|got - expected| <= atol + rtol x the largest |expected| of the row; see `output_checks.check_reference`."""
-
-    atol: float
-    rtol: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Precision:
-    """What a precision stores, and how far its numbers may be from PyTorch's.
-
-    Attributes:
-        table: How the token and position tables and an untied head are stored.
-        matrix: How the matrices of the layers are stored.
-        experts: How experts are, where it is otherwise.
-        vector_bits: Bits an element of a bias or a norm.
-        max_mean_kl: Largest mean KL divergence of the next-token distribution, in nats.
-        min_top1_agreement: Smallest share of positions with PyTorch's most likely next token.
-        max_perplexity_ratio: Largest perplexity on text, in PyTorch's.
-        max_relative_error: Largest root mean square error of any output, in PyTorch's root mean square.
-        max_far_share: Share of an output's elements that may be further from PyTorch's than `tolerances`. Products of
-            integers have steps as large as a token's largest number asks for, and weights of few bits are coarse; where
-            a model doubts whether to make a number huge, or a head which token to attend to, a small error decides.
-        calibrated: Whether its bytes follow activations on text, which differ a little from machine to machine.
-        domains: Of operators besides the standard ones.
-        advice: Where it is best and where it is not; empty where that is plain.
-        gated_rtol: Relative tolerance where MLPs have gates, if it is larger. The product of gate and up projection
-            makes some numbers thousands of times as large as the others of a token, and float32's error with them: two
-            runtimes differ by 2e-4 of such rows (SmolLM2-135M).
-        widths: Weights that a code stands for, by parameter, where a file was fitted to a budget; blocks and scales
-            stay as they are.
-    """
-
-    name: str
-    stored: str
-    computed: str
-    table: Storage
-    matrix: Storage
-    vector_bits: int
-    tolerances: Mapping[str, Tolerance]
-    max_mean_kl: float
-    min_top1_agreement: float
-    max_perplexity_ratio: float
-    max_relative_error: float
-    max_far_share: float = 0.0
-    calibrated: bool = False
-    experts: Storage | None = None
-    domains: tuple[str, ...] = ()
-    advice: str = ""
-    gated_rtol: float = 0.0
-    widths: Mapping[str, int] = field(default_factory=dict)
-
-    def in_model(self, blueprint: Blueprint) -> Self:
-        """The precision with the tolerances that a model's kinds of layers ask for."""
-        if not any(kind.is_gated for kind in blueprint.kinds.values()):
-            return self
-        tolerances = {
-            kind: replace(limits, rtol=max(limits.rtol, self.gated_rtol)) for kind, limits in self.tolerances.items()
-        }
-        return replace(self, tolerances=tolerances)
-
-    def fitted(self, widths: Mapping[str, int]) -> Self:
-        """The precision as it is in a file that was fitted to a budget; with no widths, as it is."""
-        if not widths:
-            return self
-        low, high = min(widths.values()), max(widths.values())
-        stored = f"fitted to a size: bytes that stand for {low} to {high} weights, in blocks of {self.matrix.block}"
-        return replace(self, widths=widths, stored=stored)
-
-    def storage(self, parameter: Parameter) -> Storage:
-        """How a parameter that is no vector is stored."""
-        storage = self.table if parameter.is_table else self.matrix
-        if self.experts is not None and parameter.is_of_experts:
-            storage = self.experts
-        return replace(storage, weights=self.widths.get(parameter.name, storage.weights))
-
-    def tolerance(self, kind: str) -> Tolerance:
-        """The tolerance for one kind of output."""
-        return self.tolerances.get(kind, self.tolerances["default"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,11 +228,6 @@ class Contract:
             )
             for output, layer in rows
         )
-
-    def every_output(self, blueprint: Blueprint) -> tuple[str, ...]:
-        """The names of all outputs a model can have, in the contract's order."""
-        selection = Selection(layers=tuple(range(blueprint.layers)), activations=self.all_activations)
-        return tuple(output.name for output in self.expected_outputs(blueprint, selection))
 
 
 def _resolve(
@@ -498,8 +366,3 @@ def parse_precisions(text: str) -> tuple[str, ...]:
                 f"precision must be one or more of {', '.join(made)}; got {name[:60]!r}. Correct the name."
             )
     return tuple(dict.fromkeys(names))
-
-
-def layers_of(outputs: Sequence[Output]) -> tuple[int, ...]:
-    """The layers that occur among outputs, ascending."""
-    return tuple(sorted({output.layer for output in outputs if output.layer is not None}))

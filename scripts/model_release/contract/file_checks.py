@@ -4,10 +4,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from model_release.contract.activations import Contract, Output, Precision, load_contract
+from model_release.contract.activations import Contract, Output, load_contract
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.clauses import NOTHING_JUDGED, Judgement, Ruling, check
 from model_release.contract.metadata import ModelMetadata
+from model_release.contract.precision import Precision
 from model_release.contract.storage import CODEBOOK_ENTRIES
 
 SIZE_SHARE = 0.01

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model_release.base.errors import ContractError, UsageError
-from model_release.contract.activations import Precision, load_contract, parse_activations
+from model_release.contract.activations import load_contract, parse_activations
 from model_release.contract.blueprint import Blueprint, gpt2_blueprint, parse_blueprint
+from model_release.contract.precision import Precision
 from model_release.contract.selection import Selection, parse_layers
 
 _PREFIX = "model_release."

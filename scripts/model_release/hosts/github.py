@@ -5,14 +5,10 @@ never requests. Draft releases of a tag can be several (a lost answer, a second 
 one counts, the others are removed.
 """
 
-import hashlib
-import io
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import github
 from github.GithubObject import NotSet, Opt
@@ -20,28 +16,21 @@ from github.GitRelease import GitRelease
 from github.GitReleaseAsset import GitReleaseAsset
 from github.Repository import Repository
 
-from model_release.base.errors import HostError, ManifestError
-from model_release.base.files import atomic_path, open_file
-from model_release.base.github_client import RETRY_POLICY, Client, download, transfer_s, with_retries
+from model_release.base.errors import HostError
+from model_release.base.github_client import RETRY_POLICY, Client, with_retries
 from model_release.base.github_limits import MAX_ASSETS
 from model_release.base.github_words import BURNED_TAG, NO_PERMISSION, words_of
 from model_release.base.progress import Progress, silent
 from model_release.base.retry import RetryPolicy, TransientError
 from model_release.contract.manifest import FileEntry, describe_files
+from model_release.hosts.github_assets import Assets
 from model_release.hosts.host import ReleaseDetails, T
-from model_release.hosts.reconcile import (
-    Action,
-    ReleaseState,
-    RemoteFile,
-    plan_release,
-)
+from model_release.hosts.reconcile import Action, ReleaseState, RemoteFile, plan_release
 
 # GitHub joins dots and adds to a name that ends in one: such a name would not come back as it was sent.
 _REWRITTEN = re.compile(r"\.\.|\.\Z")
 _ELSEWHERE = "somebody else is changing this release"
-_MAX_READ_BYTES = 1 << 24
 _SECOND_LOOK_S = 20.0
-_PROGRESS_S = 10.0
 
 
 class GitHubHost:
@@ -66,11 +55,10 @@ class GitHubHost:
         progress: Progress = silent,
     ) -> None:
         self._client, self._name, self._retry_policy, self._progress = client, repository, retry_policy, progress
-        self._commit = commit
+        self._commit, self._assets = commit, Assets(client, progress)
         self._opened: Repository | None = None
         self._listed: list[GitRelease] | None = None
         self._made: dict[str, int] = {}  # tag -> the draft we made; a list can lag behind
-        self._digests: dict[int, str] = {}  # asset -> sha256; an asset's bytes never change
         self._attempted: set[str] = set()  # uploads of ours, so that what they left is not taken for another's
         self._sighted: set[int] = set()
 
@@ -108,24 +96,16 @@ class GitHubHost:
         asset = self._published(tag, name)
         if asset is None or asset.state != "uploaded":
             return None
-        if asset.size > _MAX_READ_BYTES:
-            raise HostError(f"{name} of {tag} must be small, got {asset.size} bytes. Remove that release.")
         with _settled():
-            content = b"".join(download(self._client, asset.url))
-        known = asset.digest
-        if known and known != f"sha256:{hashlib.sha256(content).hexdigest()}":
-            raise TransientError(f"{name} of {tag} arrived with other bytes")
-        return content
+            return self._assets.read(asset, f"{name} of {tag}")
 
     def copy(self, tag: str, name: str, target: Path) -> None:
         """See `Host`."""
         asset = self._published(tag, name)
         if asset is None or asset.state != "uploaded":
             raise TransientError(f"{name} is not in the published release {tag}")
-        self._progress(f"Reading {name} of the release ({asset.size / 1e6:.1f} MB)")
-        with _settled(), atomic_path(target, error=HostError, durable=False) as temporary, temporary.open("wb") as file:
-            for piece in download(self._client, asset.url):
-                file.write(piece)
+        with _settled():
+            self._assets.copy(asset, target)
 
     def asset_url(self, tag: str, name: str) -> str:
         """See `Host`. A draft's addresses are temporary, so this asks for the published release."""
@@ -180,7 +160,8 @@ class GitHubHost:
             if action.kind in ("delete", "replace"):
                 self._remove(release, assets[action.name])
             if action.kind in ("upload", "replace"):
-                self._upload(release, dist / action.name, entries[action.name])
+                self._attempted.add(action.name)
+                self._assets.upload(release, dist / action.name, entries[action.name])
         if changes:
             left = plan_release(files, self._state(release, self._files(release)), replace=True)
             wrong = [action for action in left if action.kind != "keep"]
@@ -254,27 +235,6 @@ class GitHubHost:
         self._progress(f"Removing {asset.name}")
         asset.delete_asset()
 
-    def _upload(self, release: GitRelease, path: Path, entry: FileEntry) -> None:
-        """Sends a file, and checks what GitHub says it got."""
-        self._progress(f"Uploading {entry.name} ({entry.size_bytes / 1e6:.1f} MB)")
-        self._attempted.add(entry.name)
-        try:
-            with open_file(path) as file:
-                body = _Body(file, entry, self._progress)
-                asset = release.upload_asset_from_memory(
-                    cast(BinaryIO, body), entry.size_bytes, entry.name, "application/octet-stream"
-                )
-        except OSError as failure:
-            if isinstance(failure, FileNotFoundError | PermissionError | IsADirectoryError):
-                raise ManifestError(f"{path} must be readable, got: {failure.strerror}. Restore it.") from failure
-            raise  # requests' errors are OSErrors too.
-        if asset.name != entry.name:
-            asset.delete_asset()
-            raise HostError(f"GitHub must keep the name {entry.name}, got {asset.name[:80]!a}. Rename the file.")
-        if body.sha256 != entry.sha256:
-            asset.delete_asset()
-            raise ManifestError(f"{path} must not change while it is uploaded. Make the release again.")
-
     def _publish(self, release: GitRelease, details: ReleaseDetails) -> None:
         """Shows a draft to everyone."""
         tag = release.tag_name
@@ -332,24 +292,10 @@ class GitHubHost:
             immutable=bool(release.immutable),
             surplus=surplus,
             files=tuple(
-                RemoteFile(name=name, size_bytes=asset.size, sha256=self._sha256(asset))
+                RemoteFile(name=name, size_bytes=asset.size, sha256=self._assets.sha256(asset))
                 for name, asset in assets.items()
             ),
         )
-
-    def _sha256(self, asset: GitReleaseAsset) -> str:
-        """An asset's hash; empty if its upload did not finish. GitHub knows it since June 2025."""
-        if asset.state != "uploaded":
-            return ""
-        if asset.digest and asset.digest.startswith("sha256:"):
-            return asset.digest.removeprefix("sha256:")
-        if asset.id not in self._digests:
-            self._progress(f"Hashing {asset.name}, whose sha256 GitHub does not know ({asset.size / 1e6:.1f} MB)")
-            digest = hashlib.sha256()
-            for piece in download(self._client, asset.url):
-                digest.update(piece)
-            self._digests[asset.id] = digest.hexdigest()
-        return self._digests[asset.id]
 
     def _published(self, tag: str, name: str) -> GitReleaseAsset | None:
         try:
@@ -382,48 +328,3 @@ def _require_possible(files: Sequence[FileEntry]) -> None:
             raise HostError(f"{entry.name} must not be empty to be a release asset. Remove it, or make it again.")
     if len(files) > MAX_ASSETS:
         raise HostError(f"a release must have at most {MAX_ASSETS} files, got {len(files)}. Leave some out.")
-
-
-class _Body(io.RawIOBase):
-    """A file on its way out: hashed, bounded in time, with progress. requests takes its length for the header."""
-
-    def __init__(self, file: io.BufferedReader, entry: FileEntry, progress: Progress) -> None:
-        self._file, self._entry, self._progress = file, entry, progress
-        self._hash, self._sent_bytes = hashlib.sha256(), 0
-        self._deadline = time.monotonic() + transfer_s(entry.size_bytes)
-        self._tell_at = time.monotonic() + _PROGRESS_S
-
-    def __len__(self) -> int:
-        return self._entry.size_bytes
-
-    def __bool__(self) -> bool:
-        return True
-
-    @property
-    def sha256(self) -> str:
-        """Of what was read so far."""
-        return self._hash.hexdigest()
-
-    def readable(self) -> bool:
-        """See `io.IOBase`."""
-        return True
-
-    def tell(self) -> int:
-        """See `io.IOBase`; requests subtracts it from the length."""
-        return self._sent_bytes
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes, never more than were promised."""
-        now = time.monotonic()
-        if now > self._deadline:
-            raise TransientError(f"the upload of {self._entry.name} did not end in time")
-        left = self._entry.size_bytes - self._sent_bytes
-        piece = self._file.read(min(size, left) if size >= 0 else left)
-        if left and size and not piece:
-            raise ManifestError(f"{self._entry.name} must not shrink while it is uploaded. Make the release again.")
-        self._hash.update(piece)
-        self._sent_bytes += len(piece)
-        if now > self._tell_at:
-            self._tell_at = now + _PROGRESS_S
-            self._progress(f"  {self._entry.name}: {self._sent_bytes / max(1, self._entry.size_bytes):.0%} sent")
-        return piece

@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING
 from model_release.base.errors import ExportError, QuantizeError, UsageError
 from model_release.base.files import is_file
 from model_release.base.progress import Progress, silent
-from model_release.contract.activations import (
-    FULL_PRECISION,
-    load_contract,
-    model_file_name,
-)
+from model_release.contract.activations import load_contract
 from model_release.contract.blueprint import Blueprint
+from model_release.contract.precision import FULL_PRECISION, model_file_name
 from model_release.contract.request import Budget, SelectionRequest
 from model_release.contract.selection import (
     Selection,
@@ -294,7 +291,7 @@ def calibration_ids_for(
     """
     from model_release.contract.metadata import metadata_of
     from model_release.model.onnx_files.facts import read_facts
-    from model_release.model.weights.folder import TOKENIZER
+    from model_release.model.weights.file_names import TOKENIZER
     from model_release.model.weights.tokenizer import Tokenizer, read_text
 
     beside = model.with_name(TOKENIZER)

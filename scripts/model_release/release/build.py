@@ -13,12 +13,9 @@ from model_release.base.files import (
 )
 from model_release.base.progress import Progress, Step, silent
 from model_release.contract import manifest
-from model_release.contract.activations import (
-    FULL_PRECISION,
-    load_contract,
-    model_file_name,
-)
+from model_release.contract.activations import load_contract
 from model_release.contract.measured import MEASURED_NAME
+from model_release.contract.precision import FULL_PRECISION, model_file_name
 from model_release.contract.request import FITTED, Budget
 from model_release.model.onnx_files.data_files import data_files
 from model_release.model.pipeline import (
@@ -137,7 +134,7 @@ def describe_dist(request: BuildRequest, progress: Progress) -> list[list[str]]:
 
     Weights are located and checked (a Hub's are downloaded into its cache); nothing else is written.
     """
-    from model_release.model.weights.folder import TOKENIZER
+    from model_release.model.weights.file_names import TOKENIZER
     from model_release.model.weights.tokenizer import load_tokenizer
 
     weights = load_weights(request.source, progress)

@@ -14,9 +14,10 @@ from model_release.app.app import AppResult, WebApp, model_in_tree
 from model_release.app.envfile import URL_KEY, VERSION_KEY
 from model_release.app.files import MODELS_FOLDER
 from model_release.base.progress import Progress, numbered
-from model_release.contract.activations import load_contract, model_file_name
+from model_release.contract.activations import load_contract
 from model_release.contract.manifest import Manifest
 from model_release.contract.measured import Measured
+from model_release.contract.precision import model_file_name
 from model_release.hosts.host import Host
 from model_release.hosts.reconcile import Action
 from model_release.model.weights.source import load_weights

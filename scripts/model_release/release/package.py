@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from model_release.base.errors import ContractError, ExportError
 from model_release.base.files import copy_file, write_bytes
 from model_release.contract import manifest, measured
-from model_release.contract.activations import CONTRACT_FOLDER, load_contract, model_file_name
+from model_release.contract.activations import CONTRACT_FOLDER, load_contract
 from model_release.contract.manifest import (
     Delivery,
     Manifest,
@@ -25,6 +25,7 @@ from model_release.contract.measured import (
     Measurement,
     rounded,
 )
+from model_release.contract.precision import model_file_name
 from model_release.contract.selection import Selection
 from model_release.model.onnx_files.data_files import model_bytes
 from model_release.release.request import BuildRequest, require_fit

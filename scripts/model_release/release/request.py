@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from model_release.base.errors import UsageError
-from model_release.contract.activations import FULL_PRECISION, load_contract, model_file_name, parse_activations
+from model_release.contract.activations import load_contract, parse_activations
 from model_release.contract.identity import Asked, asked_of
 from model_release.contract.manifest import Manifest, SelectionEntry
+from model_release.contract.precision import FULL_PRECISION, model_file_name
 from model_release.contract.request import Budget, SelectionRequest
 from model_release.contract.tag import ReleaseTag
 from model_release.model.weights.source import SourceRequest

@@ -9,9 +9,10 @@ import numpy as np
 
 from model_release.browser.pages import telling, writes
 from model_release.browser.pages.fitting import MAX_BYTES, fitting_outputs, fitting_tokens, pack
-from model_release.contract.activations import load_contract, tensor_name
+from model_release.contract.activations import load_contract
 from model_release.contract.measures import Array, softmax
 from model_release.contract.selection import Selection
+from model_release.contract.tensor_names import tensor_name
 from model_release.model.onnx_files.session import Session
 from model_release.model.weights.folder import Weights
 from model_release.model.weights.tokenizer import Tokenizer

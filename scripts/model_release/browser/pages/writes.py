@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from model_release.contract.activations import tensor_name
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.measures import Array
+from model_release.contract.tensor_names import tensor_name
 from model_release.model.weights.folder import Weights
 
 _FITS = 0.02

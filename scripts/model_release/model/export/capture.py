@@ -15,12 +15,14 @@ from transformers.pytorch_utils import Conv1D
 
 from model_release.base.errors import ExportError
 from model_release.base.text import first_lines
-from model_release.contract.activations import Input, load_contract, tensor_name
+from model_release.contract.activations import Input, load_contract
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.selection import Logits, Selection
+from model_release.contract.tensor_names import tensor_name
+from model_release.model.export.attention import route_of
 from model_release.model.export.network import Network, give_fake_parameters, quiet
 from model_release.model.export.past import KeyValue
-from model_release.model.export.seams import Seams, route_of
+from model_release.model.export.seams import Seams
 from model_release.model.export.touch import Touch
 
 _MODULE = "model."  # Where `_SeeThrough` keeps the model; parameter names start with it.

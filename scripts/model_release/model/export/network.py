@@ -24,7 +24,7 @@ from model_release.base.errors import ExportError
 from model_release.contract.families import numeric_config
 
 NAME = "see_through"
-"""What transformers knows our functions by; see `seams.py`."""
+"""What transformers knows our functions by; see `attention.py` and `experts.py`."""
 
 REFUSALS = (
     *(TypeError, ValueError, LookupError, AttributeError, RuntimeError, ArithmeticError, AssertionError, ImportError),

@@ -21,7 +21,7 @@ from onnx_ir.passes.common import (
 )
 from onnxscript.rewriter.rules.common import transpose_transpose_rule
 
-from model_release.contract.activations import parse_tensor_name, tensor_name
+from model_release.contract.tensor_names import parse_tensor_name, tensor_name
 from model_release.model.onnx_files.constants import shared_constant
 from model_release.model.onnx_files.naming import name_nodes
 

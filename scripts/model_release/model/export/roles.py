@@ -5,9 +5,7 @@ enters the layer stands before attention; one that reads what attention returned
 the stream between attention and MLP. A name like `post_attention_layernorm` means either, from family to family.
 """
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,67 +13,9 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from model_release.base.errors import ExportError
-
-Lazy = Callable[[], torch.Tensor]
-"""A tensor that is computed if it is wanted."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Event:
-    """A call of a module.
-
-    Attributes:
-        path: Its name within the layer; empty for the layer itself.
-        module: What was called.
-        inputs: The tensors it was given.
-        output: What it returned; the first part, where that is a tuple.
-        returned: The whole of what it returned.
-    """
-
-    path: str
-    module: torch.nn.Module
-    inputs: Sequence[torch.Tensor]
-    output: Any
-    returned: Any
-
-    @property
-    def input(self) -> torch.Tensor | None:
-        """The first tensor it was given."""
-        return self.inputs[0] if self.inputs else None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Attention:
-    """What one attention computed, [batch, heads or kv_heads, seq, ...]. Maps are [seq, total].
-
-    Attributes:
-        module: Whose attention it is.
-        q: As multiplied with keys.
-        k: As multiplied with queries.
-        v: Values.
-        keys: Those of the tokens before and of these, [batch, kv_heads, total, head_dim].
-        values: Likewise.
-        scores: Before the mask.
-        probs: After softmax.
-        z: probs x v.
-        turned: By rotary positions: q and k before, q and k after; empty where there are none. Only a part of
-            each head may be turned.
-        sinks: Whether a part of the attention goes to no token.
-        window: Keys a query sees; 0 if it sees all before it.
-    """
-
-    module: torch.nn.Module
-    q: torch.Tensor
-    k: torch.Tensor
-    v: torch.Tensor
-    keys: torch.Tensor
-    values: torch.Tensor
-    scores: torch.Tensor
-    probs: torch.Tensor
-    z: torch.Tensor
-    turned: Sequence[torch.Tensor] = ()
-    sinks: bool = False
-    window: int = 0
+from model_release.model.export.experts import expert_weights
+from model_release.model.export.module_kinds import is_activation, is_linear, is_norm, norm_scale
+from model_release.model.export.seen import Attention, Event, Lazy, is_part, is_same
 
 
 def layer_outputs(
@@ -283,63 +223,6 @@ class _Layer:
                 found["router_logits"] = partial(torch.Tensor.reshape, logits[0], shape)
                 break
         return found
-
-
-def expert_weights(index: torch.Tensor, weights: torch.Tensor, count: int) -> torch.Tensor:
-    """[tokens, k] numbers and weights of experts -> [tokens, experts], 0 where an expert was not chosen."""
-    chosen = torch.nn.functional.one_hot(index, count).to(weights.dtype)
-    return (chosen * weights[..., None]).sum(1)
-
-
-def norm_scale(module: torch.nn.Module, given: torch.Tensor) -> torch.Tensor:
-    """What a norm divides by: [..., hidden] -> [..., 1]."""
-    names = ("eps", "variance_epsilon", "epsilon")
-    epsilon = next((float(getattr(module, name)) for name in names if hasattr(module, name)), 1e-5)
-    if "RMS" not in type(module).__name__:
-        given = given - given.mean(-1, keepdim=True)
-    return (given.pow(2).mean(-1, keepdim=True) + epsilon).sqrt()
-
-
-def is_norm(module: torch.nn.Module) -> bool:
-    """Whether a module is a norm."""
-    return "norm" in type(module).__name__.lower()
-
-
-def is_linear(module: torch.nn.Module) -> bool:
-    """Whether a module is one product with a matrix."""
-    return isinstance(module, torch.nn.Linear | Conv1D)
-
-
-def is_attention(module: torch.nn.Module) -> bool:
-    """Whether a module is attention, or holds it."""
-    return "Attention" in type(module).__name__
-
-
-def is_activation(module: torch.nn.Module) -> bool:
-    """Whether a module is an activation function."""
-    homes = ("transformers.activations", "torch.nn.modules.activation")
-    return type(module).__module__ in homes or (
-        re.search("gelu|silu|relu", type(module).__name__, re.I) is not None and not any(module.children())
-    )
-
-
-def is_same(one: object, other: object) -> bool:
-    """Whether two tensors are one, or the same numbers under another shape."""
-    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
-        return False
-    if one is other:
-        return True
-    return is_part(one, other) and one.numel() == other.numel()
-
-
-def is_part(one: torch.Tensor, other: object) -> bool:
-    """Whether a tensor is a view of another, or of what that is a view of."""
-    if not isinstance(other, torch.Tensor):
-        return False
-    if one is other:
-        return True
-    base = one._base
-    return (base is not None and (base is other or base is other._base)) or other._base is one
 
 
 def _whole(turned: torch.Tensor, final: torch.Tensor) -> Lazy:

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.pytorch_utils import Conv1D
 
 from model_release.base.errors import ExportError, WeightsError
-from model_release.contract.activations import load_contract, parse_tensor_name
+from model_release.contract.activations import load_contract
 from model_release.contract.blueprint import (
     MOST_CONTEXT,
     Blueprint,
@@ -22,6 +22,9 @@ from model_release.contract.blueprint import (
     parse_blueprint,
 )
 from model_release.contract.families import require_supported
+from model_release.contract.tensor_names import parse_tensor_name
+from model_release.model.export.attention import route_of
+from model_release.model.export.module_kinds import is_norm
 from model_release.model.export.network import (
     REFUSALS,
     Network,
@@ -31,8 +34,7 @@ from model_release.model.export.network import (
     quiet,
     with_layers,
 )
-from model_release.model.export.roles import is_norm
-from model_release.model.export.seams import Seams, route_of
+from model_release.model.export.seams import Seams
 
 DEFAULT_CONTEXT = 2048
 """Tokens that a model of more positions promises, if nothing else is asked for. Outputs grow with their square."""

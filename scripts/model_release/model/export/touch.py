@@ -12,7 +12,8 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from model_release.contract.activations import Input, parse_tensor_name
+from model_release.contract.activations import Input
+from model_release.contract.tensor_names import parse_tensor_name
 from model_release.model.onnx_files.constants import shared_constant
 
 

@@ -13,7 +13,7 @@ from itertools import zip_longest
 
 import onnx_ir as ir
 
-from model_release.contract.activations import parse_tensor_name, tensor_name
+from model_release.contract.tensor_names import parse_tensor_name, tensor_name
 
 TRACED_LAYERS = 2
 """Of a kind: as many as it takes to see that they are the same."""

@@ -12,8 +12,9 @@ import onnxruntime
 
 from model_release.base.errors import ContractError, ReleaseError
 from model_release.base.text import first_lines
-from model_release.contract.activations import load_contract, parse_tensor_name
-from model_release.contract.output_checks import Array
+from model_release.contract.activations import load_contract
+from model_release.contract.measures import Array
+from model_release.contract.tensor_names import parse_tensor_name
 from model_release.model.onnx_files.limits import check_limits
 
 

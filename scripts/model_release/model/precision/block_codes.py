@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from model_release.contract.activations import Precision
 from model_release.contract.blueprint import Parameter
+from model_release.contract.measures import Array
 from model_release.contract.metadata import ModelMetadata
-from model_release.contract.output_checks import Array
+from model_release.contract.precision import Precision
 from model_release.model.precision.blocks import Blocks
 from model_release.model.precision.calibration import Calibration
 from model_release.model.precision.codebook import Codebook

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from model_release.base.errors import QuantizeError
-from model_release.contract.output_checks import Array
+from model_release.contract.measures import Array
 from model_release.contract.storage import Storage
 from model_release.model.precision.codebook import codes_of, divisors
 from model_release.model.precision.graph_edits import require_finite

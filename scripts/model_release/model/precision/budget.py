@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from model_release.contract.activations import Precision
 from model_release.contract.blueprint import Blueprint, Parameter
 from model_release.contract.file_checks import stored_bytes
+from model_release.contract.precision import Precision
 from model_release.contract.storage import CODEBOOK_ENTRIES, Storage
 
 LOSSES = {4: 2.45, 3: 1.0, 2: 0.168, 1: 0.004}

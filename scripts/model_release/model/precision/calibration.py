@@ -11,7 +11,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from model_release.base.errors import ContractError, QuantizeError
 from model_release.contract.blueprint import Blueprint
-from model_release.contract.output_checks import Array
+from model_release.contract.measures import Array
 from model_release.model.onnx_files.file import read_model, write_model
 from model_release.model.onnx_files.limits import check_limits
 from model_release.model.onnx_files.session import RunError, Session

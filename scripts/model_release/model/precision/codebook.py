@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from model_release.contract.output_checks import Array
+from model_release.contract.measures import Array
 from model_release.contract.storage import Storage
 
 _INT8_MAX = 127

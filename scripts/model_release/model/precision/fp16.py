@@ -8,8 +8,8 @@ import onnx_ir as ir
 
 from model_release.base.errors import QuantizeError
 from model_release.contract.blueprint import Parameter
+from model_release.contract.measures import Array
 from model_release.contract.metadata import ModelMetadata
-from model_release.contract.output_checks import Array
 from model_release.model.precision.graph_edits import (
     Builder,
     BuilderAtStart,

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from model_release.contract.output_checks import Array
+from model_release.contract.measures import Array
 from model_release.model.precision.blocks import Blocks
 from model_release.model.precision.codebook import divisors
 

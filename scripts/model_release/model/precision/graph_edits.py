@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from model_release.base.errors import QuantizeError
-from model_release.contract.output_checks import Array
+from model_release.contract.measures import Array
 from model_release.model.onnx_files.constants import shared_constant
 
 

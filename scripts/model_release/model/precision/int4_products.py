@@ -10,8 +10,8 @@ import onnx_ir as ir
 
 from model_release.contract.activations import load_contract
 from model_release.contract.blueprint import Parameter
+from model_release.contract.measures import Array
 from model_release.contract.metadata import ModelMetadata
-from model_release.contract.output_checks import Array
 from model_release.model.precision.block_codes import store_decoded
 from model_release.model.precision.blocks import Blocks
 from model_release.model.precision.graph_edits import Builder, BuilderAtStart, replace_readers, store

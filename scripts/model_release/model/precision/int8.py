@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from model_release.contract.blueprint import Blueprint, Parameter
+from model_release.contract.measures import Array
 from model_release.contract.metadata import ModelMetadata
-from model_release.contract.output_checks import Array
 from model_release.model.precision.calibration import Calibration
 from model_release.model.precision.graph_edits import (
     Builder,

@@ -8,9 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from model_release.base.errors import ContractError, QuantizeError
-from model_release.contract.measures import agreement
+from model_release.contract.measures import Array, agreement
 from model_release.contract.metadata import ModelMetadata
-from model_release.contract.output_checks import Array
 from model_release.model.onnx_files.file import read_model, write_model
 from model_release.model.onnx_files.session import RunError, Session
 from model_release.model.precision.blocks import Blocks

@@ -17,9 +17,9 @@ import onnx_ir as ir
 
 from model_release.base.errors import ContractError, QuantizeError
 from model_release.base.progress import Progress, silent
-from model_release.contract.activations import FULL_PRECISION
 from model_release.contract.file_checks import stored_bytes
 from model_release.contract.metadata import ModelMetadata, metadata_of
+from model_release.contract.precision import FULL_PRECISION
 from model_release.contract.request import FITTED, Budget
 from model_release.model.onnx_files.data_files import atomic_model, model_bytes
 from model_release.model.onnx_files.file import read_model, write_model

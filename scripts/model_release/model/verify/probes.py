@@ -1,4 +1,4 @@
-"""The runs of one verification: what is run, and in which order. `output_checks` judges what comes back."""
+"""The runs of one verification: what is run, and in which order. The checks of the contract judge what comes back."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
-from model_release.contract import output_checks
-from model_release.contract.activations import Output, load_contract, parse_tensor_name, tensor_name
+from model_release.contract import comparison_checks, figure_checks, output_checks
+from model_release.contract.activations import Output, load_contract
 from model_release.contract.blueprint import Blueprint
 from model_release.contract.clauses import NOTHING_JUDGED, broken
 from model_release.contract.measures import (
     Agreement,
+    Array,
     Comparison,
     Deviation,
     agreement,
@@ -21,8 +22,9 @@ from model_release.contract.measures import (
     mean_agreement,
 )
 from model_release.contract.metadata import ModelMetadata
-from model_release.contract.output_checks import Array, Run
+from model_release.contract.output_checks import Run
 from model_release.contract.selection import Selection
+from model_release.contract.tensor_names import parse_tensor_name, tensor_name
 from model_release.model.onnx_files.session import RunError, Session
 
 SEQUENCE_LENGTHS = (1, 2, 7)
@@ -185,7 +187,7 @@ class Probes:
         together = self._judge(self._run(ids, self._names))
         for row in range(BATCH):
             alone = self._fitting(self._run(ids[row : row + 1], self._names))
-            self.judgement += output_checks.check_batch_rows(together, alone, row, self._expected, self._precision)
+            self.judgement += comparison_checks.check_batch_rows(together, alone, row, self._expected, self._precision)
 
     def _probe_causality(self, length: int) -> None:
         if length < 2:
@@ -194,7 +196,7 @@ class Probes:
         changed = ids.copy()
         changed[:, length // 2 :] = (changed[:, length // 2 :] + 1) % self._blueprint.vocab
         before, after = (self._fitting(self._run(each, self._names)) for each in (ids, changed))
-        self.judgement += output_checks.check_causality(before, after, self._expected, self._precision)
+        self.judgement += comparison_checks.check_causality(before, after, self._expected, self._precision)
 
     def _probe_embedding(self, length: int) -> None:
         if "embedding_sum" not in self._names:
@@ -217,7 +219,7 @@ class Probes:
             outputs = self._session.run(part, self._names, past=past)
             steps.append(self._fitting(Run(ids=part, outputs=outputs, past=start)))
             past, start = past_of(outputs), start + cut
-        self.judgement += output_checks.check_steps(whole, steps, self._expected, self._precision)
+        self.judgement += comparison_checks.check_steps(whole, steps, self._expected, self._precision)
 
     def _probe_touch(self, length: int) -> None:
         """One touch of the middle layer at a time, judged by its neighbours; then of all layers, judged by PyTorch."""
@@ -231,7 +233,7 @@ class Probes:
             ({"steering": np.where(np.arange(len(gain))[:, None] == layer, steering, 0).astype(np.float32)}, None),
         ):
             run = self._fitting(Run(ids=ids, outputs=self._session.run(ids, self._names, touch=touch)))
-            self.judgement += output_checks.check_before_touch(neutral, run, layer, removed, self._expected)
+            self.judgement += comparison_checks.check_before_touch(neutral, run, layer, removed, self._expected)
         if self._reference is None:
             return
         last = self._selection.logits == "last"
@@ -241,8 +243,8 @@ class Probes:
         # A fourth of what each channel is wont to be: what is forgotten shows, and the model stays what it is.
         steering *= np.stack([np.sqrt(np.square(stream).mean(axis=(0, 1))) for stream in seen.values()]) / 4
         for touch, check in (
-            ({"head_gain": gain}, output_checks.check_gains),
-            ({"steering": steering}, output_checks.check_steering),
+            ({"head_gain": gain}, comparison_checks.check_gains),
+            ({"steering": steering}, comparison_checks.check_steering),
         ):
             run = self._fitting(Run(ids=ids, outputs=self._session.run(ids, self._names, touch=touch)))
             expected = self._reference.run(ids, self._expected, last_logits=last, touch=touch)
@@ -254,7 +256,7 @@ class Probes:
         self.judgement += output_checks.check_values(run, self._expected)
         if self._reference is not None:
             expected = self._reference.run(run.ids, self._expected, last_logits=self._selection.logits == "last")
-            self.judgement += output_checks.check_reference(run.outputs, expected, self._expected, self._precision)
+            self.judgement += comparison_checks.check_reference(run.outputs, expected, self._expected, self._precision)
             for output in self._expected:
                 if output.name in run.outputs:
                     comparison = compare(run.outputs[output.name], expected[output.name])
@@ -271,7 +273,7 @@ class Probes:
         )
         self.by_output = {output.name: deviation(output.kind, [item]) for output, item in self._comparisons.items()}
         for measured in self.deviations:
-            self.judgement += output_checks.check_deviation(measured, self._precision)
+            self.judgement += figure_checks.check_deviation(measured, self._precision)
 
     def _measure_agreement(self) -> None:
         logits = [output for output in self._expected if output.kind == "logits" and output.name in self._names]
@@ -288,7 +290,7 @@ class Probes:
             got = run.outputs["logits"]
             parts.append(agreement(got, expected, following[:, -got.shape[1] :]))
         self.agreement = mean_agreement(parts)
-        self.judgement += output_checks.check_agreement(
+        self.judgement += figure_checks.check_agreement(
             self.agreement, self._precision, vocab=self._blueprint.vocab, on_text=self.on_text
         )
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from model_release.contract.activations import Output
-from model_release.contract.output_checks import Array
+from model_release.contract.measures import Array
+from model_release.model.export.module_kinds import is_attention, is_linear
 from model_release.model.export.network import build_network, give_parameters
-from model_release.model.export.roles import is_attention, is_linear
 from model_release.model.export.seams import Seams
 from model_release.model.weights.folder import Weights
 

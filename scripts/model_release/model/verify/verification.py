@@ -1,6 +1,6 @@
 """Verifies a model file: its structure, its behaviour on fixed inputs, and its numbers against PyTorch's.
 
-It decides what to run; `contract.file_checks` and `contract.output_checks` judge the results.
+It decides what to run; the checks of `contract` judge the results.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -9,14 +9,15 @@ from pathlib import Path
 
 from model_release.base.errors import ContractError, NumericMismatchError, ReleaseError
 from model_release.contract import file_checks
-from model_release.contract.activations import FULL_PRECISION, Output, load_contract
+from model_release.contract.activations import Output, load_contract
 from model_release.contract.clauses import Finding, Judgement
 from model_release.contract.measures import (
     Agreement,
+    Array,
     Deviation,
 )
 from model_release.contract.metadata import ModelMetadata, metadata_of
-from model_release.contract.output_checks import Array
+from model_release.contract.precision import FULL_PRECISION
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
 from model_release.model.verify.probes import OutputRow, Probes, PyTorchModel

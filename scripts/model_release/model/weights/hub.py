@@ -17,7 +17,18 @@ from model_release.base.files import git_blob_id, sha256_of
 from model_release.base.hub_client import HubCalls, bounded
 from model_release.base.retry import RetryPolicy
 from model_release.contract.pinned_models import REGISTRY, is_pinned, known_entry, load_registry, locate
-from model_release.model.weights import folder
+from model_release.model.weights.file_names import (
+    ADAPTER,
+    CONFIG,
+    MERGE_FIRST,
+    PICKLE,
+    PICKLE_INDEX,
+    READABLE,
+    SAFETENSORS,
+    SAFETENSORS_INDEX,
+    shard_names,
+    tokenizer_names,
+)
 
 _ADVICE = ", or use --model-path with a folder"
 _CLOSED = "Check the name and the revision, or set HF_TOKEN to a token that may read it."
@@ -101,14 +112,14 @@ def fetch_model(
             commit, stated = hub.describe(commit)
             promises = _pins(pinned, repository, commit) or stated
         paths = {name: hub.fetch(commit, name, promises[name]) for name in _wanted(repository, promises)}
-        index = next((paths[name] for name in (folder.SAFETENSORS_INDEX, folder.PICKLE_INDEX) if name in paths), None)
-        for name in folder.shard_names(index) if index is not None else []:
+        index = next((paths[name] for name in (SAFETENSORS_INDEX, PICKLE_INDEX) if name in paths), None)
+        for name in shard_names(index) if index is not None else []:
             if name not in promises:
                 raise WeightsError(
                     f"{repository} must have each shard of its index, got no {name}. Choose another model."
                 )
             paths[name] = hub.fetch(commit, name, promises[name])
-    return FetchedModel(folder=paths[folder.CONFIG].parent, source=repository, revision=commit, files=frozenset(paths))
+    return FetchedModel(folder=paths[CONFIG].parent, source=repository, revision=commit, files=frozenset(paths))
 
 
 def _pins(pinned: Mapping[str, Any], repository: str, commit: str) -> dict[str, Promise] | None:
@@ -119,17 +130,15 @@ def _pins(pinned: Mapping[str, Any], repository: str, commit: str) -> dict[str, 
 
 def _wanted(repository: str, available: Mapping[str, Promise]) -> list[str]:
     """The files to fetch first; shards follow from their index."""
-    chosen = next((name for name in folder.READABLE if name in available), None)
-    if chosen is None and folder.ADAPTER in available:
+    chosen = next((name for name in READABLE if name in available), None)
+    if chosen is None and ADAPTER in available:
+        raise WeightsError(f"{repository} must have a whole model, got the adapters of PEFT alone. {MERGE_FIRST}")
+    if CONFIG not in available or chosen is None:
         raise WeightsError(
-            f"{repository} must have a whole model, got the adapters of PEFT alone. {folder.MERGE_FIRST}"
-        )
-    if folder.CONFIG not in available or chosen is None:
-        raise WeightsError(
-            f"{repository} must have {folder.CONFIG} and {folder.SAFETENSORS} or {folder.PICKLE}, "
+            f"{repository} must have {CONFIG} and {SAFETENSORS} or {PICKLE}, "
             f"got {len(available)} files without them. Choose a model in transformers' layout."
         )
-    return [folder.CONFIG, *folder.tokenizer_names(available.__contains__), chosen]
+    return [CONFIG, *tokenizer_names(available.__contains__), chosen]
 
 
 @dataclass(frozen=True)

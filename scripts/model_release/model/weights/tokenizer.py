@@ -14,7 +14,8 @@ from model_release.base.errors import UsageError, WeightsError
 from model_release.base.files import copy_file, read_bytes
 from model_release.base.progress import Progress, silent
 from model_release.base.text import one_line
-from model_release.model.weights.folder import CONFIG, TOKENIZER, TOKENIZER_CONFIG, Weights, read_json
+from model_release.model.weights.file_names import CONFIG, TOKENIZER, TOKENIZER_CONFIG, read_json
+from model_release.model.weights.folder import Weights
 
 _DEMO = Path(__file__).resolve().parents[3] / "demo_model"
 

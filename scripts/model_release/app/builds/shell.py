@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from model_release.app.builds.effect import Effect
+
 _TOKEN = re.compile(
     r"""
     (?P<space> [ \t\r]+ | \\\r?\n )
@@ -27,27 +29,6 @@ _COPIERS = frozenset({"cp", "mv", "install", "copy", "move", "Copy-Item", "Move-
 _WRITERS = {"Out-File": ">", "Set-Content": ">", "Add-Content": ">>"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Effect:
-    """Something that a script does.
-
-    Attributes:
-        line: Where, from 1.
-        file: The file that is written; empty where a variable is set for the programs that follow.
-        value: What the key is set to; None where it is not, or where that cannot be told.
-        is_known: Whether all that is written can be told.
-        replaces: Whether all that was in the file is gone.
-        mode: The mode that Vite is told to build with, in place of all that.
-    """
-
-    line: int
-    file: str = ""
-    value: str | None = None
-    is_known: bool = False
-    replaces: bool = False
-    mode: str = ""
-
-
 @dataclass(kw_only=True)
 class _Command:
     """Words up to the next `;` or line; a pipe's parts are commands of their own."""
@@ -59,7 +40,7 @@ class _Command:
     before: "_Command | None" = None  # whose output comes through a pipe
 
 
-def effects(script: str, key: str, files: Sequence[str], *, folder: str = "") -> Iterator[Effect]:
+def shell_effects(script: str, key: str, files: Sequence[str], *, folder: str = "") -> Iterator[Effect]:
     """What a script does to a key, for the programs that it starts and in env files.
 
     Args:
