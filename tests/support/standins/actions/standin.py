@@ -28,7 +28,9 @@ fi
 export PYTHONPATH="$STANDIN_ACTIONS/python"
 built=
 if [ "$1" = scripts/build.py ] && [ -n "$STANDIN_BUILT" ]; then
-    asked=$(env | grep ^MODEL_RELEASE_ | grep -v ^MODEL_RELEASE_MODELS= | sort | sha256sum | cut -c 1-16)
+    # Without what build.py has no option for: what a run publishes, and where, makes no other build.
+    other='^MODEL_RELEASE_(MODELS|ENV_FILE|CREATE_ENV_FILE|STATIC_DIR|DEPLOY_WORKFLOW|NO_ENV|MIRROR[A-Z_]*|ORIGIN)='
+    asked=$(env | grep ^MODEL_RELEASE_ | grep -vE "$other" | sort | sha256sum | cut -c 1-16)
     built="$STANDIN_BUILT/$asked"
 fi
 if [ -d "$built" ]; then
