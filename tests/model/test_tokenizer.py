@@ -124,6 +124,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("idle")
 @pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
 def test_a_tokenizer_that_panics_aborts_or_fills_memory_is_one_error_and_leaves_nothing(
@@ -135,6 +136,7 @@ def test_a_tokenizer_that_panics_aborts_or_fills_memory_is_one_error_and_leaves_
     )
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_died_says_so_and_the_next_one_reads(tmp_path: Path) -> None:
     path = saved(tmp_path / "tokenizer.json", normalizer={"type": "Sequence", "normalizers": [REPLACE] * 12})
     tokenizer = Tokenizer(path, 256)
@@ -355,6 +357,7 @@ def build(folder: Path, out: Path, *options: object) -> Measured:
     return measured.read(out)
 
 
+@pytest.mark.slow
 def test_figures_of_a_model_of_something_else_are_measured_on_random_ids_and_say_so(tmp_path: Path) -> None:
     figures = build(chess_folder(tmp_path / "model"), tmp_path / "dist")
     assert {model.agreement.text for model in figures.models} == {"random ids"}
@@ -370,6 +373,7 @@ def test_figures_on_a_text_of_ones_own_name_it(tmp_path: Path) -> None:
     assert {model.agreement.positions for model in figures.models} == {16 * 20}
 
 
+@pytest.mark.slow
 def test_a_release_keeps_the_tokenizers_state_and_its_figures_do_not_obey_it(tmp_path: Path) -> None:
     folder = gpt2_folder(tmp_path / "model", layers=1, vocab=256, positions=40)
     path = saved(folder / "tokenizer.json", **STATES["padded and truncated"])
@@ -379,6 +383,7 @@ def test_a_release_keeps_the_tokenizers_state_and_its_figures_do_not_obey_it(tmp
     assert {model.agreement.positions for model in figures.models} == {16 * 40}
 
 
+@pytest.mark.slow
 def test_a_release_has_all_files_of_a_tokenizer_and_the_one_that_was_made_of_them(tmp_path: Path) -> None:
     folder = older_folder(tmp_path / "model", MERGES, "GPT2Tokenizer")
     build(folder, tmp_path / "dist")

@@ -341,6 +341,7 @@ ODD_ENTRIES: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_config_entries_that_play_no_part_in_the_numbers_stop_nothing(tmp_path: Path) -> None:
     folder = gpt2_folder(tmp_path / "model", layers=1, hidden=4, **ODD_ENTRIES)
     outcome = call(cli.export, "--model-path", folder, "--output", tmp_path / "out.onnx")
@@ -634,6 +635,7 @@ def test_a_weight_that_a_precision_cannot_hold_is_refused_by_its_name(
     workshop.refuses(cli.quantize, *arguments, code=QUANTIZE, says=(name, "must"))
 
 
+@pytest.mark.slow
 def test_damaged_bytes_never_end_in_a_traceback(workshop: Workshop) -> None:
     content = (workshop.root / "model.onnx").read_bytes()
     dice = random.Random(7)
@@ -1054,6 +1056,7 @@ def interrupted(
         return dict(zip(SIGNALS, pool.map(one, SIGNALS), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_ends_a_command_and_leaves_nothing(
     interrupted: dict[str, tuple[Outcome, dict[str, str], dict[str, str]]], name: str
