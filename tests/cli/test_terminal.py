@@ -69,6 +69,7 @@ def nowhere(path: Path) -> None:
     path.symlink_to("missing/file")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("put", [folder, pipe, nowhere])
 def test_a_runner_that_cannot_be_told_stops_nothing(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, put: Callable[[Path], None]

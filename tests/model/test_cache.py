@@ -80,6 +80,7 @@ def handed_on(seen: dict[str, Any], layer: int) -> tuple[torch.Tensor, torch.Ten
     return seen[tensor_name("present_key", layer)], seen[tensor_name("present_value", layer)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in EVERY if name != TURNED_ANEW])
 def test_steps_of_every_family_give_what_its_own_code_gives_at_once(name: str) -> None:
     found = NOTHING_JUDGED

@@ -66,6 +66,7 @@ def tensors(path: Path) -> dict[str, bytes]:
     return {tensor.name: onnx.numpy_helper.to_array(tensor).tobytes() for tensor in onnx.load(path).graph.initializer}
 
 
+@pytest.mark.slow
 def test_every_file_is_within_the_limit_and_none_is_left_over(parted: Path) -> None:
     files = sorted(parted.parent.iterdir())
     assert [file.name for file in files] == ["model.onnx", "model.onnx_data", "model.onnx_data_1"]
@@ -162,6 +163,7 @@ def test_the_app_gets_the_data_files_of_its_model_and_of_no_other(tmp_path: Path
     assert delivered == ("model_fp16.onnx", "model_fp16.onnx_data", "vocab.json", "config.json")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_low_limit")
 def test_a_companion_of_several_files_is_refused(tmp_path: Path) -> None:
     folder = gpt2_folder(tmp_path / "weights", hidden=32, layers=2)

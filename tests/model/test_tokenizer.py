@@ -365,6 +365,7 @@ def test_figures_of_a_model_of_something_else_are_measured_on_random_ids_and_say
     assert (tmp_path / "dist/tokenizer.json").read_bytes() == (tmp_path / "model/tokenizer.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_figures_on_a_text_of_ones_own_name_it(tmp_path: Path) -> None:
     text = games(tmp_path / "games.txt")
     options = ("--validation", text, "--calibration", text)

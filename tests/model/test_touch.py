@@ -84,6 +84,7 @@ def judged(name: str, path: Path) -> tuple[Judgement, Judgement]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_every_family_is_touched_as_its_own_code_with_hooks_is(name: str, tmp_path: Path) -> None:
     gains, steering = judged(name, tmp_path)
@@ -133,6 +134,7 @@ def test_gains_that_are_only_shown_are_rejected(tmp_path: Path, monkeypatch: pyt
         gain = self._touches[self._layer_of[given[0]]].gain
         return torch.where(gain[:, None] == 0, 1.0, 1.0 / gain[:, None]) * z, rest
 
+    network("gpt2", in_the_open=True)  # Before: a look at its sizes runs it untouched.
     monkeypatch.setattr(AttentionWatch, "attend", attend)
     assert judged("gpt2", tmp_path)[0].broken == ("GAIN01",)
 

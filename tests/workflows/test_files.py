@@ -172,6 +172,7 @@ def test_the_scopes_are_these_and_no_others() -> None:
     assert granted == {
         "ci.yml: test": read,
         "ci.yml: nightly": read,
+        "ci.yml: faults": read,
         "ci.yml: list": read,
         "ci.yml: pins": read,
         "release-model.yml: plan": {"contents": "read", "actions": "read"},
