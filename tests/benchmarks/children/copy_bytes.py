@@ -13,7 +13,7 @@ CHUNK_BYTES = 2**20
 scripts, *paths = sys.argv[1:]
 source, like, target = map(Path, paths)
 sys.path.insert(0, scripts)
-importlib.import_module("model_release.model.pipeline")
+importlib.import_module("model_release.model.precision.quantize")
 left_bytes = like.stat().st_size
 with source.open("rb") as reader, target.open("wb") as writer:
     while chunk := reader.read(CHUNK_BYTES):
