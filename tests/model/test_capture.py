@@ -16,7 +16,7 @@ from model_release.base.errors import ExportError
 from model_release.contract.activations import load_contract
 from model_release.contract.request import SelectionRequest
 from model_release.contract.selection import parse_layers
-from model_release.model.export.passes import name_dimensions
+from model_release.model.export.sizes import name_dimensions
 from model_release.model.onnx_files.file import read_model
 from model_release.model.pipeline import export_model
 from model_release.model.verify.reference import Reference
@@ -25,8 +25,6 @@ from model_release.model.weights.folder import load_folder
 from model_release.model.weights.source import SourceRequest
 
 EVERY = "all,head_output,logit_lens"
-
-DROPOUT = {"resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "untied head, odd sizes, exact GELU, another epsilon, float16 in the config": {
@@ -51,7 +49,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "layers": 2,
         "scale_attn_by_inverse_layer_idx": True,
         "reorder_and_upcast_attn": True,
-        **DROPOUT,
+        "resid_pdrop": 0.5,
+        "embd_pdrop": 0.5,
+        "attn_pdrop": 0.5,
     },
     "one position": {"layers": 1, "positions": 1},
     "two positions, as wide as its vocabulary": {

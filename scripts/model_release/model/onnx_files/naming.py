@@ -1,6 +1,6 @@
 """Names and metadata of a graph that was changed."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import onnx_ir as ir
 
@@ -14,6 +14,13 @@ def name_nodes(model: ir.Model, keep: Collection[str] = ()) -> None:
         for number, value in enumerate(node.outputs):
             if value.name not in keep:
                 value.name = node.name if len(node.outputs) == 1 else f"{node.name}_{number}"
+
+
+def values_of(model: ir.Model) -> Iterator[ir.Value]:
+    """What a graph is given and what its nodes return, in its order; not what it holds."""
+    yield from model.graph.inputs
+    for node in model.graph:
+        yield from node.outputs
 
 
 def set_metadata(model: ir.Model, metadata: ModelMetadata) -> None:
