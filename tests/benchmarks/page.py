@@ -10,6 +10,7 @@ from tables import COST, cost, cpus, peaks, ratio, table, walls
 from targets import judge
 from workshop import EXPORTERS, OPTIMUM, OPTIMUM_PAST, OURS, PEERS_QUANTIZERS, PRECISIONS, copied
 
+_AGREEMENT = ("mean KL, nats", "top-1", "perplexity")
 _COMMANDS = {OURS: "`export.py`", **{name: f"`quantize.py {name}`" for name in PRECISIONS}}
 
 
@@ -64,7 +65,7 @@ def render(results: Results, *, title: str, rounds: int, machine: str, judged: b
         parts += [f"## Quality: {model}", _quality(files)]
     if results.trained:
         parts += ["## A trained model of another family", _trained(results)]
-    if results.series or results.memory:
+    if results.growth:
         parts += ["## Cost against work", *([f"![Cost against work, on log axes]({plot})"] if plot else [])]
         parts += [_series(results), "“Growth” is the slope on log axes: 1 is proportional, 0 constant."]
     return "\n\n".join(parts) + "\n"
@@ -181,11 +182,7 @@ def _steps(results: Results) -> str:
 
 
 def _quality(files: Mapping[str, Quality]) -> str:
-    rows = [
-        [name, f"{quality.mean_kl:.5f}", f"{quality.top1:.1%}", f"× {quality.perplexity_ratio:.4f}"]
-        for name, quality in files.items()
-    ]
-    return table(["", "mean KL, nats", "top-1", "perplexity"], rows)
+    return table(["", *_AGREEMENT], [[name, *_agreement(quality)] for name, quality in files.items()])
 
 
 def _trained(results: Results) -> str:
@@ -193,16 +190,18 @@ def _trained(results: Results) -> str:
     rows = []
     for name, runs in results.trained.items():
         exported = ratio(walls(runs), walls(peer)) if name in EXPORTERS else ""
-        cells = ["", "", ""]
-        if quality := results.trained_quality.get(name):
-            cells = [f"{quality.mean_kl:.4f}", f"{quality.top1:.1%}", f"× {quality.perplexity_ratio:.3f}"]
-        rows.append([_label(name), *cost(runs), exported, *cells])
-    return table(["", *COST, f"÷ {OPTIMUM}", "mean KL, nats", "top-1", "perplexity"], rows)
+        quality = results.trained_quality.get(name)
+        rows.append([_label(name), *cost(runs), exported, *(_agreement(quality) if quality else ["", "", ""])])
+    return table(["", *COST, f"÷ {OPTIMUM}", *_AGREEMENT], rows)
+
+
+def _agreement(quality: Quality) -> list[str]:
+    return [f"{quality.mean_kl:.5f}", f"{quality.top1:.1%}", f"× {quality.perplexity_ratio:.4f}"]
 
 
 def _series(results: Results) -> str:
     rows = []
-    for series in (*results.series, *results.memory):
+    for series in results.growth:
         works = ", ".join(f"{work:g}" for work, _ in series.points)
         costs = ", ".join(f"{cost:.1f}" if cost < 100 else f"{cost:.0f}" for _, cost in series.points)
         rows.append(

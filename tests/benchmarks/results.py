@@ -161,6 +161,11 @@ class Results:
     series: Sequence[Series] = ()
     memory: Sequence[Series] = ()
 
+    @property
+    def growth(self) -> Sequence[Series]:
+        """All that is shown against work."""
+        return (*self.series, *self.memory)
+
     def usages(self) -> list[Usage]:
         """Every measured process of the compared jobs."""
         usages = [

@@ -126,8 +126,7 @@ def tell(results: Results, bench: Bench, *, judged: bool, output: Path | None, r
         BenchmarkError: A document has no part for measurements.
     """
     machine = describe_machine()
-    series = [*results.series, *results.memory]
-    plot = draw(series) if series else ""
+    plot = draw(results.growth) if results.growth else ""
 
     def page(plot_name: str = "") -> str:
         return render(
