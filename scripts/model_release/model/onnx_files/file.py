@@ -10,6 +10,7 @@ import math
 import mmap
 import os
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -23,6 +24,7 @@ from model_release.base.errors import ContractError, ReleaseError
 from model_release.base.files import open_file
 from model_release.base.text import first_lines
 from model_release.contract.manifest import data_file_name, is_data_file
+from model_release.contract.measures import Array
 from model_release.model.onnx_files.data_files import atomic_model
 from model_release.model.onnx_files.wire import fields, tag, varint
 
@@ -176,8 +178,7 @@ def write_model(model: ir.Model, path: Path, *, error: type[ReleaseError]) -> No
                 _write_values(large[name], file)
         with temporary.open("wb") as file:
             file.write(head + tag(_MODEL_GRAPH) + varint(graph_bytes) + graph)
-            for entry in entries:
-                entry.write(file)
+            _write_each(entries, file)
 
 
 def _places_outside(large: dict[str, ir.TensorProtocol], model: str, error: type[ReleaseError]) -> dict[str, "_Place"]:
@@ -242,10 +243,23 @@ class _Entry:
         header = tag(_GRAPH_INITIALIZER) + varint(len(values) + data_bytes) + values
         return cls(header=header, data=data, size_bytes=len(header) + data_bytes)
 
-    def write(self, file: BinaryIO) -> None:
+    def write(self, values: ir.TensorProtocol | None, file: BinaryIO) -> None:
         file.write(self.header)
-        if self.data is not None:
-            _write_values(self.data, file)
+        if values is not None:
+            _write_values(values, file)
+
+
+def _write_each(entries: list[_Entry], file: BinaryIO) -> None:
+    """Writes entries one after another, while the next one's values are encoded."""
+    with ThreadPoolExecutor(1) as writer:
+        written: Future[None] | None = None
+        for entry in entries:
+            values = entry.data.raw() if isinstance(entry.data, ir.LazyTensor) else entry.data
+            if written is not None:
+                written.result()
+            written = writer.submit(entry.write, values, file)
+        if written is not None:
+            written.result()
 
 
 def _write_values(tensor: ir.TensorProtocol, file: BinaryIO) -> None:
@@ -330,8 +344,8 @@ def _stored_tensor(place: _Place, tensor: onnx.TensorProto) -> ir.LazyTensor:
 
     def load() -> ir.TensorProtocol:
         with open_file(path, limit_bytes=_MAX_READ_BYTES) as file:
-            file.seek(place.offset)
-            raw = np.frombuffer(file.read(length), dtype=np.uint8)
+            mapped = np.memmap(file, mode="r", dtype=np.uint8, offset=place.offset, shape=(length,))
+        raw: Array = mapped.view(np.ndarray)
         if dtype.bitwidth < 8:
             return ir.PackedTensor(raw, dtype, shape=shape, name=tensor.name)
         return ir.Tensor(

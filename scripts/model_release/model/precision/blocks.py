@@ -1,17 +1,13 @@
 """Rows of weights cut into blocks, each with the scale that loses least."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 from model_release.base.errors import QuantizeError
 from model_release.contract.measures import Array
 from model_release.contract.storage import Storage
+from model_release.model.precision.chunks import in_chunks
 from model_release.model.precision.codebook import codes_of, divisors
 from model_release.model.precision.graph_edits import require_finite
-
-_CHUNK_WEIGHTS = 1 << 17  # Rounded at a time: what a processor's cache holds with its candidates.
 
 
 class Blocks:
@@ -49,12 +45,8 @@ class Blocks:
         Raises:
             QuantizeError: A weight is not finite, or too large for a float16 scale.
         """
-        step = max(1, _CHUNK_WEIGHTS // (self.count * self.size))
-        chunks = [rows[start : start + step] for start in range(0, len(rows), step)]
-        if len(chunks) == 1:
-            return self._encode_some(rows)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets threads run while it computes.
-            codes, scales = (np.concatenate(parts) for parts in zip(*pool.map(self._encode_some, chunks), strict=True))
+        parts = in_chunks(lambda chunk: self._encode_some(rows[chunk]), len(rows), self.count * self.size)
+        codes, scales = (np.concatenate(some) for some in zip(*parts, strict=True))
         return codes, scales
 
     def nearest(self, rows: Array, scales: Array) -> Array:

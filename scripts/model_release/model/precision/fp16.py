@@ -10,6 +10,7 @@ from model_release.base.errors import QuantizeError
 from model_release.contract.blueprint import Parameter
 from model_release.contract.measures import Array
 from model_release.contract.metadata import ModelMetadata
+from model_release.model.precision.chunks import in_chunks
 from model_release.model.precision.graph_edits import (
     Builder,
     BuilderAtStart,
@@ -91,10 +92,16 @@ def _multiply_halves(model: ir.Model, product: ir.Node, stored: ir.Value) -> Non
 
 
 def _to_fp16(values: Array, name: str) -> Mapping[str, Array]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        halved = values.astype(np.float16)
-    # As bits, without the sign: the largest number has 0x7bff, and what is not finite more. One pass in most cases.
-    if (halved.view(np.uint16) & 0x7FFF).max(initial=0) >= _FP16_MAX_BITS:
+    halved = np.empty(values.shape, dtype=np.float16)
+
+    def halve(chunk: slice) -> bool:
+        """Whether the chunk's numbers are finite and not the largest: as bits, without the sign, in one pass."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            halved[chunk] = values[chunk]
+        bits = halved[chunk].view(np.uint16) & 0x7FFF
+        return bool(bits.max(initial=0) < _FP16_MAX_BITS)
+
+    if not all(in_chunks(halve, len(values), values.size // max(1, len(values)))):
         require_finite(values, name, "fp16")
         largest = float(np.abs(values).max())
         if largest > _FP16_MAX:

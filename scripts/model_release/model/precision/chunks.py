@@ -1,0 +1,30 @@
+"""Rows of a large array worked on a few at a time, by several threads: numpy lets others run while it computes."""
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_CHUNK_WEIGHTS = 1 << 19
+"""With much fewer, threads wait for each other longer than they compute; with more, caches hold too little of them."""
+
+
+def in_chunks(work: Callable[[slice], T], rows: int, row_weights: int) -> list[T]:
+    """What work returns for each chunk of rows, in order; chunks are as many for each processor.
+
+    Args:
+        work: Given the rows of a chunk. Chunks may be worked on at the same time, in any order.
+        rows: Of the array, at least one.
+        row_weights: Numbers in a row.
+    """
+    threads = os.cpu_count() or 1
+    rounds = math.ceil(rows * row_weights / (_CHUNK_WEIGHTS * threads))
+    step = math.ceil(rows / (threads * max(1, rounds)))
+    chunks = [slice(start, start + step) for start in range(0, rows, step)]
+    if len(chunks) == 1 or rows * row_weights < _CHUNK_WEIGHTS // 8:
+        return list(map(work, chunks))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, chunks))
