@@ -40,6 +40,7 @@ def test_every_supported_family_has_a_tiny_model() -> None:
     assert {entries["model_type"] for entries in EVERY.values()} == load_families()["families"].keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_every_output_of_every_layer_is_what_the_familys_own_code_computes(name: str) -> None:
     (ours, blueprint), (theirs, _) = network(name, in_the_open=True), network(name, in_the_open=False)

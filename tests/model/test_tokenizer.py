@@ -274,6 +274,7 @@ def sentence_pieces(path: Path, kind: str) -> bytes:
     return (path / f"{kind}.model").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_tokenizer_is_made_of_words_in_pieces_and_brings_no_other_file_of_this_machine(tmp_path: Path) -> None:
     words(["secret"], "[UNK]").save(str(tmp_path / "secret.json"))
     paths = dict.fromkeys(("tokenizer_file", "vocab_file"), str(tmp_path / "secret.json"))
@@ -290,6 +291,7 @@ def test_a_tokenizer_is_made_of_vocabulary_merges_and_added_tokens(tmp_path: Pat
     assert made.read("king<|user|>").ids == (0, 4, 3, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "file", "tokenizer_class"),
     [("unigram", "spiece.model", "T5Tokenizer"), ("bpe", "tokenizer.model", "LlamaTokenizer")],
@@ -321,6 +323,7 @@ CANNOT: dict[str, tuple[dict[str, str | bytes], str | None, dict[str, Any], str]
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("files", "tokenizer_class", "settings", "reason"), CANNOT.values(), ids=CANNOT)
 def test_what_cannot_be_made_is_said_with_what_follows_and_the_line_that_makes_it(
     tmp_path: Path, files: dict[str, str | bytes], tokenizer_class: str | None, settings: dict[str, Any], reason: str
