@@ -7,13 +7,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
 environment requirements.txt tests/requirements.txt
 which=()
-workers="$(getconf _NPROCESSORS_ONLN)"
 if [ "${1:-}" = --fast ]; then
     shift
     which=(-m "not (network or tools or slow)")
 else
     chromium
-    workers=$((workers + 1)) # Tests with act and with browsers wait for a good part of their time.
 fi
 bin=.venv/bin
 "$bin"/ruff check .
@@ -23,7 +21,7 @@ types="$(mktemp)"
 trap 'rm -f "$types"' EXIT
 "$bin"/mypy >"$types" 2>&1 &
 passed=true
-"$bin"/python -m pytest --numprocesses "$workers" --maxprocesses 4 --dist loadfile --no-loadscope-reorder "${which[@]}" "$@" ||
+"$bin"/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "${which[@]}" "$@" ||
     passed=false
 wait "$!" || passed=false
 cat "$types"

@@ -20,11 +20,12 @@ def in_chunks(work: Callable[[slice], T], rows: int, row_weights: int) -> list[T
         rows: Of the array, at least one.
         row_weights: Numbers in a row.
     """
-    threads = os.cpu_count() or 1
-    rounds = math.ceil(rows * row_weights / (_CHUNK_WEIGHTS * threads))
-    step = math.ceil(rows / (threads * max(1, rounds)))
+    weights = rows * row_weights
+    threads = os.cpu_count() or 1 if weights > _CHUNK_WEIGHTS // 8 else 1
+    rounds = max(1, math.ceil(weights / (_CHUNK_WEIGHTS * threads)))
+    step = math.ceil(rows / (threads * rounds))
     chunks = [slice(start, start + step) for start in range(0, rows, step)]
-    if len(chunks) == 1 or rows * row_weights < _CHUNK_WEIGHTS // 8:
-        return list(map(work, chunks))
+    if len(chunks) == 1:
+        return [work(chunks[0])]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, chunks))
