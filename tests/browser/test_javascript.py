@@ -135,7 +135,7 @@ def test_files_without_a_wrong_type_have_no_finding(found: list[tuple[str, str]]
     [
         ("basics.js", "if (size === 0)", "if (size == 0)", "noDoubleEquals"),
         ("colours.js", "let step = 0", "var step = 0", "noInnerDeclarations"),
-        ("sampling.js", "if (score >= least) likely.push(", "return (", "useIterableCallbackReturn"),
+        ("writes.js", "layers.forEach((layer, row)", "layers.map((layer, row)", "useIterableCallbackReturn"),
         ("try.js", "await work();", "await  work();", "format"),
         ("gate.mjs", "const downloaded = ", "const unused = 0;\n  const downloaded = ", "noUnusedVariables"),
     ],
