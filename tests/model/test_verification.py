@@ -1,6 +1,8 @@
 """What a verification claims: a clause holds only where the file had something to judge."""
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from builders import gpt2_folder
-from model_release.base.errors import ContractError
+from model_release.base.errors import ContractError, NumericMismatchError
 from model_release.contract.activations import load_contract
-from model_release.contract.clauses import VERIFIED
+from model_release.contract.clauses import VERIFIED, Finding, Judgement
 from model_release.contract.metadata import metadata_from_props
 from model_release.contract.tensor_names import parse_tensor_name
 from model_release.model.onnx_files.facts import read_facts
@@ -165,6 +167,27 @@ def test_an_output_of_another_rank_is_a_finding_and_the_others_are_judged(
     assert {"FIN01", "BATCH01", "CAUS01"} < set(result.clauses)
     with pytest.raises(ContractError):
         result.require()
+
+
+@pytest.mark.parametrize(
+    ("precision", "advice"),
+    [
+        ("fp16", "0.3. See"),
+        ("int8", "0.3. Choose fp16. See"),
+        ("int8-dynamic", "0.3. Choose int8 or fp16. See"),
+        ("small", "0.3. Choose int8 or fp16, or give --fit more MB. See"),
+    ],
+)
+def test_a_precision_that_loses_too_much_says_what_may_help(tiny_onnx: Path, precision: str, advice: str) -> None:
+    result = verified(tiny_onnx)
+    finding = Finding(clause="KL01", tensor="logits", message="mean KL must be at most 0.1 nats, got 0.3")
+    lossy = replace(
+        result,
+        metadata=replace(result.metadata, precision=precision),
+        judgement=Judgement(judged=frozenset({"KL01"}), findings=(finding,)),
+    )
+    with pytest.raises(NumericMismatchError, match=re.escape(advice)):
+        lossy.require()
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int4"])

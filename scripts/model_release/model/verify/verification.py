@@ -18,6 +18,7 @@ from model_release.contract.measures import (
 )
 from model_release.contract.metadata import ModelMetadata, metadata_of
 from model_release.contract.precision import FULL_PRECISION
+from model_release.contract.request import FITTED
 from model_release.model.onnx_files.facts import read_facts
 from model_release.model.onnx_files.session import Session
 from model_release.model.verify.probes import OutputRow, Probes, PyTorchModel
@@ -26,6 +27,7 @@ MOST_DECODED_BYTES = 2_000_000_000
 """Of weights in float32 that a session may decode once and for all: some 500M parameters."""
 
 _CACHE_BYTES = 512 * 2**20
+_WIDEST = (FULL_PRECISION, "fp16")  # What breaks these is no matter of bits.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +84,18 @@ class Verification:
         raise error(
             f"{self.file} must fulfil the contract, {len(self.findings)} finding(s) break "
             f"{', '.join(self.judgement.broken)}; "
-            f"the first: {self.findings[0]}. See contract/ACTIVATIONS_CONTRACT.md."
+            f"the first: {self.findings[0]}. "
+            f"{_advice(self.metadata.precision) if error is NumericMismatchError else ''}"
+            "See contract/ACTIVATIONS_CONTRACT.md."
         )
+
+
+def _advice(precision: str) -> str:
+    """What may help where a precision loses too much of a model: a sentence, or nothing where none does."""
+    if precision in _WIDEST:
+        return ""
+    wider = "fp16" if precision == "int8" else "int8 or fp16"
+    return f"Choose {wider}{', or give --fit more MB' if precision == FITTED else ''}. "
 
 
 def verify_file(
