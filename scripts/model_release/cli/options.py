@@ -297,7 +297,8 @@ fit_option = click.option(
     "--fit",
     type=float,
     metavar="MB",
-    help="Largest file for small, in MB (10^6 bytes): its weights take 2 to 8 bits, more where more depends on them.",
+    help="Largest file for small, in MB (10^6 bytes): its weights take 2 to 8 bits, more where more depends on them on "
+    "the calibration text.",
 )
 
 
@@ -345,7 +346,7 @@ text_options = options(
         "--calibration",
         type=PATH,
         metavar="FILE",
-        help="Text that int8-static and small look at. [default: as for --validation]",
+        help="Text that int8-static and small look at, best one like those to come. [default: as for --validation]",
     ),
 )
 """Texts of one's own, as parts of `build`."""
