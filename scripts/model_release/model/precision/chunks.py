@@ -8,8 +8,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_CHUNK_WEIGHTS = 1 << 19
-"""With much fewer, threads wait for each other longer than they compute; with more, caches hold too little of them."""
+_LEAST_WEIGHTS, _MOST_WEIGHTS = 1 << 18, 1 << 19
+"""Of a chunk: with fewer, threads wait for each other longer than they compute; with more, caches hold too little."""
 
 
 def in_chunks(work: Callable[[slice], T], rows: int, row_weights: int) -> list[T]:
@@ -21,8 +21,8 @@ def in_chunks(work: Callable[[slice], T], rows: int, row_weights: int) -> list[T
         row_weights: Numbers in a row.
     """
     weights = rows * row_weights
-    threads = os.cpu_count() or 1 if weights > _CHUNK_WEIGHTS // 8 else 1
-    rounds = max(1, math.ceil(weights / (_CHUNK_WEIGHTS * threads)))
+    threads = max(1, min(os.cpu_count() or 1, math.ceil(weights / _LEAST_WEIGHTS)))
+    rounds = max(1, math.ceil(weights / (_MOST_WEIGHTS * threads)))
     step = math.ceil(rows / (threads * rounds))
     chunks = [slice(start, start + step) for start in range(0, rows, step)]
     if len(chunks) == 1:
