@@ -1,8 +1,9 @@
 """Weights stored as int8 and multiplied as integers."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -33,12 +34,14 @@ class _Way:
         activation: Activations become -activation … activation.
         shifted: Whether a token's range is from its smallest value to its largest; else 0 is in its middle.
         twice: Whether what is lost of the activations is multiplied as well, in steps 2 x activation times as fine.
+        lift: See `_Lifts`.
     """
 
     weight: int
     activation: int
     shifted: bool = False
     twice: bool = False
+    lift: int = 0
 
     @property
     def suffix(self) -> str:
@@ -50,6 +53,7 @@ _PLAIN = _Way(weight=64, activation=127)
 _SHIFTED = _Way(weight=64, activation=127, shifted=True)
 _TWICE = _Way(weight=127, activation=63, twice=True)
 _U8_MAX = 255
+_GPT2_MATRICES = 4  # Of a layer: no two of them multiply the same x.
 _SMALLEST_SCALE = 1e-30  # Keeps a row of zeros from dividing by zero.
 
 
@@ -63,12 +67,38 @@ def store_int8_dynamic(model: ir.Model, metadata: ModelMetadata) -> None:
     Before: `x @ w`. After: `(u8(x / s_x) @ w.int8) x s_x x w.scale`.
     Before: `Gather(table, ids)`. After: `Cast(Gather(table.int8, ids)) x Gather(table.scale, ids)`.
     """
-    ways = _ways(metadata.blueprint)
+    ways, lifts = _ways(metadata.blueprint), _Lifts(metadata.blueprint)
 
     def multiply(product: ir.Node, parameter: Parameter, stored: ir.Value, scale: ir.Value) -> None:
-        _multiply_integers(model, product, stored, scale, ways.get(parameter.name, _PLAIN), parameter.inputs)
+        way = replace(ways.get(parameter.name, _PLAIN), lift=lifts.next(product))
+        _multiply_integers(model, product, stored, scale, way, parameter.inputs)
 
     _store_int8(model, metadata, multiply, lambda name: ways.get(name, _PLAIN).weight)
+
+
+class _Lifts:
+    """How many axes of length 1 stand in front of what a product multiplies: no two products of one x have as many.
+
+    Products in integers are taken on a processor. onnxruntime-web 1.30's default import on WebGPU brings their sums
+    back at once, into memory that steps not yet submitted still write to where their results had the same shape; what
+    comes next then reads nonsense. Its `webgpu` build waits. Where no two products share an x, as in GPT-2, sums are
+    brought back right after x was fetched, for which everything is submitted.
+    """
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        kinds = map(blueprint.layer, range(blueprint.layers))
+        self._is_needed = any(
+            sum(parameter.role == "matrix" for parameter in kind.parameters) > _GPT2_MATRICES for kind in kinds
+        )
+        self._products: Counter[str] = Counter()
+
+    def next(self, product: ir.Node) -> int:
+        """Of a product that is about to be replaced."""
+        if not self._is_needed or product.inputs[0] is None:
+            return 0
+        x = str(product.inputs[0].name)
+        self._products[x] += 1
+        return self._products[x]
 
 
 def _ways(blueprint: Blueprint) -> dict[str, _Way]:
@@ -217,7 +247,8 @@ def _multiply_integers(
     if way.twice:
         finer = build.constant("finer", 2 * way.activation, np.float32)  # What is lost is half a step at most.
         lost = build("Round", build("Mul", build("Sub", scaled, levels), finer))
-        sums = build("Add", sums, build("Div", _integer_product(build, lost, stored, way), finer))
+        again = replace(way, lift=way.lift + 1) if way.lift else way
+        sums = build("Add", sums, build("Div", _integer_product(build, lost, stored, again), finer))
     sums = build("Mul", sums, token_scale)
     if middle is not None:  # The sums of w's channels depend on no input: they are folded when a session is created.
         ones = build.constant(f"ones_{inputs}", np.ones((1, inputs)), np.uint8)
@@ -230,13 +261,17 @@ def _integer_product(build: Builder, levels: ir.Value, stored: ir.Value, way: _W
     """Whole numbers times w: float32."""
     zero = way.activation + 1
     unsigned = build("Add", levels, build.constant(f"zero_level{way.suffix}", zero, np.float32))
+    axes = build.constant(f"lift_{way.lift}", list(range(way.lift)), np.int64) if way.lift else None
+    if axes is not None:
+        unsigned = build("Unsqueeze", unsigned, axes)
     sums = build(
         "MatMulInteger",
         build("Cast", unsigned, to=ir.DataType.UINT8),
         stored,
         build.constant(f"zero_point{way.suffix}", zero, np.uint8),
     )
-    return build("Cast", sums, to=ir.DataType.FLOAT)
+    product = build("Cast", sums, to=ir.DataType.FLOAT)
+    return product if axes is None else build("Squeeze", product, axes)
 
 
 def _steady(value: float) -> float:
