@@ -163,13 +163,14 @@ def tool() -> Callable[[Callable[[], T]], T]:
 @pytest.fixture
 def browse_once(
     browser: "Browser", tool: Callable[[Callable[[], Path]], Path], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Path], None]:
-    """Lets a browser judge a release on one backend, which must find it good."""
+) -> Callable[..., None]:
+    """Lets a browser judge a release on one backend, by default the first, which must find it good."""
     tool(npm.install)
     monkeypatch.setattr(gate, "chromium", lambda: nullcontext(browser))
-    monkeypatch.setattr(gate, "BACKENDS", gate.BACKENDS[:1])
+    backends = {backend.name: backend for backend in gate.BACKENDS}
 
-    def run(release: Path) -> None:
+    def run(release: Path, backend: str = gate.BACKENDS[0].name) -> None:
+        monkeypatch.setattr(gate, "BACKENDS", (backends[backend],))
         outcome = call(cli.browse, release)
         assert outcome.code == 0, outcome.err
 

@@ -177,8 +177,7 @@ def write_model(model: ir.Model, path: Path, *, error: type[ReleaseError]) -> No
                 file.truncate(place.offset)  # Zeros up to the page.
                 _write_values(large[name], file)
         with temporary.open("wb") as file:
-            file.write(head + tag(_MODEL_GRAPH) + varint(graph_bytes) + graph)
-            _write_each(entries, file)
+            _write_each(head + tag(_MODEL_GRAPH) + varint(graph_bytes) + graph, entries, file)
 
 
 def _places_outside(large: dict[str, ir.TensorProtocol], model: str, error: type[ReleaseError]) -> dict[str, "_Place"]:
@@ -249,17 +248,15 @@ class _Entry:
             _write_values(values, file)
 
 
-def _write_each(entries: list[_Entry], file: BinaryIO) -> None:
-    """Writes entries one after another, while the next one's values are encoded."""
+def _write_each(head: bytes, entries: list[_Entry], file: BinaryIO) -> None:
+    """Writes what stands before the entries, then these, one after another, while the next one's values are encoded."""
     with ThreadPoolExecutor(1) as writer:
-        written: Future[None] | None = None
+        written: Future[object] = writer.submit(file.write, head)
         for entry in entries:
             values = entry.data.raw() if isinstance(entry.data, ir.LazyTensor) else entry.data
-            if written is not None:
-                written.result()
-            written = writer.submit(entry.write, values, file)
-        if written is not None:
             written.result()
+            written = writer.submit(entry.write, values, file)
+        written.result()
 
 
 def _write_values(tensor: ir.TensorProtocol, file: BinaryIO) -> None:

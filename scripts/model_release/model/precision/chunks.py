@@ -18,11 +18,11 @@ def in_chunks(work: Callable[[slice], T], rows: int, row_weights: int) -> list[T
     Args:
         work: Given the rows of a chunk. Chunks may be worked on at the same time, in any order.
         rows: Of the array, at least one.
-        row_weights: Numbers in a row.
+        row_weights: Numbers in a row, at least one.
     """
     weights = rows * row_weights
-    threads = max(1, min(os.cpu_count() or 1, math.ceil(weights / _LEAST_WEIGHTS)))
-    rounds = max(1, math.ceil(weights / (_MOST_WEIGHTS * threads)))
+    threads = min(os.cpu_count() or 1, math.ceil(weights / _LEAST_WEIGHTS))
+    rounds = math.ceil(weights / (_MOST_WEIGHTS * threads))
     step = math.ceil(rows / (threads * rounds))
     chunks = [slice(start, start + step) for start in range(0, rows, step)]
     if len(chunks) == 1:

@@ -1,5 +1,6 @@
 """Weights stored as fp16, computed in fp32 or in fp16."""
 
+import math
 from collections.abc import Mapping
 from functools import cache
 
@@ -101,7 +102,7 @@ def _to_fp16(values: Array, name: str) -> Mapping[str, Array]:
         bits = halved[chunk].view(np.uint16) & 0x7FFF
         return bool(bits.max(initial=0) < _FP16_MAX_BITS)
 
-    if not all(in_chunks(halve, len(values), values.size // max(1, len(values)))):
+    if not all(in_chunks(halve, len(values), math.prod(values.shape[1:]))):
         require_finite(values, name, "fp16")
         largest = float(np.abs(values).max())
         if largest > _FP16_MAX:

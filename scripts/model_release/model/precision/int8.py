@@ -86,9 +86,9 @@ class _Lifts:
     """
 
     def __init__(self, blueprint: Blueprint) -> None:
-        kinds = map(blueprint.layer, range(blueprint.layers))
         self._is_needed = any(
-            sum(parameter.role == "matrix" for parameter in kind.parameters) > _GPT2_MATRICES for kind in kinds
+            sum(parameter.role == "matrix" for parameter in kind.parameters) > _GPT2_MATRICES
+            for kind in blueprint.kinds.values()
         )
         self._products: Counter[str] = Counter()
 

@@ -94,8 +94,10 @@ class Reading {
   #keepLens(layer, scores) {
     this.#lens[layer] ??= new Map();
     const rows = rowsOf(scores);
-    for (const [row, here] of rows.entries())
-      this.#lens[layer].set(this.ids.length - rows.length + row, likeliest(here));
+    for (const [row, here] of rows.entries()) {
+      const [likely] = mostLikely(here, 1);
+      this.#lens[layer].set(this.ids.length - rows.length + row, likely ?? { id: -1, p: NaN });
+    }
   }
 
   /** @type {(name: string, tensor: Tensor, isStep: boolean) => void} */

@@ -5,7 +5,8 @@
 function mostLikely(scores, count) {
   const ids = count < scores.length ? highestOf(scores, count) : idsByScore(scores);
   const highest = scores[ids[0] ?? -1] ?? NaN;
-  const total = sumOfPowers(scores, highest);
+  let total = 0; // By a loop, not by `reduce`: of 256k scores a third of the time.
+  for (let id = 0; id < scores.length; id++) total += Math.exp((scores[id] ?? NaN) - highest);
   return ids.map((id) => {
     const score = scores[id] ?? NaN;
     return { id, score, p: Math.exp(score - highest) / total };
@@ -33,21 +34,6 @@ function highestOf(scores, count) {
 /** @type {(scores: Float32Array) => number[]} */
 const idsByScore = (scores) =>
   [...scores.keys()].filter((id) => !Number.isNaN(scores[id])).sort((a, b) => (scores[b] ?? 0) - (scores[a] ?? 0));
-
-// What probabilities are shares of. By numbers, not by functions: of 256k scores a third of the time.
-/** @type {(scores: Float32Array, highest: number) => number} */
-function sumOfPowers(scores, highest) {
-  let sum = 0;
-  for (let id = 0; id < scores.length; id++) sum += Math.exp((scores[id] ?? NaN) - highest);
-  return sum;
-}
-
-// The most likely token of one position, where no other is asked for: without sorting.
-/** @param {Float32Array} scores */
-function likeliest(scores) {
-  const highest = scores.reduce((a, b) => Math.max(a, b), -Infinity);
-  return { id: scores.indexOf(highest), p: 1 / sumOfPowers(scores, highest) };
-}
 
 // A temperature of 0 takes the most likely token; a top-k of 0 allows all. `chance` is from 0 to below 1.
 /** @type {(scores: Float32Array, settings: { temperature: number, topK: number }, chance: number) => number} */
