@@ -14,7 +14,7 @@ from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
 import cli
 from builders import gpt2_folder
-from commands import call, exported, traced_once
+from commands import Outcome, call, exported, traced_once
 from model_release.base.errors import MissingToolError, ReleaseError
 from model_release.base.lock import locked
 from model_release.base.progress import silent
@@ -163,16 +163,17 @@ def tool() -> Callable[[Callable[[], T]], T]:
 @pytest.fixture
 def browse_once(
     browser: "Browser", tool: Callable[[Callable[[], Path]], Path], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., None]:
-    """Lets a browser judge a release on one backend, by default the first, which must find it good."""
+) -> Callable[..., Outcome]:
+    """Lets a browser judge a release on one backend, by default the first; it must end with `code`: find it good."""
     tool(npm.install)
     monkeypatch.setattr(gate, "chromium", lambda: nullcontext(browser))
     backends = {backend.name: backend for backend in gate.BACKENDS}
 
-    def run(release: Path, backend: str = gate.BACKENDS[0].name) -> None:
+    def run(release: Path, backend: str = gate.BACKENDS[0].name, code: int = 0) -> Outcome:
         monkeypatch.setattr(gate, "BACKENDS", (backends[backend],))
         outcome = call(cli.browse, release)
-        assert outcome.code == 0, outcome.err
+        assert outcome.code == code, outcome.err
+        return outcome
 
     return run
 
