@@ -210,7 +210,13 @@ selection_options = options(
         is_flag=True,
         help="Take gains of heads and vectors to steer with: a run may switch heads off, or add to a layer's stream.",
     ),
-    click.option("--opset", type=int, default=20, show_default=True, help="ONNX opset, 18 to 25."),
+    click.option(
+        "--opset",
+        type=int,
+        default=20,
+        show_default=True,
+        help="ONNX opset, 18 to 25. Past 22, onnxruntime-web's default import may return nonsense on WebGPU.",
+    ),
     handed_over("selection", _selection),
 )
 """Hands over `selection`, a `SelectionRequest`."""

@@ -83,6 +83,8 @@ class _Lifts:
     back at once, into memory that steps not yet submitted still write to where their results had the same shape; what
     comes next then reads nonsense. Its `webgpu` build waits. Where no two products share an x, as in GPT-2, sums are
     brought back right after x was fetched, for which everything is submitted.
+
+    From opset 23 on that import leaves Squeeze, Cast and others to the processor, and shapes are equal on the way back.
     """
 
     def __init__(self, blueprint: Blueprint) -> None:
