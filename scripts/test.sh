@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
-# Lint, types, documents and all tests, side by side: those of a file one after another, so that they share what is made
-# once. With --fast as the first argument only the tests that need no server, no tool and little time. Other arguments go
-# to pytest, e.g. scripts/test.sh -k envfile. Safe to run again.
+# Lint, types, documents and tests, side by side: those of a file one after another, so that they share what is made
+# once. The longest one in a hundred runs with --all as the first argument; with --fast only tests run that need no
+# server, no tool and little time. Other arguments go to pytest, e.g. scripts/test.sh -k envfile. Safe to run again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
 environment requirements.txt tests/requirements.txt
-which=()
+which=(-m "not long")
 if [ "${1:-}" = --fast ]; then
     shift
     which=(-m "not (network or tools or slow)")
 else
+    if [ "${1:-}" = --all ]; then
+        shift
+        which=()
+    fi
     chromium
 fi
 bin=.venv/bin

@@ -30,5 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("tools")
         if not TRACING.isdisjoint(fixtures):
             item.add_marker("slow")
+        for marker in item.iter_markers("long_cases"):
+            if isinstance(item, pytest.Function) and item.callspec.id in marker.args:
+                item.add_marker("long")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)

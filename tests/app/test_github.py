@@ -370,6 +370,7 @@ def world(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[W
     assert site.violations == []
 
 
+@pytest.mark.long_cases("True-", "False-ruleset")
 @pytest.mark.network
 @pytest.mark.slow
 @pytest.mark.parametrize(("by_git", "protected"), [(False, ""), (False, RULESET), (True, "")])

@@ -123,6 +123,7 @@ def test_a_backend_that_cannot_run_a_file_is_told_with_its_reason(released: Path
     replace(result, trials=(*result.trials, *elsewhere)).require()
 
 
+@pytest.mark.long
 @pytest.mark.network
 @pytest.mark.usefixtures("in_browser")
 def test_a_backend_that_hangs_is_told_and_the_next_one_is_tried(released: Path, browser: "Browser") -> None:
@@ -312,6 +313,7 @@ def test_wrong_outputs_are_found(
         assert judged["worst_cosine"] == (cosine if cosine is None else pytest.approx(cosine))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sizes", "unjudged"),
     [({"positions": 1}, {"CONST01", "PROB02", "CAUS01"}), ({"vocab": 1}, {"CAUS01"})],

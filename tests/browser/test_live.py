@@ -86,6 +86,7 @@ def shown_ids(page: "Page") -> list[int]:
     return [int(re.findall(r"id (\d+)", title)[0]) for title in titles]
 
 
+@pytest.mark.long_cases("cached")
 @pytest.mark.network
 @pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize("kind", ["released", "cached"])
@@ -110,6 +111,7 @@ def test_what_the_live_page_writes_is_what_the_model_finds_most_likely(
         assert shown_ids(page) == [*ids, int(expected["logits"][-1].argmax())]
 
 
+@pytest.mark.long
 @pytest.mark.network
 @pytest.mark.slow
 @pytest.mark.usefixtures("packages")
@@ -144,6 +146,7 @@ def test_a_seed_writes_the_same_text_in_steps_and_in_one_go(browser: "Browser", 
         assert writing(6, 12) != once
 
 
+@pytest.mark.long
 @pytest.mark.network
 @pytest.mark.usefixtures("packages")
 def test_writing_ends_with_the_context_and_with_a_token_that_ends_a_text(

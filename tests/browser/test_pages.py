@@ -198,8 +198,7 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(browser: "Browser", release
 def test_on_paper_the_pictures_are_light(browser: "Browser", released: Path) -> None:
     with opened(browser, (released / "report.html").as_uri(), color_scheme="dark") as page:
         page.emulate_media(media="print")
-        tint = page.locator("#tokens span").first
-        assert tint.evaluate("span => span.style.color") == "black"
+        page.wait_for_function("document.querySelector('#tokens span').style.color == 'black'")
         assert page.locator("#theme:visible").count() == 0
 
 

@@ -148,6 +148,7 @@ def test_the_guides_first_line_exports_the_last_layer_of_gpt2_and_its_verify_lin
     assert "clauses hold" in printed
 
 
+@pytest.mark.long
 @pytest.mark.network
 def test_the_guides_line_for_three_layers_exports_these_of_gpt2s_twelve(
     hub_with: Callable[[Path], None], tmp_path: Path
@@ -158,6 +159,7 @@ def test_the_guides_line_for_three_layers_exports_these_of_gpt2s_twelve(
     assert outputs_of(Path(GUIDES_OUTPUT)) == ["logits", "embedding_sum", *layered]
 
 
+@pytest.mark.long
 def test_the_guides_other_lines_export_every_layer_to_the_path_given_and_verify(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +205,7 @@ def test_a_range_may_mix_ends_counted_from_either_side(
 # -- the same bytes
 
 
+@pytest.mark.long
 def test_the_same_weights_give_the_same_bytes_wherever_and_whatever_the_folder_is_called(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def plain_bytes(model: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
     return model_bytes(path)
 
 
+@pytest.mark.long_cases("0.99")
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0.99, 1.05])
 def test_a_file_that_is_asked_for_fits_keeps_the_contract_and_says_its_widths(

@@ -122,6 +122,7 @@ def test_last_logits_are_the_last_position_of_all_logits(
     assert verified(tiny, last).passed
 
 
+@pytest.mark.long_cases("25")
 @pytest.mark.parametrize("opset", [load_contract().min_opset, load_contract().max_opset])
 def test_other_opsets_give_the_same_numbers(opset: int, tiny: Path, export: Callable[..., Path]) -> None:
     model = export(tiny, opset=opset, all_layers=True)

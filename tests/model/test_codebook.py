@@ -67,6 +67,7 @@ def test_triples_lose_less_than_plain_rounding_to_three_bits() -> None:
     assert error(decoded(values, TRIPLES), values) < 0.7 * error(plainly_rounded(values, 3, 96), values)
 
 
+@pytest.mark.long_cases("triples", "fours")
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", [PAIRS, TRIPLES, FOURS], ids=["pairs", "triples", "fours"])
 def test_the_stored_points_are_those_of_lloyds_algorithm(storage: Storage) -> None:

@@ -175,6 +175,7 @@ def test_a_companion_of_several_files_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "dist").exists()
 
 
+@pytest.mark.long
 @pytest.mark.network
 @pytest.mark.usefixtures("_low_limit")
 def test_a_browser_loads_a_model_with_its_data_files(

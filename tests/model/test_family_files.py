@@ -65,6 +65,7 @@ def everything(folder: Path) -> SelectionRequest:
     return SelectionRequest(activations=",".join(sorted(all_kinds(folder))), all_layers=True)
 
 
+@pytest.mark.long_cases("gemma3_text", "falcon, new", "gpt_neox, parallel")
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_file_keeps_every_clause_in_every_precision(
     name: str, exported: Callable[[str], tuple[Path, Path]], tmp_path: Path
@@ -85,6 +86,7 @@ def test_a_file_keeps_every_clause_in_every_precision(
         assert broken <= ({"NUM01", "REL01", "KL01", "TOP01"} if is_fragile else set()), precision
 
 
+@pytest.mark.long_cases("gemma3_text", "bloom", "falcon, new", "gpt_oss")
 @pytest.mark.parametrize("name", WITH_INPUTS)
 def test_a_file_that_takes_keys_and_is_touched_keeps_every_clause(name: str, tmp_path: Path) -> None:
     folder = family_folder(tmp_path / "model", EVERY[name])
@@ -106,6 +108,7 @@ def operators(model: Path) -> set[str]:
     return {node.op_type for node in onnx.load(model).graph.node}
 
 
+@pytest.mark.long_cases("gemma3_text")
 @pytest.mark.parametrize("name", ["llama, yarn rope, biases", "gemma3_text"])
 def test_cosines_are_looked_up(name: str, exported: Callable[[str], tuple[Path, Path]]) -> None:
     """WebGPU's cosines are coarse: those of all positions are constants, which every runtime reads as they are."""

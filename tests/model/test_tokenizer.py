@@ -124,6 +124,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.long_cases("normalizers that grow a text beyond memory")
 @pytest.mark.slow
 @pytest.mark.usefixtures("idle")
 @pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)

@@ -161,6 +161,7 @@ def test_parts_become_rows_of_one_input_and_a_layer_with_fewer_heads_reads_the_f
     assert not join(model, wanted)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_layers_that_take_keys_and_are_touched_are_still_repeated() -> None:
     """Keys of grouped heads are spread by sizes that a run tells: all layers must ask one input for them."""

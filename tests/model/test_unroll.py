@@ -128,6 +128,7 @@ TRACES = {
 }
 
 
+@pytest.mark.long_cases("opset 25, untied, last logits")
 @pytest.mark.parametrize("traced", TRACES.values(), ids=TRACES.keys())
 def test_two_layers_repeated_are_byte_for_byte_the_layers_traced(traced: tuple[dict[str, Any], int, Any]) -> None:
     changes, opset, logits = traced
@@ -165,6 +166,7 @@ def traced_numbers(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[int]]:
     return numbers
 
 
+@pytest.mark.long
 def test_layers_with_settings_of_their_own_are_each_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     config = gpt2_config(layers=3, scale_attn_by_inverse_layer_idx=True)
     numbers = traced_numbers(monkeypatch)
@@ -176,6 +178,7 @@ def test_layers_with_settings_of_their_own_are_each_traced(monkeypatch: pytest.M
     assert {round(8**-0.5 / layer, 6) for layer in (1, 2, 3)} <= scales
 
 
+@pytest.mark.long
 def test_a_model_whose_layers_only_look_alike_is_traced_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kinds say that all layers are the same; the trace says that they are not."""
     config = gpt2_config(layers=3, scale_attn_by_inverse_layer_idx=True)

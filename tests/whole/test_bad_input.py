@@ -1056,6 +1056,7 @@ def interrupted(
         return dict(zip(SIGNALS, pool.map(one, SIGNALS), strict=True))
 
 
+@pytest.mark.long_cases("Ctrl-C in the middle of an export")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_ends_a_command_and_leaves_nothing(

@@ -161,6 +161,7 @@ def test_a_second_run_uses_the_public_release_builds_nothing_and_writes_nothing(
     assert env_file.stat().st_mtime_ns == before
 
 
+@pytest.mark.long
 def test_another_machine_builds_the_same_release(
     released: tuple[Path, ReleaseResult, list[str]], tmp_path: Path
 ) -> None:

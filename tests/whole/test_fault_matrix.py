@@ -227,6 +227,7 @@ def flows(*, by_default: int) -> list[Any]:
     ]
 
 
+@pytest.mark.long_cases("first publish")
 @pytest.mark.parametrize(("flow", "attempts", "options"), flows(by_default=1))
 def test_no_fault_and_no_kill_loses_anything(
     ground: Ground,

@@ -26,6 +26,7 @@ def family_of(model: Path) -> str:
     return metadata_of(model.name, props).blueprint.family
 
 
+@pytest.mark.long
 def test_a_release_holds_gpt2_and_a_llama_and_each_file_says_what_it_is(tmp_path: Path) -> None:
     models = {
         "small": gpt2_folder(tmp_path / "small"),

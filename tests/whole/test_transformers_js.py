@@ -141,6 +141,7 @@ def test_transformers_js_finds_a_mirrored_release_by_its_tag_in_node(site: Path,
     check(in_node(site, "loadMirrored", [MIRROR, model.name], text_for(model), first), model, "model.onnx")
 
 
+@pytest.mark.long_cases("cached")
 @pytest.mark.network
 def test_transformers_js_does_the_same_in_chromium_behind_vite_preview(
     site: Path, packages: Path, model: Path, hub: StandInHub, browser: "Browser"

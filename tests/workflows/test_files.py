@@ -302,9 +302,12 @@ def test_the_light_install_is_enough_for_the_jobs_that_use_it() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_ci_runs_the_readmes_test_command() -> None:
+def test_ci_and_the_gate_run_the_readmes_test_command_with_all_tests() -> None:
+    command = "bash scripts/test.sh"
     (step,) = [step for step in load(ROOT / ".github/workflows/ci.yml")["jobs"]["test"]["steps"] if "run" in step]
-    assert f"{step['run']} " in (ROOT / "README.md").read_text()
+    assert step["run"] == f"{command} --all"
+    assert (ROOT / ".ci" / "run").read_text().endswith(f"\n{command} --all\n")
+    assert f"{command} " in (ROOT / "README.md").read_text()
 
 
 def test_every_night_the_hub_must_give_what_is_pinned() -> None:

@@ -233,6 +233,7 @@ def test_only_the_build_installs_pytorch(pushed: tuple[Bench, Run]) -> None:
     ]
 
 
+@pytest.mark.long
 def test_a_browser_judges_the_models_before_they_are_published(
     bench: Bench, tmp_path: Path, tool: Callable[[Callable[[], Any]], Any]
 ) -> None:
@@ -283,6 +284,7 @@ def test_a_click_chooses_layers_and_a_small_model_lands_where_the_app_serves_it(
     assert bench.app.refs["refs/tags/model-v1.1.0"] == run.commit, "the tag is at the commit of the run"
 
 
+@pytest.mark.long
 def test_the_app_goes_back_to_an_older_release_and_nothing_is_built(bench: Bench) -> None:
     bench.publish()
     old, before = bench.env(), bench.assets()
@@ -310,6 +312,7 @@ def test_a_mirror_gives_the_app_an_address_that_browsers_may_read(bench: Bench, 
     assert f"publish: {LOCKED}mirror.txt" in run.installed
 
 
+@pytest.mark.long
 def test_another_repository_calls_the_workflow_and_releases_two_models(bench: Bench) -> None:
     directory = _repository(bench.folder / "example", EXAMPLE)
     run = bench.publish(workflow="model.yml", directory=directory, variables=UNJUDGED)
@@ -350,6 +353,7 @@ jobs:
 """
 
 
+@pytest.mark.long
 def test_two_calls_in_one_run_take_nothing_of_each_other_or_of_their_caller(bench: Bench) -> None:
     upload = next(step["uses"] for step in steps_of(load(RELEASE)) if "upload-artifact@" in step.get("uses", ""))
     directory = bench.folder / "caller"
@@ -380,6 +384,7 @@ def test_a_server_that_does_not_say_whose_workflow_it_is_ends_the_run(bench: Ben
     bench.assert_untouched()
 
 
+@pytest.mark.long
 def test_the_released_model_is_fetched_into_a_web_app_that_serves_it_itself(bench: Bench) -> None:
     app = ROOT / "tests" / "web_app"
     files = {path.relative_to(app).as_posix(): path.read_bytes() for path in _tracked(app)}
@@ -404,6 +409,7 @@ def test_the_released_model_is_fetched_into_a_web_app_that_serves_it_itself(benc
 # -- again, and by halves
 
 
+@pytest.mark.long
 def test_a_run_after_a_success_writes_nothing_and_needs_no_hub(bench: Bench) -> None:
     bench.warm()
     assert bench.publish(variables=TINY).jobs == TINY_WELL
@@ -415,6 +421,7 @@ def test_a_run_after_a_success_writes_nothing_and_needs_no_hub(bench: Bench) -> 
     assert bench.assets() == released
 
 
+@pytest.mark.long
 def test_warming_again_only_reads_the_cache(bench: Bench) -> None:
     bench.warm()
     asked = len(bench.hub.requests)
@@ -464,6 +471,7 @@ def test_a_dry_run_builds_everything_and_writes_nothing(bench: Bench) -> None:
 # -- what must not become a release
 
 
+@pytest.mark.long
 def test_a_model_that_is_not_pytorchs_is_not_published(bench: Bench, tmp_path: Path) -> None:
     def demand_the_impossible(folder: Path) -> None:
         contract = folder / "contract" / "activations.json"
@@ -488,6 +496,7 @@ def test_what_publishing_would_refuse_ends_the_run_before_anything_is_built(benc
     assert bench.site.writes() == []
 
 
+@pytest.mark.long
 def test_poisoned_weights_end_the_run(bench: Bench) -> None:
     bench.warm()
     (weights,) = (path for path in _cached(bench) if path.name == "model.safetensors")

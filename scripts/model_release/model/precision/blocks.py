@@ -1,5 +1,7 @@
 """Rows of weights cut into blocks, each with the scale that loses least."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from model_release.base.errors import QuantizeError
@@ -49,10 +51,28 @@ class Blocks:
         codes, scales = (np.concatenate(some) for some in zip(*parts, strict=True))
         return codes, scales
 
-    def nearest(self, rows: Array, scales: Array) -> Array:
-        """Codes of rows [rows, columns] under given scales [rows, count, 1]."""
-        codes: Array = self.codes.nearest(self._cut(rows) / divisors(scales))
-        return codes
+    def rounding(self, scales: Array) -> Callable[[slice, Array], tuple[Array, Array]]:
+        """How to round rows to codes under given scales.
+
+        Args:
+            scales: Of all rows that are to come, [rows, count, 1].
+
+        Returns:
+            Which of these rows, and their weights [n, columns] -> codes [n, count, size / weights], and the weights
+            that they stand for, [n, columns].
+        """
+        # A number for each weight: nothing is stretched anew for each row.
+        factors, divided_by = (
+            np.repeat(each, self.size, axis=2) for each in (scales.astype(np.float32), divisors(scales))
+        )
+
+        def round_rows(rows: slice, weights: Array) -> tuple[Array, Array]:
+            codes = self.codes.nearest(self._cut(weights) / divided_by[rows])
+            values = self.codes.values(codes)
+            values *= factors[rows]
+            return codes, values.reshape(len(codes), -1)[:, : self.columns]
+
+        return round_rows
 
     def decode(self, codes: Array, scales: Array) -> Array:
         """What the graph makes of codes and scales: [rows, columns], float32."""

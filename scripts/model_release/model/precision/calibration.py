@@ -19,6 +19,7 @@ from model_release.model.onnx_files.session import RunError, Session
 WINDOW_TOKENS = 256
 _WINDOWS = 32
 _WINDOWS_A_RUN = 4  # More keep processors no busier.
+_GRAM_COLUMNS = 512  # A part of a gram that is added to at a time.
 _ROOM_BYTES = 2**30  # For the grams of several matrices: one run of the text serves them all.
 
 
@@ -106,10 +107,13 @@ class Calibration:
         for values in self._runs(list(grams)):
             for name, gram in grams.items():
                 rows = values[name].reshape(-1, self._width(name))  # [tokens, in]
-                gram += rows.T @ rows
+                _add_products(gram, rows)
                 tokens[name] += len(rows)
         for name, gram in grams.items():
             gram /= np.float32(tokens[name])
+            for start in range(0, len(gram), _GRAM_COLUMNS):
+                end = start + _GRAM_COLUMNS
+                gram[end:, start:end] = gram[start:end, end:].T
         return {name: grams[firsts[self.inputs[name]]] for name in names}
 
     def _runs(self, names: Sequence[str]) -> Iterator[dict[str, Array]]:
@@ -151,3 +155,10 @@ class Calibration:
         starts = np.linspace(0, len(ids) - tokens, min(most, len(ids) // tokens)).astype(np.int64)
         windows: Array = ids[starts[:, None] + np.arange(tokens)]
         return windows
+
+
+def _add_products(gram: Array, rows: Array) -> None:
+    """Adds `rows.T @ rows` to a gram, in its upper half and a little more: the rest is the same again."""
+    for start in range(0, len(gram), _GRAM_COLUMNS):
+        end = start + _GRAM_COLUMNS
+        gram[start:end, start:] += rows[:, start:end].T @ rows[:, start:]

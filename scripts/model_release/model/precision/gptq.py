@@ -16,8 +16,13 @@ from model_release.model.precision.codebook import divisors
 
 _DAMPING = 0.01  # Of the mean square of the inputs: keeps rarely used inputs from absorbing everything.
 _PANEL_STEPS = 12  # Errors are gathered over this many steps before they are applied to later steps, and scales chosen.
+_FACTOR_COLUMNS = 128  # Of a Cholesky factor, computed at a time.
 _LOOKUP_SHARE = 0.5  # Weight of a tied table's plain errors against those in the head's product.
 _TABLE_ROWS = 8192  # Rows of a table are independent of each other; these are rounded at a time.
+
+RoundInputs = Callable[[slice, Array], Array]
+"""Places of inputs in a panel, and their weights [n, out], earlier errors compensated -> the weights as they are after
+rounding, [n, out]."""
 
 
 class Compensation:
@@ -29,10 +34,7 @@ class Compensation:
     """
 
     def __init__(self, gram: Array, together: int) -> None:
-        size = len(gram)
-        gram = gram.astype(np.float64)
-        mean_square = float(np.trace(gram)) / size
-        self._gram = gram + np.eye(size) * (_DAMPING * mean_square if mean_square > 0 else 1.0)
+        self._gram, size = gram, len(gram)
         steps = [np.arange(start, min(start + together, size)) for start in range(0, size, together)]
         steps.sort(key=lambda step: -float(self._gram[step, step].sum()))  # Stable: equal weights keep their order.
         self._steps: Sequence[Array] = steps
@@ -45,45 +47,56 @@ class Compensation:
         upper triangular, that factor is R's inverse; what it adds to the inputs B of a step is
         `R[before, B] R[B, B]^-1`, transposed, times the errors `weights - rounded` before. Nothing large is inverted.
         """
-        order = np.concatenate(self._steps)
-        turned = order[::-1]
-        factor: Array = np.linalg.cholesky(self._gram[np.ix_(turned, turned)])[::-1, ::-1]
+        turned = np.concatenate(self._steps)[::-1]
+        gram = self._gram[np.ix_(turned, turned)].astype(np.float64)
+        mean_square = float(np.trace(gram)) / len(gram)
+        gram.flat[:: len(gram) + 1] += _DAMPING * mean_square if mean_square > 0 else 1.0
+        _factorize(gram)
+        factor = gram.T[::-1, ::-1]  # R^T
         shares = np.zeros(factor.shape, dtype=np.float32)
         end = 0
         for step in self._steps:
             start, end = end, end + len(step)
-            above, own = factor[:start, start:end], factor[start:end, start:end]
-            shares[:start, start:end] = above / own if len(step) == 1 else above @ np.linalg.inv(own)
+            before, own = factor[start:end, :start], factor[start:end, start:end]
+            shares[start:end, :start] = before / own if len(step) == 1 else np.linalg.solve(own, before)
         return shares
 
-    def round(
-        self,
-        weights: Array,
-        round_inputs: Callable[[Array, Array], Array],
-        begin_panel: Callable[[Array, Array], None] | None = None,
-    ) -> None:
+    def round(self, weights: Array, begin_panel: Callable[[Array, Array], RoundInputs]) -> None:
         """Rounds a matrix.
 
         Args:
             weights: [in, out], float32.
-            round_inputs: Numbers of inputs [n] and their weights [n, out], earlier errors compensated -> the
-                weights as they are after rounding, [n, out].
             begin_panel: Told the numbers of the inputs of the next steps, and their weights with the errors of all
-                panels before compensated.
+                panels before compensated; returns how to round these inputs.
         """
         weights, shares = weights[np.concatenate(self._steps)], self._shares
-        rest, errors = weights.copy(), np.empty_like(weights)
+        errors = np.empty_like(weights)
         end = 0
         for first in range(0, len(self._steps), _PANEL_STEPS):
             panel, panel_start = self._steps[first : first + _PANEL_STEPS], end
-            panel_end = panel_start + sum(map(len, panel))
-            if begin_panel is not None:
-                begin_panel(np.concatenate(panel), rest[panel_start:panel_end])
+            inputs = np.concatenate(panel)
+            before, here = slice(0, panel_start), slice(panel_start, panel_start + len(inputs))
+            rows = weights[here] + shares[here, before] @ errors[before]
+            round_inputs = begin_panel(inputs, rows)
             for step in panel:
                 start, end = end, end + len(step)
-                here = rest[start:end] + shares[panel_start:start, start:end].T @ errors[panel_start:start]
-                np.subtract(weights[start:end], round_inputs(step, here), out=errors[start:end])
-            rest[end:] += shares[panel_start:end, end:].T @ errors[panel_start:end]
+                places = slice(start - panel_start, end - panel_start)
+                rows[places] += shares[start:end, panel_start:start] @ errors[panel_start:start]
+                np.subtract(weights[start:end], round_inputs(places, rows[places]), out=errors[start:end])
+
+
+def _factorize(gram: Array) -> None:
+    """Makes `L @ L.T` its Cholesky factor L, lower triangular, in place.
+
+    A few columns at a time: numpy's own function moves a large matrix about for longer than it computes.
+    """
+    for start in range(0, len(gram), _FACTOR_COLUMNS):
+        end = min(start + _FACTOR_COLUMNS, len(gram))
+        own, below = slice(start, end), slice(end, None)
+        gram[start:, own] -= gram[start:, :start] @ gram[own, :start].T
+        gram[own, own] = np.linalg.cholesky(gram[own, own])
+        gram[below, own] = np.linalg.solve(gram[own, own], gram[below, own].T).T
+        gram[own, below] = 0
 
 
 def encode_columns(values: Array, blocks: Blocks, gram: Array) -> tuple[Array, Array]:
@@ -97,14 +110,17 @@ def encode_columns(values: Array, blocks: Blocks, gram: Array) -> tuple[Array, A
     codes = np.empty(blocks.shape, dtype=np.uint8)
     scales = np.empty((len(values), blocks.count, 1), dtype=np.float16)
 
-    def choose_scales(inputs: Array, rows: Array) -> None:
+    def begin_panel(inputs: Array, rows: Array) -> RoundInputs:
         _, scales[inputs] = blocks.encode(rows)
+        round_rows = blocks.rounding(scales[inputs])
 
-    def round_inputs(step: Array, rows: Array) -> Array:
-        codes[step] = blocks.nearest(rows, scales[step])
-        return blocks.decode(codes[step], scales[step])
+        def round_inputs(places: slice, weights: Array) -> Array:
+            codes[inputs[places]], rounded = round_rows(places, weights)
+            return rounded
 
-    Compensation(gram, together=1).round(values, round_inputs, choose_scales)
+        return round_inputs
+
+    Compensation(gram, together=1).round(values, begin_panel)
     return codes, scales
 
 
@@ -125,15 +141,18 @@ def encode_rows(values: Array, blocks: Blocks, gram: Array, *, looked_up: bool) 
     for start in range(0, len(values), _TABLE_ROWS):
         rows = slice(start, start + _TABLE_ROWS)
 
-        def round_inputs(step: Array, weights: Array, rows: slice = rows) -> Array:
-            block, place = divmod(int(step[0]), blocks.size)
-            padded = np.zeros((weights.shape[1], blocks.together), dtype=np.float32)
-            padded[:, : len(step)] = weights.T
-            scale = scales[rows, block]
-            code = blocks.codes.nearest(padded / divisors(scale))  # [rows, 1]
-            codes[rows, block, place // blocks.together] = code[:, 0]
-            rounded: Array = (blocks.codes.values(code) * scale.astype(np.float32))[:, : len(step)].T
-            return rounded
+        def begin_panel(inputs: Array, _weights: Array, rows: slice = rows) -> RoundInputs:
+            def round_inputs(places: slice, weights: Array) -> Array:
+                block, place = divmod(int(inputs[places.start]), blocks.size)
+                padded = np.zeros((weights.shape[1], blocks.together), dtype=np.float32)
+                padded[:, : len(weights)] = weights.T
+                scale = scales[rows, block]
+                code = blocks.codes.nearest(padded / divisors(scale))  # [rows, 1]
+                codes[rows, block, place // blocks.together] = code[:, 0]
+                rounded: Array = (blocks.codes.values(code) * scale.astype(np.float32))[:, : len(weights)].T
+                return rounded
 
-        compensation.round(np.ascontiguousarray(values[rows].T), round_inputs)
+            return round_inputs
+
+        compensation.round(np.ascontiguousarray(values[rows].T), begin_panel)
     return codes, scales
