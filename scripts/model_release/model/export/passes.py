@@ -4,6 +4,7 @@ Each pass returns whether it modified the model; running it twice changes nothin
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -47,6 +48,7 @@ def fold(model: ir.Model) -> ir.Model:
         onnxscript.optimizer.optimize(model, onnx_shape_inference=False)
         read_sizes_once(model)
         spell_out_gemms(model)
+        spell_out_gelus(model)
         drop_equal_reshapes(model)
         spell_out_reshapes(model)
         for cleanup in (
@@ -166,6 +168,35 @@ def spell_out_gemms(model: ir.Model) -> bool:
         model.graph.insert_before(node, made)
         result.replace_all_uses_with(made[-1].outputs[0], replace_graph_outputs=True)
         model.graph.remove(node, safe=True)
+        modified = True
+    return modified
+
+
+def spell_out_gelus(model: ir.Model) -> bool:
+    """Writes GELUs by tanh in smaller steps: a runtime may read the operator as that by the error function.
+
+    Before: `Gelu(x, approximate="tanh")`. After, as GPT-2's own code has it and runtimes know to be one:
+    `x / 2 * (1 + Tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))`.
+    """
+    numbers = {"half": 0.5, "three": 3.0, "bend": 0.044715, "slope": math.sqrt(2 / math.pi), "one": 1.0}
+    modified = False
+    for node in list(model.graph):
+        if node.op_type != "Gelu" or node.attributes.get_string("approximate", "none") != "tanh":
+            continue
+        result, x = node.outputs[0], node.inputs[0]
+        dtype = np.float32 if result.dtype is None else result.dtype.numpy()
+        half, three, bend, slope, one = (
+            shared_constant(model.graph, f"gelu_{name}", np.array(number, dtype)) for name, number in numbers.items()
+        )
+        tape = ir.tape.Tape()
+        bent = tape.op("Add", [x, tape.op("Mul", [tape.op("Pow", [x, three]), bend])])
+        share = tape.op("Add", [tape.op("Tanh", [tape.op("Mul", [bent, slope])]), one])
+        tape.op("Mul", [tape.op("Mul", [x, half]), share])
+        for made in tape.nodes:
+            made.outputs[0].type, made.outputs[0].shape = result.type, result.shape
+        ir.convenience.replace_nodes_and_values(
+            model.graph, node, [node], tape.nodes, [result], [tape.nodes[-1].outputs[0]]
+        )
         modified = True
     return modified
 
