@@ -1,6 +1,6 @@
 """What each kind of activation costs, as JSON: `run_activations.py SCRIPTS WEIGHTS FOLDER THREADS [TOKENS PAIRS]…`.
 
-One model is exported with logits only, then once for each kind, of all layers. Each is run alternately
+One model is exported with logits only, then once for each kind that it has, of all layers. Each is run alternately
 with the first and removed before the next is made.
 """
 
@@ -13,8 +13,9 @@ from onnx_sessions import feed_of, open_session, paired_ratios, read_plan
 scripts, weights, folder, threads, *plan = sys.argv[1:]
 sys.path.insert(0, scripts)
 
-from model_release.contract.activations import load_contract  # noqa: E402
+from model_release.contract.metadata import metadata_of  # noqa: E402
 from model_release.contract.request import SelectionRequest  # noqa: E402
+from model_release.model.onnx_files.facts import read_facts  # noqa: E402
 from model_release.model.pipeline import export_model  # noqa: E402
 from model_release.model.weights.source import SourceRequest  # noqa: E402
 
@@ -28,11 +29,13 @@ def export(to: Path, activations: str, *, all_layers: bool) -> None:
     export_model(SourceRequest(folder=Path(weights)), request, to)
 
 
+export(path, "all", all_layers=True)
+has = metadata_of(path.name, read_facts(path).props).selection.activations
 export(base_path, "logits", all_layers=False)
 base = open_session(base_path, int(threads))
 longest = max(tokens for tokens, _ in read_plan(plan))
 rows = []
-for layers, kinds in [("last", "default"), *(("all", kind) for kind in (*load_contract().all_activations, "all"))]:
+for layers, kinds in [("last", "default"), *(("all", kind) for kind in (*has, "all"))]:
     export(path, kinds, all_layers=layers == "all")
     session = open_session(path, int(threads))
     returned = session.run(None, feed_of(session, longest, vocab))
