@@ -7,7 +7,8 @@ NUM01 and REL01, with the limits of the file's own precision, judge a browser as
 file. A relative error of at most e is a cosine of at least √(1 − e²): cosines are told, not judged twice.
 
 A backend that cannot run a precision says so, and that is reported. One that runs it wrongly says
-nothing, and that is what fails.
+nothing, and that is what fails; unless the contract says it, for a fault of that backend: then it
+counts as one that cannot.
 """
 
 import base64
@@ -181,9 +182,12 @@ class _Gate:
         trial = BackendRun(file=file, precision=precision.name, backend=backend.name, size_bytes=model_bytes(path))
         try:
             with self._open_page() as ask:  # Its own: no trial sees another's settings or memory.
-                return replace(trial, **_measure(ask, path, backend, precision, judge))
+                measured = replace(trial, **_measure(ask, path, backend, precision, judge))
         except (_RefusedError, PageLostError) as failure:
             return replace(trial, refused=one_line(str(failure))[:300])
+        if measured.findings and backend.name in precision.misread_by:
+            return replace(trial, refused=precision.advice)
+        return measured
 
 
 def _measure(ask: Ask, path: Path, backend: Backend, precision: Precision, judge: "Judge") -> dict[str, Any]:

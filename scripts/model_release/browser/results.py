@@ -12,7 +12,6 @@ from pathlib import Path
 
 from model_release.base.errors import ContractError, ManifestError, NumericMismatchError
 from model_release.base.files import read_bytes
-from model_release.contract.activations import load_contract
 from model_release.contract.clauses import NOTHING_JUDGED, Finding, Judgement
 from model_release.contract.manifest import MAX_MANIFEST_BYTES
 
@@ -101,11 +100,9 @@ class BrowserReport:
         wrong = [trial for trial in self.trials if trial.findings]
         if wrong:
             first = wrong[0]
-            advice = load_contract().precision(first.precision).advice
             raise NumericMismatchError(
                 f"a browser must return what the fp32 file returns, {len(wrong)} of {len(self.trials)} runs do not; "
                 f"the first: {first.file} on {first.backend}: {first.findings[0]}. Do not release this file."
-                f"{f' {first.precision}: {advice}' if advice else ''}"
             )
         if self.findings:
             raise ContractError(f"a page must read texts as the model does: {self.findings[0]}. Correct the tokenizer.")

@@ -304,6 +304,7 @@ def _parse(document: Mapping[str, Any]) -> Contract:
                     "matrix": Storage(**row["matrix"]),
                     "experts": Storage(**row["experts"]) if "experts" in row else None,
                     "domains": tuple(row.get("domains", ())),
+                    "misread_by": tuple(row.get("misread_by", ())),
                     "tolerances": {kind: Tolerance(**limits) for kind, limits in row["tolerances"].items()},
                 },
             )

@@ -47,6 +47,7 @@ class Precision:
         calibrated: Whether its bytes follow activations on text, which differ a little from machine to machine.
         domains: Of operators besides the standard ones.
         advice: Where it is best and where it is not; empty where that is plain.
+        misread_by: Backends of the browser gate that are known to return other numbers, and no error.
         gated_rtol: Relative tolerance where MLPs have gates, if it is larger. The product of gate and up projection
             makes some numbers thousands of times as large as the others of a token, and float32's error with them: two
             runtimes differ by 2e-4 of such rows (SmolLM2-135M).
@@ -70,6 +71,7 @@ class Precision:
     experts: Storage | None = None
     domains: tuple[str, ...] = ()
     advice: str = ""
+    misread_by: tuple[str, ...] = ()
     gated_rtol: float = 0.0
     widths: Mapping[str, int] = field(default_factory=dict)
 
