@@ -53,8 +53,8 @@ install_locked() {
 
 # Chromium for the browser tests, on Debian and where we may install it. Without it a person's run skips them, and
 # one with CI set fails.
-chromium() {
-    if [ -n "${CHROMIUM_PATH:-}" ] || command -v chromium chromium-browser google-chrome >/dev/null; then return; fi
+install_chromium() {
+    if [ -n "${CHROMIUM_PATH:-}$(type -P chromium chromium-browser google-chrome{,-stable})" ]; then return; fi
     local as=()
     [ "$(id -u)" = 0 ] || as=(sudo -n)
     echo "installing chromium" >&2

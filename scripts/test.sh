@@ -15,7 +15,7 @@ else
         shift
         which=()
     fi
-    chromium
+    install_chromium
 fi
 bin=.venv/bin
 "$bin"/ruff check .

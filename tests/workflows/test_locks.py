@@ -1,8 +1,6 @@
 """What a workflow's job installs: every package by its hash, in step with the requirements that people install."""
 
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -71,37 +69,3 @@ def test_every_job_of_a_release_installs_a_lock_and_nothing_else() -> None:
                     wanted = step["with"]["requirements"]
                     chosen = re.findall(r"'(\w+)'", wanted) or [wanted]
                     assert set(chosen) <= set(SETS), wanted
-
-
-# -- torch, where it is not installed by hash
-
-
-PIP = """#!/bin/bash
-[ "$1 $2" = "-m pip" ] || exit 1  # What is installed already is asked first: nothing is.
-echo "$*" >>"$LOG"
-[[ "$*" != *--index-url* ]]  # Its index is out of reach.
-"""
-
-
-def install_torch(folder: Path, **variables: str) -> tuple[int, list[str]]:
-    """The exit code of `install_torch`, and what pip was asked, where torch's index does not answer."""
-    python = folder / "python"
-    python.write_text(PIP)
-    python.chmod(0o755)
-    command = ["bash", "-c", '. scripts/environment.sh && install_torch "$0" requirements.txt', str(python)]
-    environment = {"PATH": os.environ["PATH"], "LOG": str(folder / "log"), **variables}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    return done.returncode, (folder / "log").read_text().splitlines()
-
-
-def test_a_person_gets_the_plain_pin_where_torchs_index_is_out_of_reach(tmp_path: Path) -> None:
-    code, asked = install_torch(tmp_path)
-    assert code == 0
-    assert [line.split()[-1] for line in asked] == [f"torch=={REQUIRED['torch'].removesuffix('+cpu')}"] * 2
-
-
-def test_a_workflow_never_gets_gigabytes_in_silence(tmp_path: Path) -> None:
-    code, asked = install_torch(tmp_path, GITHUB_ACTIONS="true")
-    assert code != 0
-    assert [line.split()[-1] for line in asked] == [f"torch=={REQUIRED['torch']}"]
-    assert "--retries 8" in asked[0]
