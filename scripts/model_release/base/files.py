@@ -20,6 +20,10 @@ _LARGEST_BYTES = 1 << 40
 """Larger files than any that is meant: a sparse one may claim to be so large, and would be read for days."""
 
 
+_DIGESTED_BYTES = 1 << 24
+"""Of a file, in one step."""
+
+
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _POINTER_BYTES = 1024  # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md: a pointer has fewer.
 
@@ -162,7 +166,7 @@ def sha256_of(path: Path, *, error: type[ReleaseError]) -> str:
     """
     try:
         with open_file(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return _digest(file, hashlib.sha256())
     except OSError as failure:
         raise error(f"{path} must be readable, got: {failure.strerror or failure}. Make it readable.") from failure
 
@@ -186,9 +190,20 @@ def git_blob_id(path: Path, *, error: type[ReleaseError]) -> str:
     try:
         with open_file(path) as file:
             size_bytes = os.fstat(file.fileno()).st_size
-            return hashlib.file_digest(file, lambda: git_blob_digest(size_bytes)).hexdigest()
+            return _digest(file, git_blob_digest(size_bytes))
     except OSError as failure:
         raise error(f"{path} must be readable, got: {failure.strerror or failure}. Make it readable.") from failure
+
+
+def _digest(file: io.BufferedReader, digest: "hashlib._Hash") -> str:
+    """The digest of a file's bytes, in hex.
+
+    Parts are larger than those of `hashlib.file_digest`: beside a busy thread, Python makes each wait its turn.
+    """
+    part = memoryview(bytearray(min(_DIGESTED_BYTES, os.fstat(file.fileno()).st_size + 1)))
+    while length := file.readinto(part):
+        digest.update(part[:length])
+    return digest.hexdigest()
 
 
 def check_replaceable(target: Path, *, error: type[ReleaseError]) -> None:

@@ -45,6 +45,7 @@ def atomic_model(target: Path, *, error: type[ReleaseError]) -> Iterator[Path]:
             made = data_files(written)
             for path in made:
                 path.replace(temporary.with_name(path.name))
+            temporary.unlink()  # ext4 writes a file out at once that is renamed over another.
             written.replace(temporary)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
