@@ -81,10 +81,10 @@ class Blocks:
         return rows
 
     def _encode_some(self, rows: Array) -> tuple[Array, Array]:
-        require_finite(rows, self._name, "integers")
         try:
             codes, scales = self.codes.encode(self._cut(rows).reshape(-1, self.size))
         except OverflowError as failure:
+            require_finite(rows, self._name, "integers")
             raise QuantizeError(f"{self._name} is too large for float16 scales. Choose another precision.") from failure
         return codes.reshape(-1, *self.shape[1:]), scales.reshape(-1, self.count, 1)
 

@@ -68,24 +68,13 @@ class Nibbles:
         if not (np.abs(extreme) * self._SHARES.max() < _FLOAT16_END).all():
             raise OverflowError
         scales = np.multiply.outer(self._SHARES, extreme).astype(np.float16)
-        errors = np.empty(scales.shape, dtype=np.float32)
-        for candidate, error in zip(scales, errors, strict=True):
-            np.square(self._rounded(blocks, candidate) - blocks).sum(axis=-1, out=error)
-        best = _least(scales, errors)
+        best = _least(scales, _rounding_losses(blocks, scales, -8, 7))
         levels = self.values(self.nearest(blocks / divisors(best)[:, None]))
         fitted = (levels * blocks).sum(axis=-1) / np.maximum(np.square(levels).sum(axis=-1), np.float32(_TINY))
         fitted = np.where(np.abs(fitted) < _FLOAT16_END, fitted, best).astype(np.float16)
         both = np.stack([best, fitted])
-        errors = np.stack([np.square(self._rounded(blocks, scale) - blocks).sum(axis=-1) for scale in both])
-        best = _least(both, errors)
+        best = _least(both, _rounding_losses(blocks, both, -8, 7))
         return self.nearest(blocks / divisors(best)[:, None]), best
-
-    def _rounded(self, blocks: Array, scales: Array) -> Array:
-        """Blocks under a scale each, as they are decoded."""
-        rounded: Array = (
-            self.values(self.nearest(blocks / divisors(scales)[:, None])) * scales.astype(np.float32)[:, None]
-        )
-        return rounded
 
 
 class Integers:
@@ -103,21 +92,18 @@ class Integers:
         return codes.astype(np.float32)
 
     def encode(self, blocks: Array) -> tuple[Array, Array]:
-        """See `Codes`."""
-        largest = np.maximum(blocks.max(axis=-1), -blocks.min(axis=-1)) / np.float32(_INT8_MAX)
-        scales = _halved(np.multiply.outer(self._SHARES, largest))
-        work, errors = np.empty_like(blocks), np.empty(scales.shape, dtype=np.float32)
-        for candidate, error in zip(scales, errors, strict=True):
-            np.divide(blocks, divisors(candidate)[:, None], out=work)
-            np.rint(work, out=work)
-            np.clip(work, -_INT8_MAX, _INT8_MAX, out=work)
-            work *= candidate.astype(np.float32)[:, None]
-            work -= blocks
-            np.square(work, out=work)
-            work.sum(axis=-1, out=error)
-        best = _least(scales, errors)
-        np.divide(blocks, divisors(best)[:, None], out=work)
-        return self.nearest(work), best
+        """See `Codes`. What a scale clips off a block's largest value may be more than the full scale loses of all."""
+        largest = np.maximum(blocks.max(axis=-1), -blocks.min(axis=-1))
+        scales = _halved(np.multiply.outer(self._SHARES, largest / np.float32(_INT8_MAX)))
+        losses = np.full(scales.shape, np.inf, dtype=np.float32)
+        losses[-1] = _rounding_losses(blocks, scales[-1:], -_INT8_MAX, _INT8_MAX)[0]
+        for candidate, loss in zip(scales[:-1], losses[:-1], strict=True):
+            clipped = np.square(largest - candidate.astype(np.float32) * _INT8_MAX)
+            left = np.flatnonzero(clipped <= losses[-1] * np.float32(1.001))  # Somewhat more than float32 is off.
+            loss[left] = _rounding_losses(blocks[left], candidate[None, left], -_INT8_MAX, _INT8_MAX)[0]
+        best = _least(scales, losses)
+        numbers = _whole_numbers(blocks, best, -_INT8_MAX, _INT8_MAX, np.empty_like(blocks))
+        return numbers.astype(np.int8), best
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,6 +219,26 @@ def _sum_last(values: Array) -> Array:
     for axis in range(2, values.shape[-1]):
         total += values[..., axis]
     return total
+
+
+def _rounding_losses(blocks: Array, scales: Array, low: int, high: int) -> Array:
+    """How much scales [candidates, n] lose of blocks [n, size] in whole numbers from low to high: [candidates, n]."""
+    work, losses = np.empty_like(blocks), np.empty(scales.shape, dtype=np.float32)
+    for candidate, loss in zip(scales, losses, strict=True):
+        _whole_numbers(blocks, candidate, low, high, work)
+        work *= candidate.astype(np.float32)[:, None]
+        work -= blocks
+        np.square(work, out=work)
+        work.sum(axis=-1, out=loss)
+    return losses
+
+
+def _whole_numbers(blocks: Array, scales: Array, low: int, high: int, out: Array) -> Array:
+    """Blocks [n, size], divided by their scales, as the nearest whole numbers from low to high: float32, in `out`."""
+    np.divide(blocks, divisors(scales)[:, None], out=out)
+    np.rint(out, out=out)
+    np.clip(out, low, high, out=out)
+    return out
 
 
 def _halved(scales: Array) -> Array:
