@@ -1,6 +1,7 @@
 """Rows of weights cut into blocks, each with the scale that loses least."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from model_release.contract.storage import Storage
 from model_release.model.precision.chunks import in_chunks
 from model_release.model.precision.codebook import codes_of, divisors
 from model_release.model.precision.graph_edits import require_finite
+
+T = TypeVar("T")
 
 
 class Blocks:
@@ -47,9 +50,18 @@ class Blocks:
         Raises:
             QuantizeError: A weight is not finite, or too large for a float16 scale.
         """
-        parts = in_chunks(lambda chunk: self._encode_some(rows[chunk]), len(rows), self.count * self.size)
+        parts = in_chunks(lambda chunk: self._of_blocks(self.codes.encode, rows[chunk]), len(rows), self._padded)
         codes, scales = (np.concatenate(some) for some in zip(*parts, strict=True))
-        return codes, scales
+        return codes.reshape(-1, *self.shape[1:]), scales.reshape(-1, self.count, 1)
+
+    def scales(self, rows: Array) -> Array:
+        """The scales that `encode` finds for rows, [rows, count, 1], float16.
+
+        Raises:
+            QuantizeError: See `encode`.
+        """
+        parts = in_chunks(lambda chunk: self._of_blocks(self.codes.scales, rows[chunk]), len(rows), self._padded)
+        return np.concatenate(parts).reshape(-1, self.count, 1)
 
     def rounding(self, scales: Array) -> Callable[[slice, Array], tuple[Array, Array]]:
         """How to round rows to codes under given scales.
@@ -80,18 +92,23 @@ class Blocks:
         rows: Array = blocks.reshape(len(codes), -1)[:, : self.columns]
         return rows
 
-    def _encode_some(self, rows: Array) -> tuple[Array, Array]:
+    @property
+    def _padded(self) -> int:
+        """Weights of a row, padding included."""
+        return self.count * self.size
+
+    def _of_blocks(self, find: Callable[[Array], T], rows: Array) -> T:
+        """What is found for the blocks of rows, [n, size]."""
         try:
-            codes, scales = self.codes.encode(self._cut(rows).reshape(-1, self.size))
+            return find(self._cut(rows).reshape(-1, self.size))
         except OverflowError as failure:
             require_finite(rows, self._name, "integers")
             raise QuantizeError(f"{self._name} is too large for float16 scales. Choose another precision.") from failure
-        return codes.reshape(-1, *self.shape[1:]), scales.reshape(-1, self.count, 1)
 
     def _cut(self, rows: Array) -> Array:
         """Rows [rows, columns] as blocks [rows, count, size], the last ones padded with zeros."""
-        if self.count * self.size != self.columns:
-            padded = np.zeros((len(rows), self.count * self.size), dtype=np.float32)
+        if self._padded != self.columns:
+            padded = np.zeros((len(rows), self._padded), dtype=np.float32)
             padded[:, : self.columns] = rows
             rows = padded
         return np.ascontiguousarray(rows).reshape(-1, self.count, self.size)

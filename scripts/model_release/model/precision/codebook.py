@@ -38,9 +38,12 @@ class Codes(Protocol):
         """The inverse: codes -> values, float32."""
 
     def encode(self, blocks: Array) -> tuple[Array, Array]:
-        """Blocks [n, size] -> codes [n, size / weights] and scales [n], float16, the best of a few.
+        """Blocks [n, size] -> codes [n, size / weights] and scales [n], float16; see `scales`."""
 
-        Everything is computed element by element, and added up in one order: codes are the same on every machine.
+    def scales(self, blocks: Array) -> Array:
+        """The best scales, of a few, of blocks [n, size]: [n], float16.
+
+        Everything is computed element by element, and added up in one order: they are the same on every machine.
 
         Raises:
             OverflowError: A block is too large for a float16 scale.
@@ -62,6 +65,11 @@ class Nibbles:
         return codes.astype(np.float32) - np.float32(8)
 
     def encode(self, blocks: Array) -> tuple[Array, Array]:
+        """See `Codes`."""
+        scales = self.scales(blocks)
+        return self.nearest(blocks / divisors(scales)[:, None]), scales
+
+    def scales(self, blocks: Array) -> Array:
         """See `Codes`. Like that of Codebook, the best scale is then fitted to its codes."""
         high, low = blocks.max(axis=-1), blocks.min(axis=-1)
         extreme = np.where(-low > high, low, high) / np.float32(-8)
@@ -73,8 +81,7 @@ class Nibbles:
         fitted = (levels * blocks).sum(axis=-1) / np.maximum(np.square(levels).sum(axis=-1), np.float32(_TINY))
         fitted = np.where(np.abs(fitted) < _FLOAT16_END, fitted, best).astype(np.float16)
         both = np.stack([best, fitted])
-        best = _least(both, _rounding_losses(blocks, both, -8, 7))
-        return self.nearest(blocks / divisors(best)[:, None]), best
+        return _least(both, _rounding_losses(blocks, both, -8, 7))
 
 
 class Integers:
@@ -92,6 +99,12 @@ class Integers:
         return codes.astype(np.float32)
 
     def encode(self, blocks: Array) -> tuple[Array, Array]:
+        """See `Codes`."""
+        scales = self.scales(blocks)
+        numbers = _whole_numbers(blocks, scales, -_INT8_MAX, _INT8_MAX, np.empty_like(blocks))
+        return numbers.astype(np.int8), scales
+
+    def scales(self, blocks: Array) -> Array:
         """See `Codes`. What a scale clips off a block's largest value may be more than the full scale loses of all."""
         largest = np.maximum(blocks.max(axis=-1), -blocks.min(axis=-1))
         scales = _halved(np.multiply.outer(self._SHARES, largest / np.float32(_INT8_MAX)))
@@ -101,9 +114,7 @@ class Integers:
             clipped = np.square(largest - candidate.astype(np.float32) * _INT8_MAX)
             left = np.flatnonzero(clipped <= losses[-1] * np.float32(1.001))  # Somewhat more than float32 is off.
             loss[left] = _rounding_losses(blocks[left], candidate[None, left], -_INT8_MAX, _INT8_MAX)[0]
-        best = _least(scales, losses)
-        numbers = _whole_numbers(blocks, best, -_INT8_MAX, _INT8_MAX, np.empty_like(blocks))
-        return numbers.astype(np.int8), best
+        return _least(scales, losses)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,21 +145,35 @@ class Codebook:
         return values
 
     def encode(self, blocks: Array) -> tuple[Array, Array]:
+        """See `Codes`."""
+        values = self._by_code(blocks)
+        scales = self._best(values)
+        codes = self._nearest(values / _each(divisors(scales), self.points.shape[1]))
+        return np.ascontiguousarray(codes.T), scales
+
+    def scales(self, blocks: Array) -> Array:
         """See `Codes`. Candidates are compared on the coarse grid; the best one is then fitted to its codes.
 
         The last candidate stays as it is: it meets an outlier exactly.
         """
-        weights = self.points.shape[1]
-        # [codes of a block, blocks, weights]: one code of each block beside the next block's, so that rows are long.
-        points = blocks.view(_point(weights))
-        values = np.ascontiguousarray(points.T).view(np.float32).reshape(-1, len(blocks), weights)
-        scales = self._scales(values)
-        best = _least(scales, self._errors(values, scales))
-        codes = self._nearest(values / _each(divisors(best), weights))
-        best = np.where(best == scales[-1], best, self._fitted(values, codes, best))
-        return np.ascontiguousarray(self._nearest(values / _each(divisors(best), weights)).T), best
+        return self._best(self._by_code(blocks))
 
-    def _scales(self, values: Array) -> Array:
+    def _by_code(self, blocks: Array) -> Array:
+        """Blocks [n, size] as [codes of a block, n, weights]: a code of each beside the next one's, for long rows."""
+        weights = self.points.shape[1]
+        points = blocks.view(_point(weights))
+        values: Array = np.ascontiguousarray(points.T).view(np.float32).reshape(-1, len(blocks), weights)
+        return values
+
+    def _best(self, values: Array) -> Array:
+        """`scales` of values [codes of a block, n, weights]."""
+        scales = self._candidates(values)
+        best = _least(scales, self._errors(values, scales))
+        codes = self._nearest(values / _each(divisors(best), values.shape[-1]))
+        fitted: Array = np.where(best == scales[-1], best, self._fitted(values, codes, best))
+        return fitted
+
+    def _candidates(self, values: Array) -> Array:
         """Scales worth trying for values [codes of a block, n, weights]: [candidates, n], float16."""
         rms = np.sqrt(_sum_last(np.square(values).sum(axis=0)) / np.float32(values.shape[0] * values.shape[2]))
         largest = np.maximum(values.max(axis=0), -values.min(axis=0)).max(axis=-1) / np.float32(_REACH)

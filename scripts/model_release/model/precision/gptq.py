@@ -15,7 +15,10 @@ from model_release.model.precision.blocks import Blocks
 from model_release.model.precision.codebook import divisors
 
 _DAMPING = 0.01  # Of the mean square of the inputs: keeps rarely used inputs from absorbing everything.
-_PANEL_STEPS = 12  # Errors are gathered over this many steps before they are applied to later steps, and scales chosen.
+_PANEL_STEPS = 12  # Scales are chosen for so many at a time.
+_GROUP_STEPS = (
+    8 * _PANEL_STEPS
+)  # Errors before them are applied to so many at a time, as products of a few rows are slow.
 _FACTOR_COLUMNS = 128  # Of a Cholesky factor, computed at a time.
 _LOOKUP_SHARE = 0.5  # Weight of a tied table's plain errors against those in the head's product.
 _TABLE_ROWS = 8192  # Rows of a table are independent of each other; these are rounded at a time.
@@ -69,20 +72,36 @@ class Compensation:
             begin_panel: Told the numbers of the inputs of the next steps, and their weights with the errors of all
                 panels before compensated; returns how to round these inputs.
         """
-        weights, shares = weights[np.concatenate(self._steps)], self._shares
+        order, shares, count = np.concatenate(self._steps), self._shares, len(self._steps)
+        weights = weights[order]
         errors = np.empty_like(weights)
-        end = 0
-        for first in range(0, len(self._steps), _PANEL_STEPS):
-            panel, panel_start = self._steps[first : first + _PANEL_STEPS], end
-            inputs = np.concatenate(panel)
-            before, here = slice(0, panel_start), slice(panel_start, panel_start + len(inputs))
-            rows = weights[here] + shares[here, before] @ errors[before]
-            round_inputs = begin_panel(inputs, rows)
-            for step in panel:
-                start, end = end, end + len(step)
-                places = slice(start - panel_start, end - panel_start)
-                rows[places] += shares[start:end, panel_start:start] @ errors[panel_start:start]
-                np.subtract(weights[start:end], round_inputs(places, rows[places]), out=errors[start:end])
+        bounds = np.cumsum([0, *map(len, self._steps)]).tolist()
+
+        def places(first: int, steps: int) -> slice:
+            return slice(bounds[first], bounds[min(first + steps, count)])
+
+        def owed(to: slice, since: int) -> Array:
+            """What inputs take over of the errors of those before them, from one on."""
+            taken: Array = shares[to, since : to.start] @ errors[since : to.start]
+            return taken
+
+        for group_first in range(0, count, _GROUP_STEPS):
+            group = places(group_first, _GROUP_STEPS)
+            group_rows = weights[group] + owed(group, 0)
+            for panel_first in range(group_first, min(group_first + _GROUP_STEPS, count), _PANEL_STEPS):
+                panel = places(panel_first, _PANEL_STEPS)
+                rows = group_rows[_within(group, panel)] + owed(panel, group.start)
+                round_inputs = begin_panel(order[panel], rows)
+                for number in range(panel_first, min(panel_first + _PANEL_STEPS, count)):
+                    step = places(number, 1)
+                    own = _within(panel, step)
+                    rows[own] += owed(step, panel.start)
+                    np.subtract(weights[step], round_inputs(own, rows[own]), out=errors[step])
+
+
+def _within(whole: slice, part: slice) -> slice:
+    """A part's places, counted from where the whole begins."""
+    return slice(part.start - whole.start, part.stop - whole.start)
 
 
 def _factorize(gram: Array) -> None:
@@ -111,7 +130,7 @@ def encode_columns(values: Array, blocks: Blocks, gram: Array) -> tuple[Array, A
     scales = np.empty((len(values), blocks.count, 1), dtype=np.float16)
 
     def begin_panel(inputs: Array, rows: Array) -> RoundInputs:
-        _, scales[inputs] = blocks.encode(rows)
+        scales[inputs] = blocks.scales(rows)
         round_rows = blocks.rounding(scales[inputs])
 
         def round_inputs(places: slice, weights: Array) -> Array:
@@ -136,7 +155,8 @@ def encode_rows(values: Array, blocks: Blocks, gram: Array, *, looked_up: bool) 
     """
     if looked_up:
         gram = gram + np.eye(len(gram), dtype=np.float32) * (_LOOKUP_SHARE * np.trace(gram) / len(gram))
-    codes, scales = blocks.encode(values)
+    scales = blocks.scales(values)
+    codes = np.full(blocks.shape, blocks.codes.nearest(np.zeros(blocks.together, dtype=np.float32)), dtype=np.uint8)
     compensation = Compensation(gram, together=blocks.together)
     for start in range(0, len(values), _TABLE_ROWS):
         rows = slice(start, start + _TABLE_ROWS)
