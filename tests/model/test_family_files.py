@@ -65,7 +65,7 @@ def everything(folder: Path) -> SelectionRequest:
     return SelectionRequest(activations=",".join(sorted(all_kinds(folder))), all_layers=True)
 
 
-@pytest.mark.long_cases("gemma3_text", "falcon, new", "gpt_neox, parallel")
+@pytest.mark.long_cases("gemma3_text", "falcon, new", "gpt_neox, parallel", "llama, yarn rope, biases")
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_file_keeps_every_clause_in_every_precision(
     name: str, exported: Callable[[str], tuple[Path, Path]], tmp_path: Path

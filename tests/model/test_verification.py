@@ -118,6 +118,7 @@ SMALLEST: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 
 
+@pytest.mark.long_cases("one position", "a vocabulary of one")
 @pytest.mark.parametrize(("sizes", "nothing"), SMALLEST.values(), ids=SMALLEST.keys())
 def test_the_smallest_models_have_less_to_judge(
     sizes: dict[str, Any], nothing: set[str], export: Callable[..., Path], tmp_path: Path

@@ -6,11 +6,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import cli
 from builders import gpt2_folder
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 T = TypeVar("T")
+
+# For each export torch reads all of its translations, and changes none of them.
+ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from commands import Outcome, call
 from families import EVERY, family_folder
 from model_release.contract.activations import load_contract
 
-pytestmark = [pytest.mark.network, pytest.mark.slow]
+pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.long]
 
 JSEP = "default import, webgpu"
 
@@ -23,7 +23,6 @@ def build(folder: Path, name: str, precision: str) -> Path:
     return folder / "dist"
 
 
-@pytest.mark.long_cases("opt")
 @pytest.mark.parametrize("name", ["llama, tied", "opt"])
 def test_sums_are_not_written_over_on_their_way_back(
     name: str, browse_once: Callable[..., Outcome], tmp_path: Path
@@ -32,7 +31,6 @@ def test_sums_are_not_written_over_on_their_way_back(
     browse_once(build(tmp_path, name, "int8-dynamic"), JSEP)
 
 
-@pytest.mark.long
 def test_a_backend_that_the_contract_says_misreads_a_precision_counts_as_one_that_cannot_run_it(
     browse_once: Callable[..., Outcome], tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ _LARGEST_BYTES = 1 << 40
 """Larger files than any that is meant: a sparse one may claim to be so large, and would be read for days."""
 
 
-_DIGESTED_BYTES = 1 << 24
+_DIGESTED_BYTES = 1 << 22
 """Of a file, in one step."""
 
 
