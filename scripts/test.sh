@@ -1,22 +1,23 @@
 #!/usr/bin/env bash
 # Lint, types, documents and tests, side by side: those of a file one after another, so that they share what is made
-# once. The longest one in a hundred runs with --all as the first argument; with --fast only tests run that need no
-# server, no tool and little time. Other arguments go to pytest, e.g. scripts/test.sh -k envfile. Safe to run again.
+# once. The longest one or two in a hundred run with --all as the first argument; with --fast only tests run that need
+# no server, no tool and little time. Other arguments go to pytest, e.g. scripts/test.sh -k envfile. Safe to run again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
 environment requirements.txt tests/requirements.txt
-which=(-m "not long")
-if [ "${1:-}" = --fast ]; then
+length=default
+case "${1:-}" in --fast | --all)
+    length=${1#--}
     shift
-    which=(-m "not (network or tools or slow)")
-else
-    if [ "${1:-}" = --all ]; then
-        shift
-        which=()
-    fi
-    install_chromium
-fi
+    ;;
+esac
+case $length in
+    fast) which=(-m "not (network or tools or slow)") ;;
+    default) which=(-m "not long") ;;
+    all) which=() ;;
+esac
+[ "$length" = fast ] || install_chromium
 bin=.venv/bin
 "$bin"/ruff check .
 "$bin"/ruff format --check .

@@ -267,6 +267,7 @@ def outlier_folder(path: Path, factor: float) -> Path:
     return path
 
 
+@pytest.mark.long_cases(*(f"{precision}-{factor}" for precision in PRECISIONS for factor in (1, 1000)))
 @pytest.mark.parametrize("factor", [1, 30, 1000, 30_000])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_outliers_pass_with_right_numbers_or_fail_with_a_finding(
