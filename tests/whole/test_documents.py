@@ -86,7 +86,7 @@ def test_every_file_a_document_names_is_there(document: str) -> None:
 
 @pytest.mark.parametrize("document", WITH_COMMANDS)
 def test_every_option_a_document_names_is_one_of_a_command(document: str) -> None:
-    known = set().union(*map(options_of, COMMANDS), re.findall(r"= (--[a-z]+) \]", read("scripts/test.sh")))
+    known = set().union(*map(options_of, COMMANDS), re.findall(r"(?<=[ |])--[a-z]+(?= \||\))", read("scripts/test.sh")))
     spans = re.findall(r"`(?:python scripts/)?(?:\w+\.py )?(--[a-z0-9-]+)[^`]*`", read(document))
     assert set(spans) - known == set()
 
