@@ -6,18 +6,21 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
 environment requirements.txt tests/requirements.txt
-length=default
-case "${1:-}" in --fast | --all)
-    length=${1#--}
-    shift
-    ;;
+case "${1:-}" in
+    --fast)
+        shift
+        which=(-m "not (network or tools or slow)")
+        ;;
+    --all)
+        shift
+        install_chromium
+        which=()
+        ;;
+    *)
+        install_chromium
+        which=(-m "not long")
+        ;;
 esac
-case $length in
-    fast) which=(-m "not (network or tools or slow)") ;;
-    default) which=(-m "not long") ;;
-    all) which=() ;;
-esac
-[ "$length" = fast ] || install_chromium
 bin=.venv/bin
 "$bin"/ruff check .
 "$bin"/ruff format --check .

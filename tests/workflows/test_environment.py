@@ -8,7 +8,8 @@ import pytest
 
 from acting import ROOT
 
-TORCH = next(line.split()[0] for line in (ROOT / "requirements.txt").read_text().splitlines() if line[:7] == "torch==")
+REQUIRED = (ROOT / "requirements.txt").read_text().split()
+TORCH = next(word for word in REQUIRED if word.startswith("torch=="))
 
 PIP = """#!/bin/bash
 [ "$1 $2" = "-m pip" ] || exit 1  # What is installed already is asked first: nothing is.

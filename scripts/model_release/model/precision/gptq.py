@@ -16,9 +16,7 @@ from model_release.model.precision.codebook import divisors
 
 _DAMPING = 0.01  # Of the mean square of the inputs: keeps rarely used inputs from absorbing everything.
 _PANEL_STEPS = 12  # Scales are chosen for so many at a time.
-_GROUP_STEPS = (
-    8 * _PANEL_STEPS
-)  # Errors before them are applied to so many at a time, as products of a few rows are slow.
+_GROUP_STEPS = 8 * _PANEL_STEPS  # Errors before are applied to so many at a time: products of a few rows are slow.
 _FACTOR_COLUMNS = 128  # Of a Cholesky factor, computed at a time.
 _LOOKUP_SHARE = 0.5  # Weight of a tied table's plain errors against those in the head's product.
 _TABLE_ROWS = 8192  # Rows of a table are independent of each other; these are rounded at a time.
