@@ -6,13 +6,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
-from functools import cache
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import onnxruntime
 import pytest
 from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import cli
 from builders import gpt2_folder
@@ -34,8 +34,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# For each export torch reads all of its translations, and changes none of them.
-ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))  # type: ignore[method-assign]
+
+@wraps(onnxruntime.InferenceSession.__init__)
+def _start_one_thread(
+    self: onnxruntime.InferenceSession,
+    model: str | bytes | os.PathLike[str],
+    sess_options: onnxruntime.SessionOptions | None = None,
+    **settings: Any,
+) -> None:
+    options = sess_options or onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.intra_op_num_threads or 1
+    _start(self, model, options, **settings)
+
+
+# Threads that wait for work keep the other tests' core busy.
+_start = onnxruntime.InferenceSession.__init__
+onnxruntime.InferenceSession.__init__ = _start_one_thread
 
 
 @pytest.fixture(autouse=True)
@@ -82,22 +96,24 @@ def tiny_onnx(tiny: Path, export: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small release with a tokenizer, every layer to see."""
-    return small_release(tmp_path_factory)
+    return _made_once("released", tmp_path_factory, lambda: _small_release(tmp_path_factory))
 
 
 @pytest.fixture(scope="session")
 def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, with files that take and return keys and values."""
-    return small_release(tmp_path_factory, "--cache")
+    return _made_once("cached", tmp_path_factory, lambda: _small_release(tmp_path_factory, "--cache"))
 
 
 @pytest.fixture(scope="session")
 def touchable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, with files that take gains of heads and vectors to steer with, besides."""
-    return small_release(tmp_path_factory, "--cache", "--interventions")
+    return _made_once(
+        "touchable", tmp_path_factory, lambda: _small_release(tmp_path_factory, "--cache", "--interventions")
+    )
 
 
-def small_release(tmp_path_factory: pytest.TempPathFactory, *arguments: str) -> Path:
+def _small_release(tmp_path_factory: pytest.TempPathFactory, *arguments: str) -> Path:
     folder = gpt2_folder(tmp_path_factory.mktemp("model"), layers=LAYERS, heads=HEADS, vocab=256, positions=40)
     write_tokenizer(folder / "tokenizer.json")
     out = tmp_path_factory.mktemp("out")
@@ -113,15 +129,28 @@ def small_release(tmp_path_factory: pytest.TempPathFactory, *arguments: str) -> 
 
 @pytest.fixture(scope="session")
 def tiny_file(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `export.py --model-path TINY` writes; made once for all processes that run tests."""
-    folder = tmp_path_factory.getbasetemp()
+    """What `export.py --model-path TINY` writes."""
+
+    def export() -> Path:
+        path = tmp_path_factory.mktemp("exported") / "model.onnx"
+        path.write_bytes(exported(tiny))
+        return path
+
+    return _made_once("tiny_file", tmp_path_factory, export)
+
+
+def _made_once(name: str, tmp_path_factory: pytest.TempPathFactory, make: Callable[[], Path]) -> Path:
+    """What one of the processes that run tests makes for all of them."""
+    root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    path = folder / "tiny.onnx"
+        root = root.parent
+    folder = root / f"once_{name}"
+    folder.mkdir(exist_ok=True)
     with locked(folder, silent, deadline=time.monotonic() + 300, error=ReleaseError):
-        if not path.exists():
-            path.write_bytes(exported(tiny))
-    return path
+        made = folder / "made"
+        if not made.exists():
+            made.write_text(str(make()))
+        return Path(made.read_text())
 
 
 @pytest.fixture
