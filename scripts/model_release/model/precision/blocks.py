@@ -50,8 +50,14 @@ class Blocks:
         Raises:
             QuantizeError: A weight is not finite, or too large for a float16 scale.
         """
-        parts = in_chunks(lambda chunk: self._of_blocks(self.codes.encode, rows[chunk]), len(rows), self._padded)
-        codes, scales = (np.concatenate(some) for some in zip(*parts, strict=True))
+        codes = np.empty((len(rows) * self.count, self.shape[2]), dtype=self.codes.dtype)
+        scales = np.empty(len(codes), dtype=np.float16)
+
+        def encode(chunk: slice) -> None:
+            blocks = slice(chunk.start * self.count, chunk.stop * self.count)
+            codes[blocks], scales[blocks] = self._of_blocks(self.codes.encode, rows[chunk])
+
+        in_chunks(encode, len(rows), self._padded)
         return codes.reshape(-1, *self.shape[1:]), scales.reshape(-1, self.count, 1)
 
     def scales(self, rows: Array) -> Array:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from model_release.contract.measures import Array
 from model_release.contract.storage import Storage
@@ -30,6 +31,8 @@ _TOGETHER = 1 << 17  # Weights whose candidates are compared in one step, if the
 
 class Codes(Protocol):
     """What the codes of a `Storage` stand for."""
+
+    dtype: ClassVar[DTypeLike]
 
     def nearest(self, values: Array) -> Array:
         """[..., n] values divided by their scale -> codes [..., n / weights]."""
@@ -53,6 +56,7 @@ class Codes(Protocol):
 class Nibbles:
     """Whole numbers from -8 to 7, stored as 0 to 15; the scale may be negative, so that the largest value can be -8."""
 
+    dtype: ClassVar[DTypeLike] = np.uint8
     _SHARES = np.linspace(0.8, 1.1, 7, dtype=np.float32)
 
     def nearest(self, values: Array) -> Array:
@@ -87,6 +91,7 @@ class Nibbles:
 class Integers:
     """Whole numbers from -127 to 127; the scale follows a block's largest value."""
 
+    dtype: ClassVar[DTypeLike] = np.int8
     _SHARES = np.linspace(0.94, 1.0, 4, dtype=np.float32)  # Clipping a little may cost less than coarser steps.
 
     def nearest(self, values: Array) -> Array:
@@ -113,7 +118,8 @@ class Integers:
         for candidate, loss in zip(scales[:-1], losses[:-1], strict=True):
             clipped = np.square(largest - candidate.astype(np.float32) * _INT8_MAX)
             left = np.flatnonzero(clipped <= losses[-1] * np.float32(1.001))  # Somewhat more than float32 is off.
-            loss[left] = _rounding_losses(blocks[left], candidate[None, left], -_INT8_MAX, _INT8_MAX)[0]
+            tried = blocks if len(left) == len(blocks) else blocks[left]
+            loss[left] = _rounding_losses(tried, candidate[None, left], -_INT8_MAX, _INT8_MAX)[0]
         return _least(scales, losses)
 
 
@@ -132,6 +138,7 @@ class Codebook:
     grid: Array
     coarse: Array
 
+    dtype: ClassVar[DTypeLike] = np.uint8
     _FACTORS = np.linspace(0.7, 1.3, 5, dtype=np.float32)
 
     def nearest(self, values: Array) -> Array:
