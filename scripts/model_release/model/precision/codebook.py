@@ -148,7 +148,7 @@ class Codebook:
 
     def values(self, codes: Array) -> Array:
         """See `Codes`."""
-        values: Array = self.points[codes].reshape(*codes.shape[:-1], -1)
+        values: Array = self.points.take(codes, axis=0, mode="clip").reshape(*codes.shape[:-1], -1)
         return values
 
     def encode(self, blocks: Array) -> tuple[Array, Array]:
@@ -191,11 +191,13 @@ class Codebook:
         cells = _CELLS[values.shape[-1]]
         places = values + np.float32(_REACH)
         places *= np.float32(cells / (2 * _REACH))
-        np.clip(places, 0, cells - 1, out=places)
+        np.maximum(places, 0, out=places)
+        np.minimum(places, cells - 1, out=places)
         whole = places.astype(np.int32)
-        numbers = whole[..., 0]
-        for axis in range(1, values.shape[-1]):
-            numbers = numbers * cells
+        numbers = whole[..., 0] * cells
+        numbers += whole[..., 1]
+        for axis in range(2, values.shape[-1]):
+            numbers *= cells
             numbers += whole[..., axis]
         codes: Array = self.grid.take(numbers, mode="clip")
         return codes

@@ -17,7 +17,7 @@ from model_release.model.precision.codebook import divisors
 _DAMPING = 0.01  # Of the mean square of the inputs: keeps rarely used inputs from absorbing everything.
 _PANEL_STEPS = 12  # Scales are chosen for so many at a time.
 _GROUP_STEPS = 8 * _PANEL_STEPS  # Errors before are applied to so many at a time: products of a few rows are slow.
-_FACTOR_COLUMNS = 128  # Of a Cholesky factor, computed at a time.
+_FACTOR_ROWS = 128  # Of a Cholesky factor, computed at a time.
 _LOOKUP_SHARE = 0.5  # Weight of a tied table's plain errors against those in the head's product.
 _TABLE_ROWS = 8192  # Rows of a table are independent of each other; these are rounded at a time.
 
@@ -49,11 +49,11 @@ class Compensation:
         `R[before, B] R[B, B]^-1`, transposed, times the errors `weights - rounded` before. Nothing large is inverted.
         """
         turned = np.concatenate(self._steps)[::-1]
-        gram = self._gram[np.ix_(turned, turned)].astype(np.float64)
+        gram = self._gram.take(turned, axis=0).take(turned, axis=1).astype(np.float64)
         mean_square = float(np.trace(gram)) / len(gram)
         gram.flat[:: len(gram) + 1] += _DAMPING * mean_square if mean_square > 0 else 1.0
         _factorize(gram)
-        factor = gram.T[::-1, ::-1]  # R^T
+        factor = gram[::-1, ::-1]  # R^T
         shares = np.zeros(factor.shape, dtype=np.float32)
         end = 0
         for step in self._steps:
@@ -103,17 +103,17 @@ def _within(whole: slice, part: slice) -> slice:
 
 
 def _factorize(gram: Array) -> None:
-    """Makes `L @ L.T` its Cholesky factor L, lower triangular, in place.
+    """Makes `U.T @ U` U, its Cholesky factor, in place: upper triangular; what is below is left as it was.
 
-    A few columns at a time: numpy's own function moves a large matrix about for longer than it computes.
+    A few rows at a time: numpy's own function moves a large matrix about for longer than it computes.
     """
-    for start in range(0, len(gram), _FACTOR_COLUMNS):
-        end = min(start + _FACTOR_COLUMNS, len(gram))
-        own, below = slice(start, end), slice(end, None)
-        gram[start:, own] -= gram[start:, :start] @ gram[own, :start].T
-        gram[own, own] = np.linalg.cholesky(gram[own, own])
-        gram[below, own] = np.linalg.solve(gram[own, own], gram[below, own].T).T
-        gram[own, below] = 0
+    for start in range(0, len(gram), _FACTOR_ROWS):
+        end = min(start + _FACTOR_ROWS, len(gram))
+        own, after = slice(start, end), slice(end, None)
+        gram[own, start:] -= gram[:start, own].T @ gram[:start, start:]
+        lower = np.linalg.cholesky(gram[own, own])
+        gram[own, own] = lower.T
+        gram[own, after] = np.linalg.inv(lower) @ gram[own, after]
 
 
 def encode_columns(values: Array, blocks: Blocks, gram: Array) -> tuple[Array, Array]:
@@ -132,7 +132,7 @@ def encode_columns(values: Array, blocks: Blocks, gram: Array) -> tuple[Array, A
         round_rows = blocks.rounding(scales[inputs])
 
         def round_inputs(places: slice, weights: Array) -> Array:
-            codes[inputs[places]], rounded = round_rows(places, weights)
+            codes[inputs[places.start]], rounded = round_rows(places, weights)
             return rounded
 
         return round_inputs
@@ -159,15 +159,20 @@ def encode_rows(values: Array, blocks: Blocks, gram: Array, *, looked_up: bool) 
     for start in range(0, len(values), _TABLE_ROWS):
         rows = slice(start, start + _TABLE_ROWS)
 
-        def begin_panel(inputs: Array, _weights: Array, rows: slice = rows) -> RoundInputs:
+        of_rows = np.ascontiguousarray(scales[rows, :, 0].T)  # [blocks, rows]
+        factors, divided_by = of_rows.astype(np.float32), divisors(of_rows)
+
+        def begin_panel(
+            inputs: Array, _: Array, rows: slice = rows, factors: Array = factors, divided_by: Array = divided_by
+        ) -> RoundInputs:
             def round_inputs(places: slice, weights: Array) -> Array:
                 block, place = divmod(int(inputs[places.start]), blocks.size)
-                padded = np.zeros((weights.shape[1], blocks.together), dtype=np.float32)
-                padded[:, : len(weights)] = weights.T
-                scale = scales[rows, block]
-                code = blocks.codes.nearest(padded / divisors(scale))  # [rows, 1]
+                padded = np.zeros((blocks.together, weights.shape[1]), dtype=np.float32)
+                np.divide(weights, divided_by[block], out=padded[: len(weights)])
+                code = blocks.codes.nearest(padded.T)  # [rows, 1]
                 codes[rows, block, place // blocks.together] = code[:, 0]
-                rounded: Array = (blocks.codes.values(code) * scale.astype(np.float32))[:, : len(weights)].T
+                rounded: Array = np.ascontiguousarray(blocks.codes.values(code)[:, : len(weights)].T)
+                rounded *= factors[block]
                 return rounded
 
             return round_inputs
