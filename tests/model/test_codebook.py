@@ -18,6 +18,7 @@ INT8 = Storage(bits=8, weights=1, block=256, scale_bits=16)
 PAIRS = Storage(bits=8, weights=2, block=32, scale_bits=16)
 TRIPLES = Storage(bits=8, weights=3, block=192, scale_bits=16)
 FOURS = Storage(bits=8, weights=4, block=192, scale_bits=16)
+NIBBLES = Storage(bits=4, weights=1, block=32, scale_bits=16)
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -121,13 +122,15 @@ def test_zeros_stay_zeros_beside_anything() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "says"), [(np.nan, "must be finite"), (np.inf, "must be finite"), (1e9, "too large")]
+    ("value", "says"),
+    [(np.nan, "must be finite"), (np.inf, "must be finite"), (1e9, "too large"), (3e38, "too large")],
 )
-def test_what_no_scale_can_hold_is_refused_by_its_name(value: float, says: str) -> None:
+@pytest.mark.parametrize("storage", [INT8, NIBBLES, PAIRS, TRIPLES, FOURS])
+def test_what_no_scale_can_hold_is_refused_by_its_name(storage: Storage, value: float, says: str) -> None:
     values = normal(2, 64)
     values[1, 5] = value
     with pytest.raises(QuantizeError, match=f"^w .*{says}"):
-        decoded(values, INT8)
+        decoded(values, storage)
 
 
 def correlated_inputs(size: int) -> np.ndarray:

@@ -182,7 +182,9 @@ class Codebook:
 
     def _candidates(self, values: Array) -> Array:
         """Scales worth trying for values [codes of a block, n, weights]: [candidates, n], float16."""
-        rms = np.sqrt(_sum_last(np.square(values).sum(axis=0)) / np.float32(values.shape[0] * values.shape[2]))
+        with np.errstate(over="ignore"):  # What is infinite then is too large anyway.
+            squares = _sum_last(np.square(values).sum(axis=0))
+        rms = np.sqrt(squares / np.float32(values.shape[0] * values.shape[2]))
         largest = np.maximum(values.max(axis=0), -values.min(axis=0)).max(axis=-1) / np.float32(_REACH)
         return _halved(np.concatenate([np.multiply.outer(self._FACTORS, rms), largest[None]]))
 
