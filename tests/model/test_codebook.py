@@ -12,7 +12,7 @@ from model_release.contract import storage as storage_room
 from model_release.contract.storage import Storage
 from model_release.model.precision.blocks import Blocks
 from model_release.model.precision.codebook import Codebook, codes_of
-from model_release.model.precision.gptq import encode_columns, encode_rows
+from model_release.model.precision.gptq import Compensation, RoundInputs, encode_columns, encode_rows
 
 INT8 = Storage(bits=8, weights=1, block=256, scale_bits=16)
 PAIRS = Storage(bits=8, weights=2, block=32, scale_bits=16)
@@ -164,6 +164,32 @@ def test_made_up_errors_of_a_head_leave_logits_closer_and_lookups_nearly_as_clos
     assert logits == sorted(logits)
     assert logits[0] < 0.7 * logits[2]
     assert error(tied, table) < 1.6 * error(plain, table)
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 4])
+def test_errors_are_made_up_as_the_inverse_gram_of_what_is_left_says(together: int) -> None:
+    """By the definition, with more inputs than a part of the factor has rows."""
+    size = 300
+    x, weights = correlated_inputs(size), normal(size, 5)
+    gram = (x.T @ x / len(x)).astype(np.float32)
+    seen: dict[int, np.ndarray] = {}
+
+    def begin_panel(inputs: np.ndarray, _: np.ndarray) -> RoundInputs:
+        def round_inputs(places: slice, rows: np.ndarray) -> np.ndarray:
+            seen.update(zip(inputs[places].tolist(), rows.copy(), strict=True))
+            return np.asarray(rows - 1)
+
+        return round_inputs
+
+    Compensation(gram, together).round(weights, begin_panel)
+    damped = gram.astype(np.float64) + 0.01 * np.trace(gram) / size * np.eye(size)
+    order, expected = list(seen), weights.astype(np.float64)
+    for start in range(0, size, together):
+        step, rest = order[start : start + together], order[start + together :]
+        inverse = np.linalg.inv(damped[np.ix_(step + rest, step + rest)])
+        own, others = inverse[: len(step), : len(step)], inverse[len(step) :, : len(step)]
+        expected[rest] -= others @ np.linalg.inv(own) @ np.ones((len(step), 5))
+    np.testing.assert_allclose([seen[number] for number in range(size)], expected, atol=2e-2, rtol=0)
 
 
 def test_inputs_that_never_occur_are_rounded_like_any_other() -> None:

@@ -103,7 +103,7 @@ def _within(whole: slice, part: slice) -> slice:
 
 
 def _factorize(gram: Array) -> None:
-    """Makes `U.T @ U` U, its Cholesky factor, in place: upper triangular; what is below is left as it was.
+    """Makes `U.T @ U` its Cholesky factor U, upper triangular, in place.
 
     A few rows at a time: numpy's own function moves a large matrix about for longer than it computes.
     """
@@ -114,6 +114,7 @@ def _factorize(gram: Array) -> None:
         lower = np.linalg.cholesky(gram[own, own])
         gram[own, own] = lower.T
         gram[own, after] = np.linalg.inv(lower) @ gram[own, after]
+        gram[after, own] = 0
 
 
 def encode_columns(values: Array, blocks: Blocks, gram: Array) -> tuple[Array, Array]:
