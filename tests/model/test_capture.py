@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
@@ -161,6 +162,18 @@ def test_a_tied_head_reads_the_embedding_table_as_it_lies(tiny_onnx: Path) -> No
 
 def test_naming_dimensions_twice_changes_nothing(tiny_onnx: Path) -> None:
     assert name_dimensions(read_model(tiny_onnx)) is False
+
+
+def test_a_dimension_that_is_computed_has_the_name_of_what_it_comes_to() -> None:
+    """As BLOOM's attention has them, whose last axis is what is left of the others."""
+    ids = ir.val("input_ids", ir.DataType.INT64, ["s72", "s70"])
+    scores = ir.val("scores", ir.DataType.FLOAT, ["s72", 6, "((s70**2)//s70)", "s70 + 1"])
+    node = ir.node("Cast", [ids], outputs=[scores])
+    model = ir.Model(ir.Graph([ids], [scores], nodes=[node], opset_imports={"": 20}), ir_version=10)
+    assert name_dimensions(model) is True
+    assert list(map(str, ids.shape or ())) == ["batch", "seq"]
+    assert list(map(str, scores.shape or ())) == ["batch", "6", "seq", "s70 + 1"]
+    assert name_dimensions(model) is False
 
 
 def test_an_activation_function_that_does_not_exist_is_refused(tmp_path: Path) -> None:

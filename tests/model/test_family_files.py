@@ -86,6 +86,16 @@ def test_a_file_keeps_every_clause_in_every_precision(
         assert broken <= ({"NUM01", "REL01", "KL01", "TOP01"} if is_fragile else set()), precision
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(EVERY.keys() - PLAIN.keys()))
+def test_a_file_of_any_family_keeps_every_clause(name: str, tmp_path: Path) -> None:
+    folder = family_folder(tmp_path / "model", EVERY[name])
+    export_model(SourceRequest(folder=folder), everything(folder), tmp_path / "model.onnx")
+    result = verify_file(tmp_path / "model.onnx", reference=Reference(load_folder(folder)))
+    assert list(map(str, result.findings)) == []
+    assert {row.kind for row in result.deviations} == all_kinds(folder)
+
+
 @pytest.mark.long_cases("gemma3_text", "bloom", "falcon, new", "gpt_oss")
 @pytest.mark.parametrize("name", WITH_INPUTS)
 def test_a_file_that_takes_keys_and_is_touched_keeps_every_clause(name: str, tmp_path: Path) -> None:

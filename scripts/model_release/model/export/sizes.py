@@ -34,7 +34,7 @@ def read_sizes_once(model: ir.Model) -> bool:
 def name_dimensions(model: ir.Model) -> bool:
     """Calls the dynamic axes `batch` and `seq`, and with `--cache` `past` and `total`, wherever they occur.
 
-    Before: `input_ids [s72, s70]`. After: `input_ids [batch, seq]`.
+    Before: `input_ids [s72, s70]`, `x [s72, (s70**2)//s70]`. After: `input_ids [batch, seq]`, `x [batch, seq]`.
 
     The first axis of keys and values that are handed in is `batch` too, but is called what transformers.js wants.
     """
@@ -45,11 +45,19 @@ def name_dimensions(model: ir.Model) -> bool:
     for value in model.graph.outputs:
         if parse_tensor_name(str(value.name))[0] in ("present_key", "present_value"):
             names |= _dimensions(value, ("batch", "", "total"))
+
+    def name(dim: int | ir.SymbolicDim) -> int | str:
+        if isinstance(dim, int):
+            return dim
+        if str(dim) not in names:
+            names[str(dim)] = names.get(str(dim.simplify()), str(dim))
+        return names[str(dim)]
+
     modified = False
     for value in values_of(model):
         if value.shape is None:
             continue
-        renamed = [names.get(str(dim), str(dim)) if isinstance(dim, ir.SymbolicDim) else dim for dim in value.shape]
+        renamed = [name(dim) for dim in value.shape]
         if value in past:
             renamed[0] = "batch_size"
         if renamed != list(value.shape):
