@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lint, types, documents and tests, side by side: those of a file one after another, so that they share what is made
-# once. The longest one or two in a hundred run with --all as the first argument; with --fast only tests run that need
+# once. The longest two or three in a hundred run with --all as the first argument; with --fast only tests run that need
 # no server, no tool and little time. Other arguments go to pytest, e.g. scripts/test.sh -k envfile. Safe to run again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

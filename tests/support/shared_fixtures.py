@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,7 +34,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@wraps(onnxruntime.InferenceSession.__init__)
+_start = onnxruntime.InferenceSession.__init__
+
+
 def _start_one_thread(
     self: onnxruntime.InferenceSession,
     model: str | bytes | os.PathLike[str],
@@ -48,7 +49,6 @@ def _start_one_thread(
 
 
 # Threads that wait for work keep the other tests' core busy.
-_start = onnxruntime.InferenceSession.__init__
 onnxruntime.InferenceSession.__init__ = _start_one_thread
 
 
@@ -96,35 +96,36 @@ def tiny_onnx(tiny: Path, export: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small release with a tokenizer, every layer to see."""
-    return _made_once("released", tmp_path_factory, lambda: _small_release(tmp_path_factory))
+    return _small_release(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def cached(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, with files that take and return keys and values."""
-    return _made_once("cached", tmp_path_factory, lambda: _small_release(tmp_path_factory, "--cache"))
+    return _small_release(tmp_path_factory, "--cache")
 
 
 @pytest.fixture(scope="session")
 def touchable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, with files that take gains of heads and vectors to steer with, besides."""
-    return _made_once(
-        "touchable", tmp_path_factory, lambda: _small_release(tmp_path_factory, "--cache", "--interventions")
-    )
+    return _small_release(tmp_path_factory, "--cache", "--interventions")
 
 
 def _small_release(tmp_path_factory: pytest.TempPathFactory, *arguments: str) -> Path:
-    folder = gpt2_folder(tmp_path_factory.mktemp("model"), layers=LAYERS, heads=HEADS, vocab=256, positions=40)
-    write_tokenizer(folder / "tokenizer.json")
-    out = tmp_path_factory.mktemp("out")
-    with traced_once():
-        outcome = call(
-            cli.release,
-            *("--tag", "model-v1.0.0", "--model-path", folder, "--all-layers", "--precision", "fp16", "--no-env"),
-            *("--host", f"local:{out}", *arguments),
-        )
-    assert outcome.code == 0, outcome.err
-    return out / "model-v1.0.0"
+    def make() -> Path:
+        folder = gpt2_folder(tmp_path_factory.mktemp("model"), layers=LAYERS, heads=HEADS, vocab=256, positions=40)
+        write_tokenizer(folder / "tokenizer.json")
+        out = tmp_path_factory.mktemp("out")
+        with traced_once():
+            outcome = call(
+                cli.release,
+                *("--tag", "model-v1.0.0", "--model-path", folder, "--all-layers", "--precision", "fp16", "--no-env"),
+                *("--host", f"local:{out}", *arguments),
+            )
+        assert outcome.code == 0, outcome.err
+        return out / "model-v1.0.0"
+
+    return _made_once("".join(["release", *arguments]), tmp_path_factory, make)
 
 
 @pytest.fixture(scope="session")

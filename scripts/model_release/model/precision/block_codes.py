@@ -82,10 +82,9 @@ def _store_blocks(
         codes, scales = encode(blocks, values.reshape(parameter.matrix), parameter)
         return {"codes": codes, "scales": scales.reshape(scales_shape)}
 
-    dtype = ir.DataType.UINT8 if storage.is_codebook else ir.DataType.INT8
     scales_shape = (*blocks.shape[:2], *[1] * (2 if storage.is_codebook else 1))
     parts = {
-        "codes": (dtype, blocks.shape),
+        "codes": (ir.DataType.from_numpy(np.dtype(blocks.codes.dtype)), blocks.shape),
         "scales": (ir.DataType.FLOAT16, scales_shape),
     }
     codes, scales = store(model, weight, parts, encode_parts)

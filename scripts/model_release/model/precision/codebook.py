@@ -118,8 +118,7 @@ class Integers:
         for candidate, loss in zip(scales[:-1], losses[:-1], strict=True):
             clipped = np.square(largest - candidate.astype(np.float32) * _INT8_MAX)
             left = np.flatnonzero(clipped <= losses[-1] * np.float32(1.001))  # Somewhat more than float32 is off.
-            tried = blocks if len(left) == len(blocks) else blocks[left]
-            loss[left] = _rounding_losses(tried, candidate[None, left], -_INT8_MAX, _INT8_MAX)[0]
+            loss[left] = _rounding_losses(blocks[left], candidate[None, left], -_INT8_MAX, _INT8_MAX)[0]
         return _least(scales, losses)
 
 
@@ -193,14 +192,8 @@ class Codebook:
         cells = _CELLS[values.shape[-1]]
         places = values + np.float32(_REACH)
         places *= np.float32(cells / (2 * _REACH))
-        np.maximum(places, 0, out=places)
-        np.minimum(places, cells - 1, out=places)
-        whole = places.astype(np.int32)
-        numbers = whole[..., 0] * cells
-        numbers += whole[..., 1]
-        for axis in range(2, values.shape[-1]):
-            numbers *= cells
-            numbers += whole[..., axis]
+        np.clip(places, 0, cells - 1, out=places)
+        numbers = _cell_numbers(places.astype(np.int32)[..., ::-1], cells)  # The grid's last axis changes fastest.
         codes: Array = self.grid.take(numbers, mode="clip")
         return codes
 
@@ -323,7 +316,7 @@ def _normal_codebook(weights: int) -> Codebook:
 
 
 def _cell_numbers(places: Array, cells: int) -> Array:
-    """Places [..., weights] in bytes -> numbers of cells [...], the first axis changing fastest."""
+    """Places [..., weights], whole numbers -> numbers of cells [...], the first axis changing fastest."""
     weights = places.shape[-1]
     if weights == 2 and cells == 256:
         return places.view("<u2")[..., 0]

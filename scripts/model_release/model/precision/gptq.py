@@ -71,7 +71,7 @@ class Compensation:
                 panels before compensated; returns how to round these inputs.
         """
         order, shares, count = np.concatenate(self._steps), self._shares, len(self._steps)
-        weights = weights[order]
+        weights = weights.take(order, axis=0)
         errors = np.empty_like(weights)
         bounds = np.cumsum([0, *map(len, self._steps)]).tolist()
 
@@ -125,7 +125,7 @@ def encode_columns(values: Array, blocks: Blocks, gram: Array) -> tuple[Array, A
         blocks: Encodes its rows.
         gram: Of its inputs, [in, in].
     """
-    codes = np.empty(blocks.shape, dtype=np.uint8)
+    codes = np.empty(blocks.shape, dtype=blocks.codes.dtype)
     scales = np.empty((len(values), blocks.count, 1), dtype=np.float16)
 
     def begin_panel(inputs: Array, rows: Array) -> RoundInputs:
@@ -133,7 +133,7 @@ def encode_columns(values: Array, blocks: Blocks, gram: Array) -> tuple[Array, A
         round_rows = blocks.rounding(scales[inputs])
 
         def round_inputs(places: slice, weights: Array) -> Array:
-            codes[inputs[places.start]], rounded = round_rows(places, weights)
+            codes[inputs[places]], rounded = round_rows(places, weights)
             return rounded
 
         return round_inputs
@@ -155,28 +155,31 @@ def encode_rows(values: Array, blocks: Blocks, gram: Array, *, looked_up: bool) 
     if looked_up:
         gram = gram + np.eye(len(gram), dtype=np.float32) * (_LOOKUP_SHARE * np.trace(gram) / len(gram))
     scales = blocks.scales(values)
-    codes = np.full(blocks.shape, blocks.codes.nearest(np.zeros(blocks.together, dtype=np.float32)), dtype=np.uint8)
+    nothing = blocks.codes.nearest(np.zeros(blocks.together, dtype=np.float32))
+    codes = np.full(blocks.shape, nothing, dtype=blocks.codes.dtype)
     compensation = Compensation(gram, together=blocks.together)
     for start in range(0, len(values), _TABLE_ROWS):
         rows = slice(start, start + _TABLE_ROWS)
-
-        of_rows = np.ascontiguousarray(scales[rows, :, 0].T)  # [blocks, rows]
-        factors, divided_by = of_rows.astype(np.float32), divisors(of_rows)
-
-        def begin_panel(
-            inputs: Array, _: Array, rows: slice = rows, factors: Array = factors, divided_by: Array = divided_by
-        ) -> RoundInputs:
-            def round_inputs(places: slice, weights: Array) -> Array:
-                block, place = divmod(int(inputs[places.start]), blocks.size)
-                padded = np.zeros((blocks.together, weights.shape[1]), dtype=np.float32)
-                np.divide(weights, divided_by[block], out=padded[: len(weights)])
-                code = blocks.codes.nearest(padded.T)  # [rows, 1]
-                codes[rows, block, place // blocks.together] = code[:, 0]
-                rounded: Array = np.ascontiguousarray(blocks.codes.values(code)[:, : len(weights)].T)
-                rounded *= factors[block]
-                return rounded
-
-            return round_inputs
-
-        compensation.round(np.ascontiguousarray(values[rows].T), begin_panel)
+        compensation.round(values[rows].T, _rounding_of_rows(blocks, scales[rows], codes[rows]))
     return codes, scales
+
+
+def _rounding_of_rows(blocks: Blocks, scales: Array, codes: Array) -> Callable[[Array, Array], RoundInputs]:
+    """What begins a panel of rows [out, in] whose scales [out, count, 1] are known; fills their codes."""
+    by_block = np.ascontiguousarray(scales[:, :, 0].T)  # [count, out]
+    factors, divided_by = by_block.astype(np.float32), divisors(by_block)
+
+    def begin_panel(inputs: Array, _: Array) -> RoundInputs:
+        def round_inputs(places: slice, weights: Array) -> Array:
+            block, place = divmod(int(inputs[places.start]), blocks.size)
+            padded = np.zeros((blocks.together, weights.shape[1]), dtype=np.float32)
+            np.divide(weights, divided_by[block], out=padded[: len(weights)])
+            code = blocks.codes.nearest(padded.T)  # [out, 1]
+            codes[:, block, place // blocks.together] = code[:, 0]
+            rounded: Array = np.ascontiguousarray(blocks.codes.values(code)[:, : len(weights)].T)
+            rounded *= factors[block]
+            return rounded
+
+        return round_inputs
+
+    return begin_panel
