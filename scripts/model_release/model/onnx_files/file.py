@@ -9,6 +9,7 @@ onnx.proto; everything but large `raw_data` goes through the onnx package's own 
 import math
 import mmap
 import os
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ MAX_FILE_BYTES = 2**31 - 1
 
 _MAX_READ_BYTES = 2**31 - 1  # No larger file is an ONNX file, or data of one, that anyone can load.
 _LARGE_BYTES = 1024  # Smaller tensors travel inside the graph.
+_MOST_WAITING = 2  # Tensors that are encoded and not yet written: a weight's codes and scales.
 _GRAPH_ROOM_BYTES = 64 * 2**20  # Kept free beside the tensors of a single file.
 
 # Tensors of a data file: the page size lets runtimes map them (https://onnx.ai/onnx/repo-docs/ExternalData.html);
@@ -251,12 +253,14 @@ class _Entry:
 def _write_each(head: bytes, entries: list[_Entry], file: BinaryIO) -> None:
     """Writes what stands before the entries, then these, one after another, while the next one's values are encoded."""
     with ThreadPoolExecutor(1) as writer:
-        written: Future[object] = writer.submit(file.write, head)
+        waiting: deque[Future[object]] = deque([writer.submit(file.write, head)])
         for entry in entries:
             values = entry.data.raw() if isinstance(entry.data, ir.LazyTensor) else entry.data
+            waiting.append(writer.submit(entry.write, values, file))
+            if len(waiting) > _MOST_WAITING:
+                waiting.popleft().result()
+        for written in waiting:
             written.result()
-            written = writer.submit(entry.write, values, file)
-        written.result()
 
 
 def _write_values(tensor: ir.TensorProtocol, file: BinaryIO) -> None:

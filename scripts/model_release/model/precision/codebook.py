@@ -104,22 +104,25 @@ class Integers:
         return codes.astype(np.float32)
 
     def encode(self, blocks: Array) -> tuple[Array, Array]:
-        """See `Codes`."""
-        scales = self.scales(blocks)
-        numbers = _whole_numbers(blocks, scales, -_INT8_MAX, _INT8_MAX, np.empty_like(blocks))
-        return numbers.astype(np.int8), scales
-
-    def scales(self, blocks: Array) -> Array:
         """See `Codes`. What a scale clips off a block's largest value may be more than the full scale loses of all."""
-        largest = np.maximum(blocks.max(axis=-1), -blocks.min(axis=-1))
-        scales = _halved(np.multiply.outer(self._SHARES, largest / np.float32(_INT8_MAX)))
+        work = np.abs(blocks)
+        largest = work.max(axis=-1)
+        *clipping, full = scales = _halved(np.multiply.outer(self._SHARES, largest / np.float32(_INT8_MAX)))
+        codes = _whole_numbers(blocks, full, -_INT8_MAX, _INT8_MAX, work).astype(np.int8)
         losses = np.full(scales.shape, np.inf, dtype=np.float32)
-        losses[-1] = _rounding_losses(blocks, scales[-1:], -_INT8_MAX, _INT8_MAX)[0]
-        for candidate, loss in zip(scales[:-1], losses[:-1], strict=True):
+        losses[-1] = _loss(work, full, blocks)
+        for candidate, loss in zip(clipping, losses, strict=False):
             clipped = np.square(largest - candidate.astype(np.float32) * _INT8_MAX)
             left = np.flatnonzero(clipped <= losses[-1] * np.float32(1.001))  # Somewhat more than float32 is off.
             loss[left] = _rounding_losses(blocks[left], candidate[None, left], -_INT8_MAX, _INT8_MAX)[0]
-        return _least(scales, losses)
+        best = _least(scales, losses)
+        changed = np.flatnonzero(best != full)
+        codes[changed] = self.nearest(blocks[changed] / divisors(best[changed])[:, None])
+        return codes, best
+
+    def scales(self, blocks: Array) -> Array:
+        """See `Codes`."""
+        return self.encode(blocks)[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,12 +257,17 @@ def _rounding_losses(blocks: Array, scales: Array, low: int, high: int) -> Array
     """How much scales [candidates, n] lose of blocks [n, size] in whole numbers from low to high: [candidates, n]."""
     work, losses = np.empty_like(blocks), np.empty(scales.shape, dtype=np.float32)
     for candidate, loss in zip(scales, losses, strict=True):
-        _whole_numbers(blocks, candidate, low, high, work)
-        work *= candidate.astype(np.float32)[:, None]
-        work -= blocks
-        np.square(work, out=work)
-        work.sum(axis=-1, out=loss)
+        loss[:] = _loss(_whole_numbers(blocks, candidate, low, high, work), candidate, blocks)
     return losses
+
+
+def _loss(numbers: Array, scales: Array, blocks: Array) -> Array:
+    """How much whole numbers under scales [n] lose of blocks [n, size]: [n]. Overwrites the numbers."""
+    numbers *= scales.astype(np.float32)[:, None]
+    numbers -= blocks
+    np.square(numbers, out=numbers)
+    lost: Array = numbers.sum(axis=-1)
+    return lost
 
 
 def _whole_numbers(blocks: Array, scales: Array, low: int, high: int, out: Array) -> Array:
