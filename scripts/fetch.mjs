@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 // Brings a web app the model that its env file names: `node fetch.mjs --help`, or `seeThroughModel()` in vite.config.
 //
 // One file without dependencies, for Node.js 20 and later. It does what scripts/fetch.py does for a build, in the same
@@ -16,6 +15,7 @@ import { getSystemErrorMap, parseArgs } from "node:util";
 /** @typedef {{ name: string, size_bytes: number, sha256: string, path?: string }} Entry A file of a release. */
 /** @typedef {{ folder: string, url: string, files: Entry[] }} Model What the app gets, the model's file first. */
 /** @typedef {{ version: string, url: string, file: string, query: string }} Committed `url` is without its query. */
+/** @typedef {{ own: string, rest: string }} Unfinished A file until it is whole: where a run has it, and where it stays. */
 /** @typedef {AsyncIterable<Uint8Array>} Pieces */
 /** @typedef {{ start: number | null, size: number | null, etag: string, pieces: Pieces }} Part Of a file. */
 /** @typedef {<T>(file: string, start: number, etag: string, use: (part: Part) => Promise<T>) => Promise<T>} Ask */
@@ -51,7 +51,7 @@ const TAG = new RegExp(`^model-v${NUMBER}\\.${NUMBER}\\.${NUMBER}(?:-${IDENTIFIE
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$/;
 const NOT_THIS = "Do not use this release; make it again.";
 const LFS_POINTER = "a Git LFS pointer in place of the file (run `git lfs pull`, or give actions/checkout `lfs: true`)";
-const TREE = "Commit the release's files (all of them, in full), or give --from to fetch them.";
+const TREE = `Commit the release's files (all of them, in full), or set ${URL_KEY} to its address to fetch them.`;
 
 // -- failures and files
 
@@ -247,11 +247,11 @@ function decoded(bytes, file) {
 async function readCommitted(envFile) {
   const must = (/** @type {string} */ rest) => new Failure(ENV_FILE, `${envFile} must ${rest}.`);
   const bytes = await bytesOf(envFile, ENV_FILE);
-  if (!bytes) throw must("exist. Make a release first, or give --tag and where it is");
+  if (!bytes) throw must("exist. Make a release first, or correct its path");
   const [text] = decoded(bytes, envFile);
   const [version, url] = [VERSION_KEY, URL_KEY].map((key) => readValue(text, key));
-  if (!version) throw must(`set ${VERSION_KEY}, got nothing. Make a release first, or give --tag`);
-  if (!url) throw must(`set ${URL_KEY}, got nothing. Make a release first, or give --from`);
+  if (!version) throw must(`set ${VERSION_KEY}, got nothing. Make a release first`);
+  if (!url) throw must(`set ${URL_KEY}, got nothing. Make a release first`);
   const parts = /^(?:([a-z][a-z0-9+.-]*):)?(?:\/\/([^/?#]*))?([^?#]*)(?:\?([^#]*))?/i.exec(url);
   const [, scheme = "", host, path = "", query] = parts ?? [];
   const file = unquoted(path).replace(/.*\//s, "");
@@ -330,11 +330,16 @@ async function get(first, headers, { patience, deadline }, token, use) {
 function partOf({ status, headers }, pieces, what, asked, advice) {
   const number = (/** @type {string} */ text = "") => (/^[0-9]{1,15}$/.test(text) ? Number(text) : null);
   const header = (/** @type {string} */ name) => headers.get(name) ?? "";
-  const waitS = number(header("retry-after"));
+  const after = header("retry-after");
+  const atMs = / GMT$/.test(after) ? Date.parse(after) : Number.NaN;
+  const waitS = number(after) ?? (atMs ? Math.max(0, atMs - Date.now()) / 1000 : null);
   if ([408, 429, 500, 502, 503, 504].includes(status) || (status === 403 && waitS !== null))
     throw new Passing(`status ${status}`, waitS);
   if (![200, 206].includes(status) && !(status === 416 && asked))
     throw new Failure(HOST, `${what} must be open to us, got status ${status}. ${advice}`);
+  const encoding = header("content-encoding") || "identity";
+  if (encoding.toLowerCase() !== "identity")
+    throw new Failure(HOST, `${what} must be sent as it is, got the encoding ${encoding.slice(0, 40)}. ${advice}`);
   const etag = /^"[\x21\x23-\x7e]{0,200}"$/.exec(header("etag"))?.[0] ?? "";
   if (status === 200) return { start: 0, size: number(header("content-length")), etag, pieces };
   const range = status === 206 ? header("content-range") : "";
@@ -365,7 +370,7 @@ function sourceOf(folder, tag, environment, line) {
   if (!/^[\x21-\x7e]*$/.test(token)) throw new Failure(USAGE, "GITHUB_TOKEN must be one word of ASCII. Copy it again.");
   const name = repository ? `${tag} of ${repository}` : withoutSecrets(folder);
   const may = token ? " and GITHUB_TOKEN may read it" : "; a private one needs GITHUB_TOKEN";
-  const check = `Check --repo and the tag, and that the release is public${may}.`;
+  const check = `Check the env file, and that the release is public${may}.`;
   const advice = repository ? check : "Correct the address or the tag.";
   const apiServer = (environment.GITHUB_API_URL?.trim() || "https://api.github.com").replace(/\/+$/, "");
   const api = `${apiServer}/repos/${repository}/releases`;
@@ -549,7 +554,9 @@ async function patiently(what, { name, line: { patience, deadline, tell } }, att
 /** Downloads what is missing beside its place; after a final no, nothing is left of it.
  * @param {Entry[]} files @param {string} folder @param {Source} source */
 async function downloadAll(files, folder, source) {
-  const [partials, made, places] = [new Map(), new Map(), new Map()];
+  /** @type {Map<string, Unfinished>} */
+  const partials = new Map();
+  const [made, places] = [new Map(), new Map()];
   try {
     for (const file of files) {
       const path = join(folder, file.path ?? "");
@@ -560,6 +567,7 @@ async function downloadAll(files, folder, source) {
     }
     for (const [file, place] of places) partials.set(join(place, file.name), await download(file, place, source));
   } catch (/** @type {any} */ failure) {
+    await setAside(partials.values());
     const isFinal = [HOST, RELEASE].includes(failure.code) && !failure.goesOn;
     for (const [file, place] of isFinal ? places : []) await rm(partialOf(file, place), { force: true });
     for (const [place, top] of [...made].reverse())
@@ -569,14 +577,52 @@ async function downloadAll(files, folder, source) {
   return partials;
 }
 
-/** Where a file is until it is whole. @param {Entry} entry @param {string} folder */
-const partialOf = ({ name, sha256 }, folder) => join(folder, `.${name}.${sha256.slice(0, 16)}.partial`);
+/** Where a file is until it is whole; each run works on one of its own, so that two at once do no harm.
+ * @param {Entry} entry @param {string} folder */
+const partialOf = ({ name, sha256 }, folder, run = "") => join(folder, `.${name}.${sha256.slice(0, 16)}${run}.partial`);
+
+/** Leaves what has arrived for the next run. @param {Iterable<Unfinished>} partials */
+const setAside = (partials) => Promise.all([...partials].map(({ own, rest }) => rename(own, rest).catch(() => {}))); // If anything is left.
+
+/** What runs that have ended left of a file, of this release or of others. @param {string} name
+ * @param {string} folder */
+async function leftovers(name, folder) {
+  const isRunning = (/** @type {number} */ pid) => {
+    try {
+      return process.kill(pid, 0);
+    } catch (/** @type {any} */ failure) {
+      return failure.code === "EPERM";
+    }
+  };
+  const own = (await readdir(folder)).filter((each) => each.startsWith(`.${name}.`));
+  return own.flatMap((each) => {
+    const [, sha256, pid] =
+      /^([0-9a-f]{16})(?:\.([0-9]+)-[0-9a-f]{8})?\.partial$/.exec(each.slice(name.length + 2)) ?? [];
+    return sha256 && !(pid && isRunning(Number(pid))) ? [{ path: join(folder, each), sha256 }] : [];
+  });
+}
 
 /** Downloads a file beside its place, going on where an earlier run stopped, and verifies it.
  * @param {Entry} entry @param {string} folder @param {Source} source */
 async function download(entry, folder, source) {
+  const run = `.${process.pid}-${randomBytes(4).toString("hex")}`;
+  const partial = { own: partialOf(entry, folder, run), rest: partialOf(entry, folder) };
+  for (const { path, sha256 } of await leftovers(entry.name, folder))
+    if (entry.sha256.startsWith(sha256)) await rename(path, partial.own).catch(() => {}); // Another run may be faster.
+  try {
+    await fill(partial.own, entry, source);
+  } catch (failure) {
+    await setAside([partial]);
+    throw failure;
+  }
+  for (const { path } of await leftovers(entry.name, folder)) await rm(path, { force: true });
+  return partial;
+}
+
+/** Fills a partial file until it is whole. @param {string} partial @param {Entry} entry
+ * @param {Source} source */
+async function fill(partial, entry, source) {
   const { name, size_bytes, sha256 } = entry;
-  const partial = partialOf(entry, folder);
   const mb = (/** @type {number} */ bytes) => (bytes / 1e6).toFixed(1);
   const begin = (/** @type {number} */ at) => {
     if (at !== told) source.line.tell(`${name}: ${mb(size_bytes)} MB${at ? `, going on at ${mb(at)}` : ""}`);
@@ -603,7 +649,7 @@ async function download(entry, folder, source) {
   };
   for (const isLast of [false, true]) {
     await patiently(name, source, goOn);
-    if (await isThere(partial, entry)) break;
+    if (await isThere(partial, entry)) return;
     await rm(partial, { force: true });
     const promised = `${size_bytes} bytes and the sha256 ${sha256}, got others twice`;
     const advice = "Do not use it; publish the release again.";
@@ -611,11 +657,6 @@ async function download(entry, folder, source) {
     source.line.tell(`${name}: other bytes than promised; once more from the start`);
     told = -1;
   }
-  for (const other of await readdir(folder)) {
-    const isLeft = other.startsWith(`.${name}.`) && /^[0-9a-f]{16}\.partial$/.test(other.slice(name.length + 2));
-    if (isLeft && other !== basename(partial)) await rm(join(folder, other), { force: true });
-  }
-  return partial;
 }
 
 /** Writes what arrives, at most a byte more than the file has. @param {string} path @param {number} start
@@ -666,7 +707,12 @@ export async function fetchModel(request) {
     model = modelOf(manifest, committed, request);
     const folder = join(staticDir, "models", model.folder);
     const partials = await downloadAll(model.files, folder, source);
-    for (const [path, partial] of partials) await placing(path, rename(partial, path));
+    try {
+      for (const [path, { own }] of partials) await placing(path, rename(own, path));
+    } catch (failure) {
+      await setAside(partials.values());
+      throw failure;
+    }
     for (const path of filled(request).map((name) => join(folder, name)))
       if (!existsSync(path)) await writeWhole(path, Buffer.from("{}\n"), WRITING);
     const before = await bytesOf(join(folder, MANIFEST), RELEASE);
@@ -705,7 +751,7 @@ async function verifyTree(request, committed) {
   const bad = (/** @type {string} */ must) => new Failure(RELEASE, `${must}. ${TREE}`);
   if (precision !== undefined || layout !== "flat") {
     const option = precision !== undefined ? "--precision" : "--layout";
-    throw new Failure(USAGE, `${option} needs a release to fetch from. Give --from too.`);
+    throw new Failure(USAGE, `${option} needs a release to fetch from. Set ${URL_KEY} to its address.`);
   }
   const path = unquoted(committed.url).replace(/^\/+/, "");
   const [, name = "", file] = /^models\/([A-Za-z0-9][\w.-]*)\/([A-Za-z0-9][\w.-]*)$/.exec(path) ?? [];
@@ -820,4 +866,6 @@ export function seeThroughModel(options = {}) {
 
 const started = process.argv[1] ?? "";
 if (existsSync(started) && realpathSync(started) === fileURLToPath(import.meta.url))
-  process.exitCode = await main(process.argv.slice(2), process.env);
+  main(process.argv.slice(2), process.env).then((code) => {
+    process.exitCode = code; // Not awaited: Vite bundles its config, and what that imports, as CommonJS in some apps.
+  });

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,24 @@ def is_shared(line: str) -> bool:
     return not line.startswith("warning: ") or line.startswith("warning: the environment ")
 
 
+ADVICE = {
+    "or give --tag and where it is.": "or correct its path.",
+    ", or give --tag.": ".",
+    ", or give --from.": ".",
+    "or give --from to fetch them.": "or set VITE_MODEL_URL to its address to fetch them.",
+    "Give --from too.": "Set VITE_MODEL_URL to its address.",
+    "Check --repo and the tag, and that": "Check the env file, and that",
+}
+"""What `fetch.py` advises with options that `fetch.mjs` lacks -> what that says."""
+
+
+def advised(text: str) -> str:
+    """A text of `fetch.py` with the advice of `fetch.mjs`."""
+    for ours, theirs in ADVICE.items():
+        text = text.replace(ours, theirs)
+    return text
+
+
 def neutral(text: str, origin: str) -> str:
     """Without a port, and with one word for the ways in which a connection can end."""
     text = text.replace(origin, "{origin}").replace("fetch.mjs", "fetch.py")
@@ -248,7 +267,10 @@ def questions(case: dict[str, Any], end: End) -> list[tuple[str, ...]]:
 def test_both_programs_end_alike(tmp_path: Path, name: str, run_mjs: Program) -> None:
     case = CASES[name]
     must_end = "timeout_s" in case or "twice" in case
-    python = play(tmp_path / "py", case, run_python)
+    python = [
+        replace(end, out=advised(end.out), lines=tuple(map(advised, end.lines)))
+        for end in play(tmp_path / "py", case, run_python)
+    ]
     node = play(tmp_path / "mjs", case, run_node if must_end else run_mjs)
     for ours, theirs in zip(python, node, strict=True):
         assert (ours.code, theirs.code) == (case["code"], case["code"]), (ours.lines, theirs.lines)
@@ -267,7 +289,7 @@ def test_both_programs_end_alike(tmp_path: Path, name: str, run_mjs: Program) ->
 
 def check(case: dict[str, Any], end: End) -> None:
     """Both being alike, are they right?"""
-    said = text_of(case.get("says", ""), "{origin}").removesuffix("{sha")
+    said = advised(text_of(case.get("says", ""), "{origin}").removesuffix("{sha"))
     if said:
         assert said in end.lines[-1]
         assert end.lines[-1].startswith(("error: ", "warning: "))
@@ -287,3 +309,37 @@ def check(case: dict[str, Any], end: End) -> None:
         assert end.local is None
     if "asked" in case:
         assert len([path for path, *_ in end.requests if path.endswith(f"/{file}")]) == case["asked"]
+
+
+@pytest.mark.network
+def test_two_runs_of_fetch_mjs_at_once_both_end_well(tmp_path: Path) -> None:
+    """`vite dev` beside `vite build`; `fetch.py` waits for the other run."""
+    case = {"answers": [{"path": "*/model_fp16.onnx", "times": 9, "pause_s": 0.2}]}
+    (tmp_path / "web").mkdir()
+    with host(case) as place:
+        (tmp_path / "web" / ".env.production").write_text(text_of(ENV, place.url))
+
+        def run(_: int) -> Outcome:
+            return run_node(tmp_path, ["--env-file", "web/.env.production"], {"PATH": os.environ["PATH"]}, 5.0)
+
+        with ThreadPoolExecutor(2) as pool:
+            for outcome in pool.map(run, range(2)):
+                assert outcome.code == 0, outcome.err
+    assert {name: lying_in(tmp_path / "web/static/models/gpt2")[name] for name in DELIVERED} == {
+        name: served({})[name] for name in DELIVERED
+    }
+    assert not [*tmp_path.rglob("*.partial")]
+
+
+@pytest.mark.network
+def test_fetch_mjs_goes_on_with_what_a_killed_run_left(tmp_path: Path) -> None:
+    folder = tmp_path / "web/static/models/gpt2"
+    folder.mkdir(parents=True)
+    (folder / f".model_fp16.onnx.{sha256(MODEL)[:16]}.999999999-0123abcd.partial").write_bytes(MODEL[:1000])
+    with host({}) as place:
+        (tmp_path / "web/.env.production").write_text(text_of(ENV, place.url))
+        outcome = run_node(tmp_path, ["--env-file", "web/.env.production"], {"PATH": os.environ["PATH"]}, 5.0)
+        assert outcome.code == 0, outcome.err
+        assert (f"/{TAG}/model_fp16.onnx", "bytes=1000-", "", "") in place.requests()
+    assert sorted(lying_in(folder)) == sorted(DELIVERED)
+    assert (folder / "model_fp16.onnx").read_bytes() == MODEL

@@ -99,6 +99,21 @@ def test_a_release_that_cannot_be_had_ends_vite_with_the_sentence(app: Path) -> 
 
 
 @pytest.mark.network
+def test_an_app_of_commonjs_takes_the_plugin_too(app: Path) -> None:
+    package = json.loads((app / "package.json").read_bytes())
+    (app / "package.json").write_text(json.dumps(package | {"type": "commonjs"}))
+    with release_at(app):
+        done = node(app, "node_modules/vite/bin/vite.js", "build")
+    assert done.returncode == 0, done.stderr
+    assert (app / "dist/models/gpt2/model_fp16.onnx").read_bytes() == MODEL
+
+
+def test_nothing_stands_before_the_first_import_that_old_bundlers_could_put_code_before() -> None:
+    """Vite 4 to 6 bundle the config with what it imports, and put a line before a hashbang."""
+    assert (SCRIPTS / "fetch.mjs").read_text().startswith("// ")
+
+
+@pytest.mark.network
 def test_the_plugin_takes_what_the_command_takes(app: Path) -> None:
     (app / "vite.config.js").write_text(CONFIG % '{ staticDir: "public/sub", layout: "transformers.js" }')
     with release_at(app):

@@ -32,6 +32,7 @@ from model_release.base.retry import (
     RetryPolicy,
     TransientError,
     retry,
+    retry_after_s,
 )
 from model_release.base.timed_session import TimedSession
 
@@ -258,17 +259,17 @@ def _pieces(answer: requests.Response, deadline: float) -> Iterator[bytes]:
 def _judged(failure: github.GithubException, what: str) -> TransientError | HostError:
     """Whether a refusal may pass, and the sentence for it if not."""
     status, headers = failure.status, {key.lower(): value for key, value in (failure.headers or {}).items()}
-    words, after = words_of(failure.data) or "without a word", headers.get("retry-after", "")
+    words, wait_s = words_of(failure.data) or "without a word", retry_after_s(headers.get("retry-after", ""))
     reason = f"{status} {words}"
     limited = isinstance(failure, github.RateLimitExceededException)
-    if limited or status == 429 or (status == 403 and after):
-        if after.isdecimal():
-            return TransientError(reason, float(after))
+    if limited or status == 429 or (status == 403 and "retry-after" in headers):
+        if wait_s is not None:
+            return TransientError(reason, wait_s)
         if headers.get("x-ratelimit-remaining") == "0" and headers.get("x-ratelimit-reset", "").isdecimal():
             return TransientError(reason, max(1.0, int(headers["x-ratelimit-reset"]) - time.time() + 1.0))
         return TransientError(reason, least_s=_SECONDARY_WAIT_S)
     if status >= 500 or status in (408, 409):
-        return TransientError(reason, float(after) if after.isdecimal() else None)
+        return TransientError(reason, wait_s)
     if status == 422 and is_overtaken(words):
         return TransientError(reason)
     return HostError(_refusal(status, words, headers.get("x-accepted-github-permissions", ""), what))

@@ -28,6 +28,7 @@ from model_release.base.retry import (
     RetryPolicy,
     TransientError,
     retry,
+    retry_after_s,
 )
 
 _T = TypeVar("_T")
@@ -121,8 +122,8 @@ class _OneTry(httpx2.Client):
                 response = self._head(response.next_request, options)
             if response.status_code in TRANSIENT_STATUS:
                 response.close()
-                after = response.headers.get("Retry-After", "")
-                raise TransientError(f"status {response.status_code}", float(after) if after.isdecimal() else None)
+                wait_s = retry_after_s(response.headers.get("Retry-After", ""))
+                raise TransientError(f"status {response.status_code}", wait_s)
             if response.status_code in REDIRECTS:  # One that is not followed; its body is not read either.
                 response.close()
                 return httpx2.Response(response.status_code, headers=response.headers, request=response.request)

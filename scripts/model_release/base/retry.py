@@ -1,9 +1,11 @@
 """How long something may take, and when it is tried again: one policy for every server we talk to."""
 
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import mktime_tz, parsedate_tz
 from typing import TypeVar
 
 from model_release.base.progress import Progress
@@ -77,6 +79,20 @@ class RetryPolicy:
             return failure.wait_s
         backoff_s = min(self.base_wait_s * 2.0 ** (attempt - 1), self.cap_wait_s)
         return failure.least_s + backoff_s * (1.0 + self.jitter()) / 2.0
+
+
+def retry_after_s(text: str) -> float | None:
+    """The wait that a server's Retry-After asks for, in seconds or until a date; None if it asks for none.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
+    """
+    if re.fullmatch("[0-9]{1,15}", text):
+        return float(text)
+    until = parsedate_tz(text) if text.endswith(" GMT") else None
+    try:
+        return None if until is None else max(0.0, mktime_tz(until) - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 def retry(

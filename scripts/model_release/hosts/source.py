@@ -23,7 +23,7 @@ from model_release.base.http import (
     resolve,
     without_secrets,
 )
-from model_release.base.retry import TRANSIENT_STATUS, TransientError
+from model_release.base.retry import TRANSIENT_STATUS, TransientError, retry_after_s
 from model_release.hosts.host import Opened
 
 _MAX_REDIRECTS = 10
@@ -224,8 +224,7 @@ def _opened(answer: Response, what: str, start: int, advice: str) -> Opened:
         HostError: The server has no such file for us.
     """
     status, headers = answer.status, answer.headers
-    after = headers.get("retry-after", "")
-    wait_s = float(after) if re.fullmatch("[0-9]{1,6}", after) else None
+    wait_s = retry_after_s(headers.get("retry-after", ""))
     # GitHub's secondary limits are a 403 with Retry-After, or a 429.
     if status in TRANSIENT_STATUS or (status == 403 and wait_s is not None):
         raise TransientError(f"status {status}", wait_s)
