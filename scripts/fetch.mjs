@@ -77,9 +77,16 @@ class Passing extends Error {
 /** Text that starts no line of its own and commands no terminal. @param {string} text */
 const printable = (text) => text.replace(/[\p{C}\p{Z}]/gu, " ");
 
+/** A text whose addresses tell neither their login nor the keys of their query. @param {string} text */
+const discreet = (text) =>
+  text
+    .replace(/(?<=\/\/)[^/\s'"]*@|(?<![^\s'"=])[^/\s'":=@]+:[^/\s'"=]*@/g, "***@")
+    .replace(/([?&][^=&\s]*(?:credential|key|password|secret|sig|token)[^=&\s]*=)[^&#\s'"]+/gi, "$1***");
+
 /** Foreign text as a short quote in ASCII. @param {string} text */
 function quoted(text, limit = 80, more = "") {
-  const short = text.length > limit ? text.slice(0, limit) + more : text;
+  const told = discreet(text);
+  const short = told.length > limit ? told.slice(0, limit) + more : told;
   const coded = (/** @type {string} */ c) =>
     c < "\x80" ? JSON.stringify(c).slice(1, -1) : `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;
   return `'${short.replace(/[^ -~]|\\/g, coded)}'`;

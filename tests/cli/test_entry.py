@@ -135,3 +135,24 @@ def test_a_version_with_a_value_is_the_releases(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MODEL_RELEASE_VERSION", "1.2.0")
     assert call(cli.plan).out.startswith("model-v1.2.0\n")
     assert call(cli.weights, "--list").code == 0
+
+
+@pytest.mark.parametrize(("signal", "code"), [(SystemExit(143), 143), (KeyboardInterrupt(), 130)])
+def test_a_signal_during_the_import_of_a_library_is_no_defect(signal: BaseException, code: int) -> None:
+    @click.command("quantize")
+    def command() -> None:
+        raise ImportError("initialization failed") from signal
+
+    assert call(command).code == code
+
+
+def test_ctrl_c_before_a_command_begins_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model_release.cli.terminal.prepare", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        entry.main("plan")
+    assert capsys.readouterr().err == "error: interrupted. Nothing was begun; run it again.\n"

@@ -132,3 +132,15 @@ def test_the_issue_templates_are_what_github_reads(files: str, schema: str) -> N
     assert paths
     tool = Path(sys.executable).with_name("check-jsonschema")
     subprocess.run([tool, "--builtin-schema", schema, *paths], check=True)
+
+
+def test_the_quality_of_precisions_in_the_readme_is_what_the_benchmark_measured() -> None:
+    (section,) = re.findall(r"#### Quality: embedded model\n(.+?)\n####", read("tests/benchmarks/README.md"), re.DOTALL)
+    row = re.compile(r"^\| (\S+) \| ([\d.]+) \| ([\d.]+)% \| × ([\d.]+) \|$", re.MULTILINE)
+    measured = {name: tuple(map(float, figures)) for name, *figures in row.findall(section)}
+    shown = re.findall(r"^\| `(\S+)` \|.*\| (\S+) \| (\S+) % \| × (\S+) \|$", read("README.md"), re.MULTILINE)
+    assert {name for name, *_ in shown} == {name for name in measured if " " not in name}
+    for name, *figures in shown:
+        digits = [len(figure.partition(".")[2]) for figure in figures]
+        rounded = [round(value, places) for value, places in zip(measured[name], digits, strict=True)]
+        assert [float(figure) for figure in figures] == rounded, name

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from model_release.base.errors import EnvFileError
+from model_release.base.text import discreet
 
 _SPACE = r"[\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]"  # JavaScript's \s
 _LINE_END = r"[\n\r\u2028\u2029]"  # where JavaScript's ^ and $ match
@@ -301,4 +302,4 @@ def changed_lines(before: bytes, after: bytes) -> list[str]:
     old, new = (content.decode("utf-8", errors="replace").splitlines() for content in (before, after))
     kept = {*old} & {*new}
     marked = [f"  - {line}" for line in old if line not in kept] + [f"  + {line}" for line in new if line not in kept]
-    return ["".join(c if c.isprintable() else " " for c in line[:_SHOWN_CHARS]) for line in marked]
+    return ["".join(c if c.isprintable() else " " for c in discreet(line)[:_SHOWN_CHARS]) for line in marked]

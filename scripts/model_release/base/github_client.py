@@ -64,7 +64,9 @@ def connect(access: GitHubAccess, *, timeout_s: int = _SILENCE_S, seconds_betwee
         UsageError: There is no token.
     """
     if not access.token:
-        raise UsageError("GITHUB_TOKEN must be set. Use a token that may write the repository's contents.")
+        raise UsageError(
+            "GITHUB_TOKEN must be set. Use a token that may write the repository's contents; doctor.py only reads."
+        )
     Requester.injectConnectionClasses(_PlainTransport, _Transport)
     return github.Github(
         base_url=access.api_url,

@@ -16,6 +16,7 @@ import requests
 import urllib3
 
 from model_release.base.retry import TransientError
+from model_release.base.text import quoted
 from model_release.base.timed_session import TimedSession
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -183,7 +184,7 @@ def without_secrets(url: str) -> str:
     try:
         return (origin_of(url) + urlsplit(url).path)[:200]
     except ValueError:
-        return ascii(url[:60])
+        return quoted(url)
 
 
 def _pieces(raw: urllib3.response.BaseHTTPResponse, deadline: float) -> Iterator[bytes]:

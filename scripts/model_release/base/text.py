@@ -26,12 +26,26 @@ def shortened(text: str, *, word: int = 300, whole: int = 1500) -> str:
     return cut(re.sub(r"\S+", lambda match: cut(match[0], word), text), whole)
 
 
+_LOGINS = re.compile(r"(?<=//)[^/\s'\"]*@|(?<![^\s'\"=])[^/\s'\":=@]+:[^/\s'\"=]*@")
+_KEYS = re.compile(r"([?&][^=&\s]*(?:credential|key|password|secret|sig|token)[^=&\s]*=)[^&#\s'\"]+", re.IGNORECASE)
+
+
+def discreet(text: str) -> str:
+    """A text whose addresses tell neither their login nor the keys of their query.
+
+    >>> discreet("got 'https://me:pw@host/x?v=1&X-Amz-Signature=ab12'"), discreet("me:pw@host/x"), discreet("a@b.c")
+    ("got 'https://***@host/x?v=1&X-Amz-Signature=***'", '***@host/x', 'a@b.c')
+    """
+    return _KEYS.sub(r"\1***", _LOGINS.sub("***@", text))
+
+
 def quoted(text: str, limit: int = 60) -> str:
     """Foreign text as a short quote, in which nothing is left that a terminal, a log or a workflow command acts on.
 
     >>> quoted("a" * 6), quoted("a" * 7, 6)
     ("'aaaaaa'", "'aaaaaa...'")
     """
+    text = discreet(text)
     return ascii(text if len(text) <= limit else f"{text[:limit]}...")
 
 

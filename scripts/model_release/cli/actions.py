@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from model_release.base.text import quoted
+from model_release.base.text import discreet, quoted
 
 _MAX_SUMMARY_BYTES = 1 << 20
 """The longest summary of a step that is shown."""
@@ -30,7 +30,7 @@ def started_by_hand() -> bool:
 def annotate(kind: str, title: str, message: str) -> None:
     """A line on the run's page."""
     if in_workflow():
-        click.echo(annotation(kind, title, message))
+        click.echo(annotation(kind, title, discreet(message)))
 
 
 def add_outputs(values: Mapping[str, str]) -> None:

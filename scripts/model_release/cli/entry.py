@@ -7,6 +7,7 @@ import sys
 
 _OLDEST = (3, 11)
 _ADVICE = "Run bash scripts/demo.sh, or use .venv/bin/python."
+_INTERRUPTED = 130
 _MISSING_TOOL = 2  # The exit code of `MissingToolError`, which an old Python cannot load.
 
 
@@ -23,6 +24,9 @@ def main(command: str) -> None:
 
         prepare()
         run(next(known for known in COMMANDS if known.name == command))
+    except KeyboardInterrupt:  # Before `run` minds it.
+        print("error: interrupted. Nothing was begun; run it again.", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
     except ModuleNotFoundError as missing:
         library = (missing.name or "").partition(".")[0]
         if library in ("", "model_release") or library in sys.stdlib_module_names:

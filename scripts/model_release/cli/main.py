@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that `--help` answers at once.
 
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -12,7 +13,7 @@ from typing import NoReturn
 import click
 
 from model_release.base.errors import ReleaseError
-from model_release.base.text import one_line, shortened
+from model_release.base.text import discreet, one_line, shortened
 from model_release.cli.actions import annotate
 from model_release.cli.browse import browse
 from model_release.cli.build import build
@@ -37,6 +38,7 @@ _NO_MEMORY = (
 )
 # Of PyTorch, the loader of libraries, and C++.
 _WITHOUT_MEMORY = ("can't allocate memory", "failed to map segment", "std::bad_alloc")
+_STOPPED = "interrupted. Nothing half-written is left behind; run it again."
 _SIGNALLED = 128  # and the signal's number: 143 for SIGTERM
 
 
@@ -58,10 +60,17 @@ def run(command: click.Command) -> None:
     except click.ClickException as failure:
         _fail(failure.format_message(), failure.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted. Nothing half-written is left behind; run it again.", _INTERRUPTED)
+        _fail(_STOPPED, _INTERRUPTED)
     except (OSError, MemoryError, RuntimeError, SystemError, ImportError) as failure:
-        if _lacks_memory(failure):
-            _fail(_NO_MEMORY, 1)
+        for cause in _chain(failure):
+            if isinstance(
+                cause, SystemExit
+            ):  # A library written in C turns a signal during its import into ImportError.
+                raise cause from None
+            if isinstance(cause, KeyboardInterrupt):
+                _fail(_STOPPED, _INTERRUPTED)
+            if _lacks_memory(cause):
+                _fail(_NO_MEMORY, 1)
         if not isinstance(failure, OSError):
             raise
         # Modules explain the files they write; this is what none foresaw, such as a full temporary folder.
@@ -69,17 +78,20 @@ def run(command: click.Command) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _lacks_memory(failure: BaseException | None) -> bool:
-    """Whether memory has run out, in whatever words a library says so."""
+def _chain(failure: BaseException | None) -> Iterator[BaseException]:
+    """A failure, what it came from, and so on."""
     while failure is not None:
-        if isinstance(failure, MemoryError) or any(words in str(failure) for words in _WITHOUT_MEMORY):
-            return True
+        yield failure
         failure = failure.__cause__ or failure.__context__
-    return False
+
+
+def _lacks_memory(failure: BaseException) -> bool:
+    """Whether memory has run out, in whatever words a library says so."""
+    return isinstance(failure, MemoryError) or any(words in str(failure) for words in _WITHOUT_MEMORY)
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    sentence = shortened(one_line(message))  # It may quote whole options, paths and files.
+    sentence = shortened(discreet(one_line(message)))  # It may quote whole options, paths and files.
     click.echo(f"error: {sentence}", err=True)
     annotate("error", Path(sys.argv[0]).name, sentence)
     sys.exit(status)

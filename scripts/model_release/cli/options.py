@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from model_release.base.errors import UsageError
+from model_release.base.text import discreet
 from model_release.base.version import TOOL, VERSION
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ PATH = PathType()
 
 def print_progress(message: str) -> None:
     """One line on stderr; what a server or a file name put into it cannot start another. Columns stay aligned."""
-    click.echo("".join(c if c.isprintable() else " " for c in message), err=True)
+    click.echo("".join(c if c.isprintable() else " " for c in discreet(message)), err=True)
 
 
 def options(*options: _Decorator) -> _Decorator:
