@@ -1,6 +1,7 @@
 """A release that is public is the truth about itself: a rebuild on another machine keeps and uses it."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ from dists import REPOSITORY, TAG, built_by, github_host
 from model_release.base.errors import HostError, ManifestError
 from model_release.base.files import sha256_of_bytes
 from model_release.contract import manifest
+from model_release.contract.identity import asked_of
 from model_release.contract.manifest import FileEntry, Manifest
 from model_release.contract.tag import parse_tag
 from model_release.hosts.host import Host
 from model_release.hosts.local import LocalHost
-from model_release.release.kept import read_public
+from model_release.release.kept import find_public, read_public
 from model_release.release.publish import PublishResult, hand_over, publish
 from standins.github import StandInGitHub
 
@@ -172,3 +174,18 @@ def test_a_dry_run_says_that_the_release_is_kept(tmp_path: Path) -> None:
     run(local, built_by(tmp_path, 1))
     result = run(local, built_by(tmp_path, 2), dry_run=True)
     assert {action.kind for action in result.actions} == {"keep"}
+
+
+@pytest.mark.network
+def test_another_request_under_a_public_tag_is_refused_before_anything_is_built(host: Opener, tmp_path: Path) -> None:
+    first = built_by(tmp_path, 1)
+    asked = asked_of(manifest.read(first))
+    assert find_public(host(), asked) is None
+    run(host, first)
+    public = find_public(host(), asked)
+    assert public is not None
+    assert public.document == manifest.read(first)
+    with pytest.raises(
+        HostError, match=r"with other content \(opset: 20 in the release, 21 here\)\. Use the next free tag"
+    ):
+        find_public(host(), replace(asked, selection=replace(asked.selection, opset=21)))

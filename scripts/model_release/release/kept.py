@@ -16,7 +16,7 @@ from model_release.contract.identity import Asked, asked_of, first_difference, i
 from model_release.contract.manifest import FileEntry, Manifest
 from model_release.contract.measured import MEASURED_NAME, Measured
 from model_release.contract.pinned_models import load_registry, locate
-from model_release.contract.tag import ReleaseTag, parse_tag
+from model_release.contract.tag import ReleaseTag, next_free, parse_tag
 from model_release.hosts.host import Host
 from model_release.hosts.reconcile import ReleaseState
 from model_release.release.request import BuildRequest
@@ -88,15 +88,32 @@ def compare_with_public(host: Host, tag: ReleaseTag, state: ReleaseState, wanted
 
 
 def find_public(host: Host, asked: Asked) -> PublicRelease | None:
-    """The public release that a request asks for, before anything is built; None if there is none, or another.
+    """The public release that a request asks for, before anything is built; None if there is none, or none of ours.
 
     Only what was asked is compared: whether the tag holds it is all that building could show.
 
     Raises:
         ManifestError: It is what is asked for, but its files are not what its own checksums say.
-        HostError: The host refuses.
+        HostError: It was asked for something else, or the host refuses.
     """
-    return _accepted(host, parse_tag(asked.tag), {"": lambda document: asked_of(document) == asked})
+    tag = parse_tag(asked.tag)
+
+    def accept(document: Manifest) -> bool:
+        if difference := first_difference(asked_of(document).facts(), asked.facts()):
+            raise other_content(host, tag, difference)
+        return True
+
+    return _accepted(host, tag, {"": accept})
+
+
+def other_content(host: Host, tag: ReleaseTag, difference: str) -> HostError:
+    """That a tag holds another release than the one that is to be published, and what can be done."""
+    state = host.state(tag.text)
+    is_immutable = state is not None and state.immutable
+    return HostError(
+        f"{tag.text} is released with other content ({difference}){' and is immutable' if is_immutable else ''}. "
+        f"Use the next free tag, {next_free(tag, host.tags()).text}{'' if is_immutable else ', or give --replace'}."
+    )
 
 
 def is_asked_for(host: Host, tag: ReleaseTag, models: Sequence[tuple[WeightsJob, BuildRequest]]) -> bool:

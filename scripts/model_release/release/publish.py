@@ -12,11 +12,11 @@ from model_release.browser.results import read_timings
 from model_release.contract import manifest
 from model_release.contract.dist import Dist, check_dist
 from model_release.contract.manifest import MANIFEST_NAME, FileEntry, Manifest
-from model_release.contract.tag import ReleaseTag, next_free, parse_tag
+from model_release.contract.tag import ReleaseTag, parse_tag
 from model_release.hosts.host import Host, ReleaseDetails
 from model_release.hosts.reconcile import Action, ReleaseState, plan_release
 from model_release.release import kept
-from model_release.release.kept import Mirroring, PublicRelease, compare_with_public, mirror_released
+from model_release.release.kept import Mirroring, PublicRelease, compare_with_public, mirror_released, other_content
 from model_release.release.notes import Attestation, render_notes
 
 _MAX_PREVIOUS = 5  # releases to look back for a manifest that can be read
@@ -254,12 +254,8 @@ def _public_release(
     if comparison.public is not None:
         return comparison.public
     refused = [action for action in actions if action.kind == "refuse"]
-    free = next_free(tag, host.tags())
     difference = comparison.difference or f"{refused[0].name}: {refused[0].reason}, {len(refused)} in all"
-    raise HostError(
-        f"{tag.text} is released with other content ({difference}){' and is immutable' if state.immutable else ''}. "
-        f"Use the next free tag, {free.text}{'' if state.immutable else ', or give --replace'}."
-    )
+    raise other_content(host, tag, difference)
 
 
 def _previous(tag: ReleaseTag, host: Host) -> Manifest | None:
