@@ -5,9 +5,14 @@ import type { ContractMajor, Inputs, Outputs } from "./activations";
 const MAJOR: ContractMajor = "1"; // Another one may break this app; tsc then stops here.
 
 type File = { name: string; size_bytes: number };
-type Manifest = { contract_version: string; selection: { layers: number[] }; files: File[] };
+type Manifest = {
+  contract_version: string;
+  selection: { layers: number[] };
+  model: { shape: { context: number } };
+  files: File[];
+};
 
-export type Model = { session: InferenceSession; tokenizer: Tokenizer; layers: number[] };
+export type Model = { session: InferenceSession; tokenizer: Tokenizer; layers: number[]; context: number };
 
 /** Loads the model at VITE_MODEL_URL, below the app's base; `tell` hears how much is there, from 0 to 1. */
 export async function loadModel(path: string | undefined, base: URL, tell: (share: number) => void): Promise<Model> {
@@ -15,7 +20,7 @@ export async function loadModel(path: string | undefined, base: URL, tell: (shar
   const url = new URL(path, base);
   const beside = (name: string) => new URL(name + url.search, url);
   const json = async (name: string) => (await get(beside(name))).json();
-  const { contract_version, selection, files }: Manifest = await json("manifest.json");
+  const { contract_version, selection, model: described, files }: Manifest = await json("manifest.json");
   if (contract_version.split(".")[0] !== MAJOR)
     throw new Error(`The model must keep contract ${MAJOR}.x, got ${contract_version}. Update the app.`);
   const tokenizer = new Tokenizer(await json("tokenizer.json"), {});
@@ -34,12 +39,14 @@ export async function loadModel(path: string | undefined, base: URL, tell: (shar
   contents.delete(model);
   const externalData = [...contents].map(([path, data]) => ({ path, data }));
   const session = await InferenceSession.create(content, { executionProviders: ["wasm"], externalData });
-  return { session, tokenizer, layers: selection.layers };
+  return { session, tokenizer, layers: selection.layers, context: described.shape.context };
 }
 
 /** What the model returns for a text, and the tokens that it sees. */
-export async function run({ session, tokenizer }: Model, text: string) {
+export async function run({ session, tokenizer, context }: Model, text: string) {
   const { ids, tokens } = tokenizer.encode(text);
+  if (!ids.length || ids.length > context)
+    throw new Error(`The text must have 1 to ${context} tokens, it has ${ids.length}. Give another.`);
   const inputs: Inputs<Tensor> = { input_ids: new Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]) };
   return { tokens, outputs: (await session.run(inputs)) as Outputs<Tensor> };
 }
