@@ -13,7 +13,7 @@ from model_release.app.files import MODELS_FOLDER
 from model_release.app.overrides import NOT_LOOKED_AT, find_shadows_beside
 from model_release.app.rules import ATTRIBUTES, IGNORED, MAX_RULES_BYTES, rule_files, tree_warnings
 from model_release.base.errors import EnvFileError, HostError
-from model_release.base.files import copy_file, is_file, read_bytes, write_bytes
+from model_release.base.files import copy_file, is_file, is_writable, read_bytes, write_bytes
 from model_release.base.progress import Progress, silent
 
 _GIT_S = 20.0
@@ -46,7 +46,7 @@ class TreeApp:
         if not _existing_parent(self.static_dir / MODELS_FOLDER).is_dir():
             raise HostError(f"{self.static_dir} must be a folder, got a file in its place. Correct --static-dir.")
         target = self.env_file if self.env_file.exists() else _existing_parent(self.env_file)
-        if not _writable(target) or not _writable(_existing_parent(self.env_file)):
+        if not is_writable(target) or not is_writable(_existing_parent(self.env_file)):
             raise EnvFileError(
                 f"{self.env_file} must be writable. Give it and its folder write permission, "
                 "or choose another --env-file."
@@ -150,8 +150,3 @@ def _exists(path: Path) -> bool:
 
 def _existing_parent(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.exists())
-
-
-def _writable(path: Path) -> bool:
-    """Whether permission bits allow writing; root, whom they do not stop, respects them here too."""
-    return bool(path.stat().st_mode & 0o222)

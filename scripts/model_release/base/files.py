@@ -220,6 +220,11 @@ def check_replaceable(target: Path, *, error: type[ReleaseError]) -> None:
         raise error(f"{target} must be a file to write, it is {what}. Choose another path.")
 
 
+def is_writable(path: Path) -> bool:
+    """Whether permissions and the file system allow writing; root, whom they do not stop, keeps them too."""
+    return bool(path.stat().st_mode & 0o222) and os.access(path, os.W_OK)
+
+
 def remove_made(folders: list[Path]) -> None:
     """Removes folders that `make_parents` made, as far as they are empty."""
     for folder in reversed(folders):

@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from model_release.base.errors import HostError
-from model_release.base.files import copy_file, is_file, make_parents, open_file, read_bytes, remove_made, sha256_of
+from model_release.base.files import (
+    copy_file,
+    is_file,
+    is_writable,
+    make_parents,
+    open_file,
+    read_bytes,
+    remove_made,
+    sha256_of,
+)
 from model_release.base.github_limits import MAX_ASSET_BYTES
 from model_release.contract.manifest import MAX_MANIFEST_BYTES
 from model_release.hosts.host import ReleaseDetails, T
@@ -121,7 +130,7 @@ class LocalHost:
         if any(len(os.fsencode(part)) > _LONGEST_NAME_BYTES for part in self._root.parts):
             raise HostError(f"{self._root.name[:40]}... is too long for a folder's name. Choose another one.")
         place = next(path for path in (self._root.absolute(), *self._root.absolute().parents) if os.path.lexists(path))
-        if not place.is_dir() or not place.stat().st_mode & 0o222:
+        if not place.is_dir() or not is_writable(place):
             raise HostError(f"{self._root} must be a folder that can be written, {place} is not. Choose another one.")
 
     def _repair(self, tag: str) -> None:
