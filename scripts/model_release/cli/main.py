@@ -63,9 +63,8 @@ def run(command: click.Command) -> None:
         _fail(_STOPPED, _INTERRUPTED)
     except (OSError, MemoryError, RuntimeError, SystemError, ImportError) as failure:
         for cause in _chain(failure):
-            if isinstance(
-                cause, SystemExit
-            ):  # A library written in C turns a signal during its import into ImportError.
+            # Libraries in C make an ImportError of a signal that arrives while they are imported.
+            if isinstance(cause, SystemExit):
                 raise cause from None
             if isinstance(cause, KeyboardInterrupt):
                 _fail(_STOPPED, _INTERRUPTED)
