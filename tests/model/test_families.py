@@ -139,6 +139,20 @@ def test_prefixes_of_training_tools_and_halves_are_read(prefix: str, dtype: torc
     np.testing.assert_array_equal(got, state["lm_head.weight"].to(dtype).float().numpy())
 
 
+def test_constants_that_transformers_saves_with_the_weights_are_read_over_if_they_are_the_codes(tmp_path: Path) -> None:
+    folder = family_folder(tmp_path, config("apertus", layers=1))
+    state = load_file(folder / "model.safetensors")
+    saved = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config("apertus", layers=1))).state_dict()
+    constants = {name: value.to(torch.bfloat16) for name, value in saved.items() if name not in state}
+    assert sorted(constants) == ["model.layers.0.mlp.act_fn.beta", "model.layers.0.mlp.act_fn.eps"]
+    save_file(state | constants, folder / "model.safetensors")
+    assert load_folder(folder).blueprint == draw_blueprint(config("apertus", layers=1))
+    for wrong in (torch.tensor(0.7), torch.full((2,), 0.5), torch.tensor(1)):
+        save_file(state | constants | {"model.layers.0.mlp.act_fn.beta": wrong}, folder / "model.safetensors")
+        with pytest.raises(WeightsError, match=r"act_fn\.beta must be 0\.5, a constant of the model"):
+            load_folder(folder)
+
+
 @pytest.mark.parametrize(
     ("entries", "says"),
     [
@@ -147,6 +161,15 @@ def test_prefixes_of_training_tools_and_halves_are_read(prefix: str, dtype: torc
         (config("llama", _attn_implementation="someone/kernel"), "_attn_implementation"),
         (config("llama", quantization_config={"quant_method": "gptq"}), "quantization_config"),
         (config("opt", do_layer_norm_before=False), "norms the residual stream itself"),
+        (
+            config("opt", hidden_size=36, word_embed_proj_dim=20),
+            "word_embed_proj_dim must not be 20. Its embeddings are",
+        ),
+        (config("bloom", apply_residual_connection_post_layernorm=True), "add to the normed stream"),
+        (
+            config("llama", num_attention_heads=6, num_key_value_heads=4),
+            "must be a multiple of num_key_value_heads, got 6",
+        ),
         (config("falcon", alibi=True), "position bias"),
         (config("mpt"), "mpt is not"),
         (config("xglm"), "xglm is not"),
@@ -155,7 +178,7 @@ def test_prefixes_of_training_tools_and_halves_are_read(prefix: str, dtype: torc
         (config("llama", architectures=["LlamaForSequenceClassification"]), "must be LlamaForCausalLM"),
         (config("llama", num_local_experts=10**9), "num_local_experts"),
     ],
-    ids=range(12),
+    ids=range(15),
 )
 def test_what_is_not_supported_is_refused_in_one_sentence_before_transformers_sees_it(
     entries: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch

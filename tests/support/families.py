@@ -141,6 +141,7 @@ LATER_WAVES: dict[str, dict[str, Any]] = {
     "gptj": older("gptj", **_GPT2, rotary_dim=6),
     "gpt_bigcode": older("gpt_bigcode", **_GPT2, multi_query=True),
     "exaone4": config("exaone4", **_PATTERN, sliding_window_pattern=4, head_dim=8),
+    "exaone4, one kv head": config("exaone4", **_PATTERN, sliding_window_pattern=4, head_dim=8, num_key_value_heads=1),
     "glm4": config("glm4", head_dim=8),
     "nemotron": config("nemotron"),
     "hunyuan_v1_dense": config("hunyuan_v1_dense", head_dim=8),

@@ -68,7 +68,12 @@ def require_supported(config: Mapping[str, Any]) -> None:
             raise WeightsError(f"config.json must have no {key}, got {_short(config[key])}. {because}")
     for row in family.get("refused_if", ()):
         value = config.get(row["key"])
-        if value == row["is"] or (row["is"] is True and value):
+        if "is_not" in row:
+            wanted = config.get(row["is_not"])
+            is_refused = None not in (value, wanted) and value != wanted
+        else:
+            is_refused = value == row["is"] or (row["is"] is True and value)
+        if is_refused:
             raise WeightsError(f"config.json's {row['key']} must not be {_short(value)}. {row['because']}")
     tied = config.get("tie_word_embeddings", True)
     if not isinstance(tied, bool):
@@ -80,6 +85,12 @@ def require_supported(config: Mapping[str, Any]) -> None:
     if heads and hidden and not sizes["head_dim"] and hidden[1] % heads[1]:
         raise WeightsError(
             f"config.json's {hidden[0]} must be a multiple of {heads[0]}, got {hidden[1]} and {heads[1]}. "
+            "Correct the config."
+        )
+    kv_heads = sizes["kv_heads"]
+    if heads and kv_heads and heads[1] % kv_heads[1]:
+        raise WeightsError(
+            f"config.json's {heads[0]} must be a multiple of {kv_heads[0]}, got {heads[1]} and {kv_heads[1]}. "
             "Correct the config."
         )
     _check_values(config)

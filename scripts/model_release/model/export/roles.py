@@ -241,7 +241,7 @@ def _as_heads(norm: Event, turned: torch.Tensor, final: torch.Tensor) -> Lazy:
             heads, width = final.shape[1], final.shape[-1]
             return given.reshape(*given.shape[:2], heads, width).transpose(1, 2)
         compared: list[tuple[Sequence[int], Sequence[int]]] = [(turned.shape, output.shape)]
-        if is_part(turned, output):  # As many heads as tokens: strides tell which axis is which.
+        if is_part(turned, output) and _is_equal(*turned.shape[1:3]):  # Strides tell which axis is which.
             compared.append((turned.stride(), output.stride()))
         same = all(_is_equal(a, b) for sizes, others in compared for a, b in zip(sizes[1:3], others[1:3], strict=True))
         return given if same else given.transpose(1, 2)

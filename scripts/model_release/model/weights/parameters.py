@@ -5,6 +5,7 @@ Programs that write weights put parts before and into names, leave a tied head o
 
 import hashlib
 import itertools
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from model_release.model.weights.pickle_file import PickledFile
 from model_release.model.weights.safetensors_file import DTYPES, FloatArray, SafetensorsFile
 
 _ADAPTER_PART = re.compile(r"\.(lora_\w+|base_layer|modules_to_save|ia3_l|vera_lambda_\w+)(\.|$)")
+_HALF_ROUNDING = 2.0**-8  # Of bfloat16, in which checkpoints keep constants.
 
 
 class StackedExperts:
@@ -118,6 +120,9 @@ def _canonical(tensor_files: Iterable[TensorFile], blueprint: Blueprint) -> dict
             full = names.full(name)
             if names.is_buffer(full):
                 continue
+            if (value := names.fixed(full)) is not None:
+                _check_fixed(value, (file, name))
+                continue
             if full in stored:
                 raise WeightsError(f"The weights must hold {full} once, got it twice. Remove one copy.")
             if not stacks.take(full, (file, name)):
@@ -159,13 +164,22 @@ class _Names:
         """Whether a tensor is none of the parameters, and is computed again when the model is built."""
         return full not in self._known and any(buffer.search(full) for buffer in self._buffers)
 
+    def fixed(self, full: str) -> float | None:
+        """The value of a tensor that is a constant of the model's code; None for every other."""
+        found = [value for pattern, value in load_families()["fixed_buffers"].items() if re.search(pattern, full)]
+        return found[0] if found and full not in self._known else None
+
     def _fits(self, name: str) -> bool:
         full = self.full(name)
         return full in self._known or self._stacks.knows(full)
 
     def _find_before(self, stored: Sequence[str]) -> str:
         """What stands before the names, if most are parameters without it; the shortest that makes the most so."""
-        if all(self._fits(name) or self.is_buffer(self.full(name)) for name in stored):
+        if all(
+            self._fits(name) or self.is_buffer(full) or self.fixed(full)
+            for name in stored
+            for full in [self.full(name)]
+        ):
             return ""
         plain = [self._tools.sub("", name) for name in stored]
         ends = {name: [at.end() for at in re.finditer(r"\.", name)] for name in plain}
@@ -268,4 +282,16 @@ def _check_tensor(parameter: Parameter, stored: Stored) -> None:
     if dtype not in DTYPES:
         raise WeightsError(
             f"{name} must be stored as {', '.join(DTYPES)}, got {dtype}. Choose weights that are not quantized."
+        )
+
+
+def _check_fixed(value: float, stored: Stored) -> None:
+    """Refuses another constant than the one that the exported graph has."""
+    file, name = stored
+    dtype, dims = file.tensors[name]
+    is_one = dtype in DTYPES and math.prod(dims) == 1
+    if not is_one or not np.allclose(file.read(name), value, rtol=_HALF_ROUNDING, atol=0):
+        raise WeightsError(
+            f"{name[:120]} must be {value:g}, a constant of the model, and is something else. "
+            "Choose weights as transformers writes them."
         )
