@@ -15,7 +15,6 @@ import { getSystemErrorMap, parseArgs } from "node:util";
 /** @typedef {{ name: string, size_bytes: number, sha256: string, path?: string }} Entry A file of a release. */
 /** @typedef {{ folder: string, url: string, files: Entry[] }} Model What the app gets, the model's file first. */
 /** @typedef {{ version: string, url: string, file: string, query: string }} Committed `url` is without its query. */
-/** @typedef {{ own: string, rest: string }} Unfinished A file until it is whole: where a run has it, and where it stays. */
 /** @typedef {AsyncIterable<Uint8Array>} Pieces */
 /** @typedef {{ start: number | null, size: number | null, etag: string, pieces: Pieces }} Part Of a file. */
 /** @typedef {<T>(file: string, start: number, etag: string, use: (part: Part) => Promise<T>) => Promise<T>} Ask */
@@ -558,12 +557,13 @@ async function patiently(what, { name, line: { patience, deadline, tell } }, att
   }
 }
 
-/** Downloads what is missing beside its place; after a final no, nothing is left of it.
- * @param {Entry[]} files @param {string} folder @param {Source} source */
+/** Downloads what is missing beside its place, and puts it there when all has come: how many files. After a final no,
+ * nothing is left of it. @param {Entry[]} files @param {string} folder @param {Source} source */
 async function downloadAll(files, folder, source) {
-  /** @type {Map<string, Unfinished>} */
+  /** @type {Map<string, { own: string, rest: string }>} Of a run, and for the next one. */
   const partials = new Map();
   const [made, places] = [new Map(), new Map()];
+  const run = `.${process.pid}-${randomBytes(4).toString("hex")}`;
   try {
     for (const file of files) {
       const path = join(folder, file.path ?? "");
@@ -572,24 +572,26 @@ async function downloadAll(files, folder, source) {
       if (await isThere(path, file)) continue;
       places.set(file, dirname(path));
     }
-    for (const [file, place] of places) partials.set(join(place, file.name), await download(file, place, source));
+    for (const [file, place] of places) {
+      const partial = { own: partialOf(file, place, run), rest: partialOf(file, place) };
+      partials.set(join(place, file.name), partial);
+      await download(partial.own, file, place, source);
+    }
+    for (const [path, { own }] of partials) await placing(path, rename(own, path));
   } catch (/** @type {any} */ failure) {
-    await setAside(partials.values());
+    for (const { own, rest } of partials.values()) await rename(own, rest).catch(() => {}); // If anything has come.
     const isFinal = [HOST, RELEASE].includes(failure.code) && !failure.goesOn;
     for (const [file, place] of isFinal ? places : []) await rm(partialOf(file, place), { force: true });
     for (const [place, top] of [...made].reverse())
       for (let each = place; each.startsWith(top); each = dirname(each)) await rmdir(each).catch(() => {}); // If empty.
     throw failure;
   }
-  return partials;
+  return partials.size;
 }
 
 /** Where a file is until it is whole; each run works on one of its own, so that two at once do no harm.
  * @param {Entry} entry @param {string} folder */
 const partialOf = ({ name, sha256 }, folder, run = "") => join(folder, `.${name}.${sha256.slice(0, 16)}${run}.partial`);
-
-/** Leaves what has arrived for the next run. @param {Iterable<Unfinished>} partials */
-const setAside = (partials) => Promise.all([...partials].map(({ own, rest }) => rename(own, rest).catch(() => {}))); // If anything is left.
 
 /** What runs that have ended left of a file, of this release or of others. @param {string} name
  * @param {string} folder */
@@ -601,8 +603,8 @@ async function leftovers(name, folder) {
       return failure.code === "EPERM";
     }
   };
-  const own = (await readdir(folder)).filter((each) => each.startsWith(`.${name}.`));
-  return own.flatMap((each) => {
+  const names = (await readdir(folder)).filter((each) => each.startsWith(`.${name}.`));
+  return names.flatMap((each) => {
     const [, sha256, pid] =
       /^([0-9a-f]{16})(?:\.([0-9]+)-[0-9a-f]{8})?\.partial$/.exec(each.slice(name.length + 2)) ?? [];
     return sha256 && !(pid && isRunning(Number(pid))) ? [{ path: join(folder, each), sha256 }] : [];
@@ -610,26 +612,11 @@ async function leftovers(name, folder) {
 }
 
 /** Downloads a file beside its place, going on where an earlier run stopped, and verifies it.
- * @param {Entry} entry @param {string} folder @param {Source} source */
-async function download(entry, folder, source) {
-  const run = `.${process.pid}-${randomBytes(4).toString("hex")}`;
-  const partial = { own: partialOf(entry, folder, run), rest: partialOf(entry, folder) };
-  for (const { path, sha256 } of await leftovers(entry.name, folder))
-    if (entry.sha256.startsWith(sha256)) await rename(path, partial.own).catch(() => {}); // Another run may be faster.
-  try {
-    await fill(partial.own, entry, source);
-  } catch (failure) {
-    await setAside([partial]);
-    throw failure;
-  }
-  for (const { path } of await leftovers(entry.name, folder)) await rm(path, { force: true });
-  return partial;
-}
-
-/** Fills a partial file until it is whole. @param {string} partial @param {Entry} entry
- * @param {Source} source */
-async function fill(partial, entry, source) {
+ * @param {string} partial @param {Entry} entry @param {string} folder @param {Source} source */
+async function download(partial, entry, folder, source) {
   const { name, size_bytes, sha256 } = entry;
+  for (const left of await leftovers(name, folder))
+    if (sha256.startsWith(left.sha256)) await rename(left.path, partial).catch(() => {}); // Another run may be faster.
   const mb = (/** @type {number} */ bytes) => (bytes / 1e6).toFixed(1);
   const begin = (/** @type {number} */ at) => {
     if (at !== told) source.line.tell(`${name}: ${mb(size_bytes)} MB${at ? `, going on at ${mb(at)}` : ""}`);
@@ -656,7 +643,7 @@ async function fill(partial, entry, source) {
   };
   for (const isLast of [false, true]) {
     await patiently(name, source, goOn);
-    if (await isThere(partial, entry)) return;
+    if (await isThere(partial, entry)) break;
     await rm(partial, { force: true });
     const promised = `${size_bytes} bytes and the sha256 ${sha256}, got others twice`;
     const advice = "Do not use it; publish the release again.";
@@ -664,6 +651,7 @@ async function fill(partial, entry, source) {
     source.line.tell(`${name}: other bytes than promised; once more from the start`);
     told = -1;
   }
+  for (const { path } of await leftovers(name, folder)) await rm(path, { force: true });
 }
 
 /** Writes what arrives, at most a byte more than the file has. @param {string} path @param {number} start
@@ -713,18 +701,12 @@ export async function fetchModel(request) {
     const { content, manifest } = await askManifest(source);
     model = modelOf(manifest, committed, request);
     const folder = join(staticDir, "models", model.folder);
-    const partials = await downloadAll(model.files, folder, source);
-    try {
-      for (const [path, { own }] of partials) await placing(path, rename(own, path));
-    } catch (failure) {
-      await setAside(partials.values());
-      throw failure;
-    }
+    const count = await downloadAll(model.files, folder, source);
     for (const path of filled(request).map((name) => join(folder, name)))
       if (!existsSync(path)) await writeWhole(path, Buffer.from("{}\n"), WRITING);
     const before = await bytesOf(join(folder, MANIFEST), RELEASE);
     if (!before?.equals(content)) await writeWhole(join(folder, MANIFEST), content, WRITING);
-    done = `${partials.size} files downloaded, verified`;
+    done = `${count} files downloaded, verified`;
   }
   const after = edited(model.url, version);
   if (after !== text) await writeWhole(local, Buffer.from(after, encoding), ENV_FILE);

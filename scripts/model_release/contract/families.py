@@ -81,18 +81,13 @@ def require_supported(config: Mapping[str, Any]) -> None:
             f"config.json's tie_word_embeddings must be true or false, got {_short(tied)}. Correct the config."
         )
     sizes = {name: _size(config, **row) for name, row in document["sizes"].items()}
-    heads, hidden = sizes["heads"], sizes["hidden"]
-    if heads and hidden and not sizes["head_dim"] and hidden[1] % heads[1]:
-        raise WeightsError(
-            f"config.json's {hidden[0]} must be a multiple of {heads[0]}, got {hidden[1]} and {heads[1]}. "
-            "Correct the config."
-        )
-    kv_heads = sizes["kv_heads"]
-    if heads and kv_heads and heads[1] % kv_heads[1]:
-        raise WeightsError(
-            f"config.json's {heads[0]} must be a multiple of {kv_heads[0]}, got {heads[1]} and {kv_heads[1]}. "
-            "Correct the config."
-        )
+    heads = sizes["heads"]
+    for whole, part in ((None if sizes["head_dim"] else sizes["hidden"], heads), (heads, sizes["kv_heads"])):
+        if whole and part and whole[1] % part[1]:
+            raise WeightsError(
+                f"config.json's {whole[0]} must be a multiple of {part[0]}, got {whole[1]} and {part[1]}. "
+                "Correct the config."
+            )
     _check_values(config)
 
 

@@ -100,15 +100,14 @@ def find_public(host: Host, asked: Asked) -> PublicRelease | None:
 
     def accept(document: Manifest) -> bool:
         if difference := first_difference(asked_of(document).facts(), asked.facts()):
-            raise other_content(host, tag, difference)
+            raise other_content(host, tag, host.state(tag.text), difference)
         return True
 
     return _accepted(host, tag, {"": accept})
 
 
-def other_content(host: Host, tag: ReleaseTag, difference: str) -> HostError:
+def other_content(host: Host, tag: ReleaseTag, state: ReleaseState | None, difference: str) -> HostError:
     """That a tag holds another release than the one that is to be published, and what can be done."""
-    state = host.state(tag.text)
     is_immutable = state is not None and state.immutable
     return HostError(
         f"{tag.text} is released with other content ({difference}){' and is immutable' if is_immutable else ''}. "

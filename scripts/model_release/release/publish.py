@@ -255,7 +255,7 @@ def _public_release(
         return comparison.public
     refused = [action for action in actions if action.kind == "refuse"]
     difference = comparison.difference or f"{refused[0].name}: {refused[0].reason}, {len(refused)} in all"
-    raise other_content(host, tag, difference)
+    raise other_content(host, tag, state, difference)
 
 
 def _previous(tag: ReleaseTag, host: Host) -> Manifest | None:

@@ -119,9 +119,8 @@ def _canonical(tensor_files: Iterable[TensorFile], blueprint: Blueprint) -> dict
                 raise WeightsError(f"The weights must be one model, got {name[:120]} of an adapter. {MERGE_FIRST}")
             full = names.full(name)
             if names.is_buffer(full):
-                continue
-            if (value := names.fixed(full)) is not None:
-                _check_fixed(value, (file, name))
+                if (value := names.fixed(full)) is not None:
+                    _check_fixed(value, (file, name))
                 continue
             if full in stored:
                 raise WeightsError(f"The weights must hold {full} once, got it twice. Remove one copy.")
@@ -145,7 +144,8 @@ class _Names:
         self._known, self._head = blueprint.parameters, blueprint.head
         self._body = blueprint.tokens.name.partition(".")[0]
         self._renamed = family_of(blueprint.family).get("renamed", {})
-        self._buffers = [re.compile(pattern) for pattern in load_families()["ignored_buffers"]]
+        self._fixed = {re.compile(pattern): value for pattern, value in load_families()["fixed_buffers"].items()}
+        self._buffers = [*map(re.compile, load_families()["ignored_buffers"]), *self._fixed]
         parts = "|".join(re.escape(prefix) for prefix in load_families()["prefixes"])
         self._tools = re.compile(rf"(?:^|(?<=\.))(?:{parts})+")
         self._stacks = _Stacks(blueprint)
@@ -161,13 +161,12 @@ class _Names:
         return plain if plain in self._known else inside  # A head's bias stands outside the body.
 
     def is_buffer(self, full: str) -> bool:
-        """Whether a tensor is none of the parameters, and is computed again when the model is built."""
+        """Whether a tensor is none of the parameters, and is made again when the model is built."""
         return full not in self._known and any(buffer.search(full) for buffer in self._buffers)
 
     def fixed(self, full: str) -> float | None:
-        """The value of a tensor that is a constant of the model's code; None for every other."""
-        found = [value for pattern, value in load_families()["fixed_buffers"].items() if re.search(pattern, full)]
-        return found[0] if found and full not in self._known else None
+        """The value of a buffer that is a constant of the model's code; None for every other."""
+        return next((value for buffer, value in self._fixed.items() if buffer.search(full)), None)
 
     def _fits(self, name: str) -> bool:
         full = self.full(name)
@@ -175,11 +174,7 @@ class _Names:
 
     def _find_before(self, stored: Sequence[str]) -> str:
         """What stands before the names, if most are parameters without it; the shortest that makes the most so."""
-        if all(
-            self._fits(name) or self.is_buffer(full) or self.fixed(full)
-            for name in stored
-            for full in [self.full(name)]
-        ):
+        if all(self._fits(name) or self.is_buffer(self.full(name)) for name in stored):
             return ""
         plain = [self._tools.sub("", name) for name in stored]
         ends = {name: [at.end() for at in re.finditer(r"\.", name)] for name in plain}
